@@ -1,0 +1,1 @@
+"""A convergence suite for optax optimizers; run it with `python -m benchmarks`."""

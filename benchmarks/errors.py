@@ -1,0 +1,5 @@
+"""The one exception whose text is written for the person at the terminal."""
+
+
+class UserError(Exception):
+    """A mistake in the input, told in one sentence: what failed, the value, the cure."""

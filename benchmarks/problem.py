@@ -1,0 +1,96 @@
+"""What a benchmark problem is, and how the files in `problems/` are found."""
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import problems
+from benchmarks.errors import UserError
+
+PyTree = Any
+
+
+def _whole_data(key: jax.Array, data: PyTree) -> PyTree:
+    del key
+    return data
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """An optimisation problem, complete with start, data, targets and provenance.
+
+    Exactly one of `evaluate` and `evaluate_exact` is given. Both return the
+    metrics of the parameters by name, `"loss"` first: the number that targets
+    are set on.
+
+    Attributes:
+      name: The stem of the file that defines it.
+      summary: One sentence: what it is and what it is hard about.
+      formula: The loss as one line of plain text mathematics.
+      source: Where it comes from.
+      tags: Words such as `convex`, `nonconvex`, `stochastic`, `network`.
+      budget: Number of steps of one run.
+      init: Key to starting parameters (float32). A deterministic problem lets
+        the key perturb the start, so that seeds are instances.
+      loss: `(params, batch)` to the float32 training loss that is differentiated.
+      sample: `(key, data)` to one batch; by default the whole data.
+      data: Arrays that `sample` and `evaluate` get; put on the device once.
+      evaluate: `(params, data)` to float32 metrics; runs inside the compiled
+        program.
+      evaluate_exact: Parameters as float64 NumPy arrays, each with the same
+        leading axes `[...]` before its own shape, to float64 metrics `[...]`;
+        runs on the host.
+      f_star: The smallest value of `"loss"`, where it is known.
+      minimizer: Parameters at which `"loss"` is `f_star`, where they are known.
+    """
+
+    name: str
+    summary: str
+    formula: str
+    source: str
+    tags: frozenset[str]
+    budget: int
+    init: Callable[[jax.Array], PyTree]
+    loss: Callable[[PyTree, PyTree], jax.Array]
+    sample: Callable[[jax.Array, PyTree], PyTree] = _whole_data
+    data: PyTree = None
+    evaluate: Callable[[PyTree, PyTree], Mapping[str, jax.Array]] | None = None
+    evaluate_exact: Callable[[PyTree], Mapping[str, np.ndarray]] | None = None
+    f_star: float | None = None
+    minimizer: PyTree = None
+
+    def __post_init__(self) -> None:
+        """Refuses a problem without exactly one way to evaluate it."""
+        if (self.evaluate is None) == (self.evaluate_exact is None):
+            msg = f"{self.name}: give exactly one of evaluate and evaluate_exact."
+            raise ValueError(msg)
+
+
+def problem_names() -> tuple[str, ...]:
+    """Names of all problems: the modules of `benchmarks/problems`, sorted."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(problems.__path__)))
+
+
+@functools.cache
+def load_problem(name: str) -> Problem:
+    """The problem of that name, with its data loaded.
+
+    Raises:
+      UserError: No file of `benchmarks/problems` has that name.
+    """
+    if name not in problem_names():
+        close = difflib.get_close_matches(name, problem_names(), n=2)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        msg = (
+            f"unknown problem {name!r}.{hint} "
+            "List all with: python -m benchmarks list problems"
+        )
+        raise UserError(msg)
+    return importlib.import_module(f"benchmarks.problems.{name}").problem()

@@ -1,0 +1,1 @@
+"""One file = one problem: a module with `problem() -> Problem`, found by its name."""

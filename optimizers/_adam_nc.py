@@ -1,0 +1,155 @@
+"""AdamNC, Adam with a second moment that forgets nothing: Reddi et al. (2018)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
+
+__all__ = ["ScaleByAdamNcState", "adam_nc", "scale_by_adam_nc"]
+
+
+class ScaleByAdamNcState(NamedTuple):
+    """State of `scale_by_adam_nc`."""
+
+    count: jax.Array  # t, shape (), int32
+    mu: PyTree  # m, shapes and dtypes of the params
+    nu: PyTree  # v, shapes of the params, real, at least float32
+
+
+def scale_by_adam_nc(
+    b1: Scalar = 0.9, eps: Scalar = 1e-8
+) -> optax.GradientTransformationExtraArgs:
+    """The direction of AdamNC, uphill and without a learning rate; see `adam_nc`.
+
+    Args:
+      b1: Decay rate of the first moment, in [0, 1).
+      eps: Added to the root of the second moment.
+
+    Returns:
+      The transformation.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients
+        do not have the structure and shapes of the params.
+    """
+    checks.decay_rates("scale_by_adam_nc", b1=b1)
+    checks.non_negative("scale_by_adam_nc", eps=eps)
+
+    def init(params: PyTree) -> ScaleByAdamNcState:
+        return ScaleByAdamNcState(
+            count=jnp.zeros([], jnp.int32),
+            mu=trees.zeros_like("scale_by_adam_nc", params),
+            nu=trees.accumulators_like("scale_by_adam_nc", params),
+        )
+
+    def update(
+        updates: PyTree,
+        state: ScaleByAdamNcState,
+        params: PyTree = None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, ScaleByAdamNcState]:
+        del params, extra_args
+        grads = trees.gradients("scale_by_adam_nc", updates, state.nu)
+        count = optax.safe_increment(state.count)
+        t = numerics.cast_once(count)
+
+        def mean_of_squares(g: jax.Array, v: jax.Array) -> jax.Array:
+            dtype = numerics.compute_dtype(g.dtype, v.dtype)
+            square = numerics.abs_square(g.astype(dtype))
+            v = v.astype(square.dtype)
+            # 1 - 1/t would round the weight of the newest square away.
+            return v + (square - v) / t(v.dtype)
+
+        mu = moments.ema(b1, grads, state.mu)  # (1)
+        nu = jax.tree.map(mean_of_squares, grads, state.nu)  # (2)
+        direction = moments.ratio(mu, nu, eps)  # (3)
+        return trees.cast_like(direction, grads), ScaleByAdamNcState(
+            count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def adam_nc(
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    eps: Scalar = 1e-8,
+    *,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""AdamNC: Adam whose second moment is the plain mean of all squared gradients.
+
+    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by entry,
+
+    .. math::
+
+       m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t                        && (1) \\
+       v_t &= (1 - \tfrac1t) v_{t-1} + \tfrac1t |g_t|^2
+            = \tfrac1t \textstyle\sum_{i \le t} |g_i|^2                  && (2) \\
+       d_t &= m_t / (\sqrt{v_t} + \varepsilon)                           && (3) \\
+       x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                   && (4)
+
+    with :math:`m_0 = 0` and no bias correction. The analysis asks for
+    :math:`\eta_t = \alpha / \sqrt t`, which is yours to pass as a schedule of the
+    0-based count: ``lambda count: alpha / jnp.sqrt(count + 1)``. With it and
+    ``b1=0``, AdamNC is AdaGrad.
+
+    Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\varepsilon` eps,
+    :math:`\lambda` weight_decay; the state holds :math:`t` as count, :math:`m` as
+    mu, :math:`v` as nu.
+
+    Defaults: b1 and eps as Adam's.
+
+    Differences from the paper: constant :math:`\beta_1` (the proof decays it); an
+    :math:`\varepsilon` where it has none (``eps=0`` takes 0/0 as 0); no projection
+    onto a feasible set.
+
+    Args:
+      learning_rate: A number, or a schedule of the 0-based count of updates.
+      b1: Decay rate of the first moment, in [0, 1).
+      eps: Added to the root of the second moment.
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
+        learning rate.
+      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
+        a function from the params to one.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of the gradients and are to be added
+      to the params.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
+        not have the structure and shapes of the params, or weight_decay needs params
+        and there are none.
+
+    References:
+      Reddi, Kale and Kumar, On the Convergence of Adam and Beyond, ICLR 2018,
+      Algorithm 3; arXiv:1904.09237.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> optimizer = optimizers.adam_nc(lambda count: 1.0 / jnp.sqrt(count + 1.0))
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(200):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(x):.2f}")
+      0.00
+    """
+    checks.non_negative(
+        "adam_nc", learning_rate=learning_rate, weight_decay=weight_decay
+    )
+    checks.decay_rates("adam_nc", b1=b1)
+    checks.non_negative("adam_nc", eps=eps)
+    return optax.chain(
+        scale_by_adam_nc(b1, eps),
+        links.add_decayed_weights("adam_nc", weight_decay, weight_decay_mask),
+        links.scale_by_learning_rate(learning_rate),  # (4)
+    )

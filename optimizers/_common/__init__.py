@@ -1,0 +1,1 @@
+"""Pure functions shared by three or more optimizers; private to the package."""
