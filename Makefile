@@ -1,0 +1,61 @@
+# Everything runs in .venv, which is made when missing and filled again when
+# pyproject.toml is newer. Only make and Python 3.11 or newer are assumed.
+
+BIN := .venv/bin
+SUITE ?= quick
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help bench test lint format sync figures clean
+
+help:
+	@echo 'make bench    run the $(SUITE) suite, print a table and write the report'
+	@echo 'make test     run all tests'
+	@echo 'make lint     check format, style, types and import directions'
+	@echo 'make format   format the code and sort the imports'
+	@echo 'make sync     write the generated files again'
+	@echo 'make figures  draw the picture of the README again'
+	@echo 'make clean    remove the environment and caches; results stay'
+	@echo 'More options: make bench ARGS="--seeds 5", make PYTHON=python3.12 ...'
+
+bench: .venv/.bench
+	@$(BIN)/python -m benchmarks run $(SUITE) $(ARGS)
+
+test: .venv/.test
+	@$(BIN)/python -m pytest --quiet --numprocesses auto $(ARGS)
+
+lint: .venv/.lint
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports --quiet
+	@$(BIN)/pyright --warnings
+
+format: .venv/.lint
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+sync: .venv/.lint
+	@$(BIN)/python -m tools.sync
+
+figures: .venv/.bench
+	@$(BIN)/python -m benchmarks run quick
+	@$(BIN)/python -m tools.readme_figure
+
+clean:
+	@rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+# One stamp for each set of extras: make bench does not wait for the test tools.
+.venv/.%: .venv/pyvenv.cfg pyproject.toml
+	@echo 'Installing .[$*] into .venv; this takes a minute or two and happens once.' >&2
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+.venv/pyvenv.cfg:
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	  then $$python -m venv .venv && exit; rm -rf .venv; exit 1; fi; \
+	done; \
+	echo 'error: found no Python 3.11 or newer; install one or name it: make PYTHON=/path/to/python3' >&2; \
+	exit 1

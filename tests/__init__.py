@@ -1,0 +1,1 @@
+"""Tests of the library and the suite; run them with `make test`."""

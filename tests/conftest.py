@@ -1,0 +1,33 @@
+"""Settings and options shared by all tests."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="record the golden trajectories again instead of comparing with them",
+    )
+
+
+@pytest.fixture
+def strict_arithmetic() -> Iterator[None]:
+    """Arrays of different dtypes or ranks may not meet unasked."""
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+    ):
+        yield
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """64-bit arrays, for the length of one test."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
