@@ -2,8 +2,15 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import jax
 import pytest
+
+# The same examples on every run and machine, and no folder of found ones.
+hypothesis.settings.register_profile(
+    "deterministic", derandomize=True, database=None, deadline=None, max_examples=25
+)
+hypothesis.settings.load_profile("deterministic")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
