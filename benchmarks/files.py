@@ -1,0 +1,81 @@
+"""Files that are whole or absent, and a folder that one process writes at a time."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary file in the folder of `path`, then renames it.
+
+    A process killed in between leaves the old file, and a hidden one that the next
+    `sweep` removes.
+
+    Raises:
+      UserError: The file cannot be written; nothing of it is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if error.errno in _FULL:
+            msg = (
+                f"the disk is full, {path} cannot be written: make room and run the "
+                "same command again; what is finished is kept."
+            )
+        else:
+            msg = f"{path} cannot be written: {error.strerror or error}."
+        raise UserError(msg) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file atomically, in UTF-8."""
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left half written, below `folder`."""
+    for file in folder.rglob(".*.tmp"):
+        file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Makes the folder if it is missing, and keeps other processes from writing it.
+
+    The lock belongs to the process and goes with it, also when it is killed.
+
+    Raises:
+      UserError: Another process holds it, or the folder cannot be made.
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        msg = f"{folder} cannot be written: {error.strerror or error}."
+        raise UserError(msg) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        msg = (
+            f"another run is writing to {folder}: wait for it to end, or choose "
+            "another folder with --out."
+        )
+        raise UserError(msg) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,275 @@
+"""The compiled program: one optimizer on one problem, one lane per learning rate."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from benchmarks.problem import Problem, PyTree
+
+# A lane whose training loss exceeds this multiple of its first one (of 1, where the
+# first is smaller) has diverged.
+DIVERGENCE = 1e6
+
+Make = Callable[[Any], optax.GradientTransformationExtraArgs]
+
+
+class Carry(NamedTuple):
+    """All that a run needs to go on; every leaf but `step` has a leading lane axis.
+
+    Attributes:
+      step: Updates done so far, int32.
+      params: Parameters.
+      state: Optimizer states, made inside the program at step 0.
+      alive: False once the lane is frozen.
+      diverged_at: Updates in a frozen lane's parameters; -1 where alive; int32.
+      first_loss: Training loss at the start, float32.
+    """
+
+    step: ArrayLike
+    params: PyTree
+    state: PyTree
+    alive: ArrayLike
+    diverged_at: ArrayLike
+    first_loss: ArrayLike
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled program on one device, with what it costs.
+
+    Attributes:
+      compiled: `(carry, rates, key, stops, first, last, data)` to the carry at
+        `stops[last - 1]` and the rows, of which `first` to `last - 1` are filled.
+      device: Where it runs.
+      state: Shapes and dtypes of the state in the carry.
+      rows: Shapes and dtypes of the rows.
+      costs: `trace_s`, `compile_s` (seconds), `flops`, `bytes_accessed` (XLA's count,
+        loop bodies once), `temp_bytes` (of all lanes), `state_bytes` and
+        `param_bytes` (of one lane).
+    """
+
+    compiled: Callable[..., tuple[Carry, PyTree]]
+    device: jax.Device
+    state: PyTree
+    rows: PyTree
+    costs: dict[str, float]
+
+    def start(self, params: PyTree, lanes: int) -> Carry:
+        """The carry at step 0: `params` in every lane."""
+        return Carry(
+            step=np.int32(0),
+            params=jax.tree.map(lambda p: np.stack([p] * lanes), params),
+            state=jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), self.state),
+            alive=np.ones(lanes, bool),
+            diverged_at=np.full(lanes, -1, np.int32),
+            first_loss=np.zeros(lanes, np.float32),
+        )
+
+
+def compile_program(
+    problem: Problem,
+    make: Make,
+    *,
+    params: PyTree,
+    data: PyTree,
+    lanes: int,
+    points: int,
+    budget: int,
+    schedule: str,
+    device: jax.Device,
+) -> Program:
+    """Traces and compiles; `params` (one lane) and `data` give shapes and dtypes.
+
+    Nothing but shapes, the schedule and the budget is baked in: learning rates,
+    seeds, evaluation steps and the place to stop are arguments, so one program
+    serves every block and every way of cutting a block into chunks.
+    """
+    began = time.perf_counter()
+    on_device = jax.sharding.SingleDeviceSharding(device)
+
+    def shaped(x: Any, *leading: int) -> jax.ShapeDtypeStruct:
+        dtype = x.dtype if _is_key(x) else jax.dtypes.canonicalize_dtype(x.dtype)
+        return jax.ShapeDtypeStruct((*leading, *x.shape), dtype, sharding=on_device)
+
+    def transformation(rate: jax.Array) -> optax.GradientTransformationExtraArgs:
+        return optax.with_extra_args_support(make(_scheduled(rate, schedule, budget)))
+
+    def init(rates: jax.Array, lane_params: PyTree) -> PyTree:
+        return jax.vmap(lambda rate, p: transformation(rate).init(p))(
+            rates, lane_params
+        )
+
+    rates = jax.ShapeDtypeStruct((lanes,), jnp.float32, sharding=on_device)
+    lane_params = jax.tree.map(lambda x: shaped(x, lanes), params)
+    state = jax.eval_shape(init, rates, lane_params)
+    lane = functools.partial(_update_lane, problem.loss, transformation)
+    report = functools.partial(_report, problem)
+    rows = jax.tree.map(
+        lambda r: jax.ShapeDtypeStruct((points, *r.shape), r.dtype),
+        jax.eval_shape(report, lane_params, data),
+    )
+
+    def program(
+        carry: Carry,
+        rates: jax.Array,
+        key: jax.Array,
+        stops: jax.Array,
+        first: jax.Array,
+        last: jax.Array,
+        data: PyTree,
+    ) -> tuple[Carry, PyTree]:
+        batches = jax.random.fold_in(key, 1)
+        fresh = carry.step == 0
+        carry = carry._replace(
+            state=jax.tree.map(
+                lambda new, old: jnp.where(fresh, new, old),
+                init(rates, carry.params),
+                _unwrap(carry.state, state),
+            )
+        )
+
+        def step(carry: Carry) -> Carry:
+            batch = problem.sample(jax.random.fold_in(batches, carry.step), data)
+            lanes = jax.vmap(lane, in_axes=(None, 0, 0, 0, 0, 0, 0, None))(
+                carry.step, rates, *carry[1:], batch
+            )
+            return Carry(carry.step + 1, *lanes)
+
+        def point(i: jax.Array, loop: tuple[Carry, PyTree]) -> tuple[Carry, PyTree]:
+            carry, rows = loop
+            carry = jax.lax.while_loop(lambda c: c.step < stops[i], step, carry)
+            row = report(carry.params, data)
+            return carry, jax.tree.map(lambda r, x: r.at[i].set(x), rows, row)
+
+        blank = jax.tree.map(lambda r: jnp.zeros(r.shape, r.dtype), rows)
+        carry, filled = jax.lax.fori_loop(first, last, point, (carry, blank))
+        return carry._replace(state=_wrap(carry.state)), filled
+
+    scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=on_device)
+    vector = jax.ShapeDtypeStruct((lanes,), jnp.int32, sharding=on_device)
+    raw_state = jax.tree.map(shaped, jax.eval_shape(_wrap, state))
+    traced = jax.jit(program).trace(
+        Carry(
+            scalar,
+            lane_params,
+            raw_state,
+            vector.update(dtype=jnp.bool_),
+            vector,
+            rates,
+        ),
+        rates,
+        shaped(jax.eval_shape(lambda: jax.random.key(0))),
+        vector.update(shape=(points,)),
+        scalar,
+        scalar,
+        jax.tree.map(shaped, data),
+    )
+    trace_s = time.perf_counter() - began
+    compiled = traced.lower().compile()
+    costs = {
+        "trace_s": trace_s,
+        "compile_s": time.perf_counter() - began - trace_s,
+        "state_bytes": float(_bytes(raw_state) / lanes),
+        "param_bytes": float(_bytes(lane_params) / lanes),
+        **_xla_costs(compiled),
+    }
+    return Program(compiled, device, raw_state, rows, costs)
+
+
+def _scheduled(rate: jax.Array, schedule: str, budget: int) -> Any:
+    if schedule == "cosine":
+        return lambda count: rate * 0.5 * (1.0 + jnp.cos(jnp.pi * count / budget))
+    return rate
+
+
+def _update_lane(
+    loss: Callable[[PyTree, PyTree], jax.Array],
+    transformation: Callable[[jax.Array], optax.GradientTransformationExtraArgs],
+    step: jax.Array,
+    rate: jax.Array,
+    params: PyTree,
+    state: PyTree,
+    alive: jax.Array,
+    diverged_at: jax.Array,
+    first_loss: jax.Array,
+    batch: PyTree,
+) -> tuple[PyTree, PyTree, jax.Array, jax.Array, jax.Array]:
+    """One update of one lane, undone where the lane has diverged."""
+
+    def value_fn(params: PyTree) -> jax.Array:
+        return loss(params, batch)
+
+    grad_fn = jax.grad(value_fn)
+    value, grad = jax.value_and_grad(value_fn)(params)
+    updates, new_state = transformation(rate).update(
+        grad, state, params, value=value, grad=grad, value_fn=value_fn, grad_fn=grad_fn
+    )
+    new_params = optax.apply_updates(params, updates)
+
+    first_loss = jnp.where(step == 0, value, first_loss).astype(jnp.float32)
+    limit = DIVERGENCE * jnp.maximum(jnp.abs(first_loss), 1.0)
+    finite = [jnp.isfinite(p).all() for p in jax.tree.leaves(new_params)]
+    sound = functools.reduce(
+        jnp.logical_and, finite, jnp.isfinite(value) & (value <= limit)
+    )
+    goes_on = alive & sound
+
+    def keep(new: PyTree, old: PyTree) -> PyTree:
+        return jax.tree.map(lambda n, o: jnp.where(goes_on, n, o), new, old)
+
+    return (
+        keep(new_params, params),
+        keep(new_state, state),
+        goes_on,
+        jnp.where(alive & ~sound, step, diverged_at),
+        first_loss,
+    )
+
+
+def _report(problem: Problem, params: PyTree, data: PyTree) -> dict[str, PyTree]:
+    """What the host gets of each evaluation point; parameters where it needs them."""
+    dimension = sum(leaf[0].size for leaf in jax.tree.leaves(params))
+    if problem.evaluate is None:
+        return {"metrics": {}, "params": params}
+    metrics = jax.vmap(problem.evaluate, in_axes=(0, None))(params, data)
+    return {"metrics": dict(metrics), "params": params if dimension == 2 else ()}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _wrap(state: PyTree) -> PyTree:
+    """Random keys in a state as plain numbers, which can be stored."""
+    return jax.tree.map(lambda s: jax.random.key_data(s) if _is_key(s) else s, state)
+
+
+def _unwrap(state: PyTree, like: PyTree) -> PyTree:
+    def leaf(s: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+        if not _is_key(like):
+            return s
+        return jax.random.wrap_key_data(s, impl=jax.random.key_impl(like))
+
+    return jax.tree.map(leaf, state, like)
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(tree))
+
+
+def _xla_costs(compiled: Any) -> dict[str, float]:
+    costs = compiled.cost_analysis() or {}
+    memory = compiled.memory_analysis()
+    return {
+        "flops": float(costs.get("flops", np.nan)),
+        "bytes_accessed": float(costs.get("bytes accessed", np.nan)),
+        "temp_bytes": float(getattr(memory, "temp_size_in_bytes", np.nan)),
+    }

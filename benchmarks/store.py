@@ -1,0 +1,187 @@
+"""The results folder: where everything lies, and how it is read back."""
+
+import dataclasses
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import blocks, files
+from benchmarks.errors import UserError
+from benchmarks.plan import Cell, Plan
+from benchmarks.roster import slug
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """One cell: S finished seeds, L learning rates, E evaluation points.
+
+    Attributes:
+      seeds: `[S]`, integers, in the manifest's order: those for tuning first.
+      learning_rates: `[L]`, float64.
+      steps: `[E]`, integers.
+      metrics: By name, `"loss"` first, each `[S, L, E]`, float64. A diverged lane
+        repeats the values of its last finite state.
+      diverged_at: `[S, L]`, integers: updates done when the lane was frozen; -1 for
+        never.
+    """
+
+    seeds: np.ndarray
+    learning_rates: np.ndarray
+    steps: np.ndarray
+    metrics: dict[str, np.ndarray]
+    diverged_at: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """A results folder in memory; curves and costs by (problem, optimizer)."""
+
+    manifest: dict[str, Any]
+    curves: dict[tuple[str, str], Curves]
+    costs: dict[tuple[str, str], dict[str, float]]
+
+
+def cell_folder(out: Path, problem: str, optimizer: str) -> Path:
+    """Where the blocks of a cell lie."""
+    return out / "runs" / problem / slug(optimizer)
+
+
+def block_path(out: Path, problem: str, optimizer: str, seed: int) -> Path:
+    """The file of a finished block."""
+    return cell_folder(out, problem, optimizer) / f"seed-{seed:03d}.parquet"
+
+
+def partial_path(out: Path, problem: str, optimizer: str, seed: int) -> Path:
+    """The file of an unfinished block."""
+    return block_path(out, problem, optimizer, seed).with_suffix(".partial.npz")
+
+
+def cost_path(out: Path, problem: str, optimizer: str) -> Path:
+    """The file of what a cell cost."""
+    return cell_folder(out, problem, optimizer) / "cost.json"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON atomically.
+
+    Raises:
+      UserError: The file cannot be written.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=True)
+    files.write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+      UserError: The file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path} is damaged: delete it and run the same command again."
+        raise UserError(msg) from error
+
+
+def finished(plan: Plan, out: Path, *, fresh: bool = False) -> set[tuple[str, int]]:
+    """Finished blocks of the plan, as (run key, seed).
+
+    Args:
+      plan: What is to be run.
+      out: The results folder.
+      fresh: Discard the plan's blocks that other code, data or settings made;
+        without it, they are an error.
+
+    Raises:
+      UserError: There are such blocks, or a damaged one.
+    """
+    found, stale, reasons = set(), [], Counter()
+    for cell in plan.cells:
+        for seed in plan.settings.seeds:
+            path = block_path(out, cell.problem.name, cell.optimizer.name, seed)
+            if not path.exists():
+                continue
+            key, ingredients = blocks.read_origin(path)
+            if key == cell.key:
+                found.add((key, seed))
+                continue
+            stale.append((cell, path))
+            reasons.update(_differences(ingredients, cell.ingredients))
+    if stale and not fresh:
+        raise UserError(_stale_message(out, [cell for cell, _ in stale], reasons))
+    for _, path in stale:
+        path.unlink()
+    return found
+
+
+def load(out: Path) -> Results:
+    """Everything finished in a results folder.
+
+    Raises:
+      UserError: The folder holds no run, or a file in it is damaged.
+    """
+    path = out / "manifest.json"
+    if not path.exists():
+        msg = (
+            f"{out} holds no results: make some with python -m benchmarks run --out "
+            f"{out}"
+        )
+        raise UserError(msg)
+    manifest = read_json(path)
+    settings = manifest["settings"]
+    seeds = (*settings["tune_seeds"], *settings["test_seeds"])
+    curves, costs = {}, {}
+    for cell in manifest["cells"]:
+        pair = (cell["problem"], cell["optimizer"])
+        if (read := _read_cell(out, *pair, cell["key"], seeds)) is not None:
+            curves[pair] = read
+        if (path := cost_path(out, *pair)).exists():
+            costs[pair] = read_json(path)
+    return Results(manifest, curves, costs)
+
+
+def _read_cell(
+    out: Path, problem: str, optimizer: str, key: str, seeds: tuple[int, ...]
+) -> Curves | None:
+    done, read = [], []
+    for seed in seeds:
+        path = block_path(out, problem, optimizer, seed)
+        if not path.exists():
+            continue
+        block, found = blocks.read(path)
+        if found != key:
+            msg = (
+                f"{path} does not belong to the run in {out / 'manifest.json'}: run "
+                "the same command again, with --fresh."
+            )
+            raise UserError(msg)
+        done.append(seed)
+        read.append(block)
+    if not read:
+        return None
+    first = read[0]
+    return Curves(
+        seeds=np.array(done),
+        learning_rates=first.learning_rates,
+        steps=first.steps,
+        metrics={n: np.stack([b.metrics[n] for b in read]) for n in first.metrics},
+        diverged_at=np.stack([b.diverged_at for b in read]),
+    )
+
+
+def _differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    return [name for name in new if old.get(name) != new[name]]
+
+
+def _stale_message(out: Path, cells: list[Cell], reasons: Counter[str]) -> str:
+    pairs = list(dict.fromkeys(f"{c.problem.name} × {c.optimizer.name}" for c in cells))
+    shown = ", ".join(pairs[:3]) + (f" and {len(pairs) - 3} more" * (len(pairs) > 3))
+    return (
+        f"{out} holds {len(cells)} blocks of other code, data or settings ({shown}; "
+        f"what differs: {', '.join(reasons)}): choose another folder with --out, or "
+        "discard exactly these blocks with --fresh."
+    )
