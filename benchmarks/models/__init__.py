@@ -1,0 +1,1 @@
+"""Flax modules that the problems train."""
