@@ -28,8 +28,8 @@ test: .venv/.test
 lint: .venv/.lint
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/lint-imports --quiet
-	@$(BIN)/pyright --warnings
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/pyright
 
 format: .venv/.lint
 	@$(BIN)/ruff check --quiet --fix .

@@ -1,0 +1,49 @@
+"""What the documents show is what happens: their code runs, their tables are fresh."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from tools import sync
+
+EXAMPLES = sorted((sync.ROOT / "examples").glob("*.py"))
+DOCUMENTS = [sync.README, sync.ROOT / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_code_blocks_run(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Python blocks of one document share their names, as a reader's would."""
+    names: dict[str, object] = {"__name__": document.stem}
+    text = document.read_text()
+    blocks = re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        lines_before = text[: block.start(1)].count("\n")
+        code = "\n" * lines_before + block.group(1)  # tracebacks name the right line
+        exec(compile(code, document, "exec"), names)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(example), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sync.generated(), ids=lambda path: path.name)
+def test_generated_files_are_fresh(path: Path) -> None:
+    assert path.read_text() == sync.generated()[path], (
+        f"{path.name} is stale; run make sync."
+    )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_named_files_and_targets_exist(document: Path) -> None:
+    text = document.read_text()
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)
+    assert not [link for link in links if not (sync.ROOT / link).exists()]
+    targets = set(re.findall(r"\bmake ([a-z]+)", text))
+    phony = re.search(r"^\.PHONY: (.*)$", (sync.ROOT / "Makefile").read_text(), re.M)
+    assert phony
+    assert targets <= set(phony.group(1).split())
