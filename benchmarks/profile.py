@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from benchmarks import roster, specs
+from benchmarks import clock, roster, specs
 from benchmarks.errors import UserError
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -158,7 +159,7 @@ def compare(spec: str, tree: str, *, seconds: float = 10.0) -> Comparison:
 
 def table(comparisons: list[Comparison]) -> Table:
     """The comparisons as a table: ours, theirs, ours ÷ theirs."""
-    result = Table("tree", "optimizer")
+    result = Table("tree", "optimizer", box=SIMPLE_HEAD, pad_edge=False)
     for head in ("µs/update", "trace s", "compile s", "state", "temp", "moved"):
         result.add_column(head, justify="right")
     for item in comparisons:
@@ -226,12 +227,11 @@ def _compile(make: Make, shapes: Shapes) -> tuple[Any, float, float]:
 
     params = _structs(shapes)
     state = jax.eval_shape(tx.init, params)
-    clock = _clock()
-    start = clock()
+    start = clock.seconds()
     lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params)
-    middle = clock()
+    middle = clock.seconds()
     compiled = lowered.compile()
-    return compiled, middle - start, clock() - middle
+    return compiled, middle - start, clock.seconds() - middle
 
 
 def _updates(
@@ -242,7 +242,6 @@ def _updates(
     Fresh buffers every few turns: where they lie in memory changes the time by
     several per cent, for either side.
     """
-    clock = _clock()
     rows: list[list[float]] = []
     start = time.perf_counter()
     while True:
@@ -252,13 +251,13 @@ def _updates(
         ]
         for side in sides:
             _run(side, 2)
-        steps = max(1, round(_TURN_S / max(_timed(sides[0], 2, clock), 1e-9)))
+        steps = max(1, round(_TURN_S / max(_timed(sides[0], 2), 1e-9)))
         for _ in range(5):
             if len(sides) == 1:
-                rows.append([_timed(sides[0], steps, clock)])
+                rows.append([_timed(sides[0], steps)])
                 continue
             order = (0, 1, 1, 0) if len(rows) % 2 else (1, 0, 0, 1)
-            times = [(i, _timed(sides[i], steps, clock)) for i in order]
+            times = [(i, _timed(sides[i], steps)) for i in order]
             rows.append([sum(t for i, t in times if i == j) / 2 for j in (0, 1)])
         done = np.array(rows)
         precise = len(sides) > 1 and _median_ratio(done)[1] < _TARGET
@@ -284,14 +283,10 @@ def _run(side: list[Any], steps: int) -> None:
     side[1:3] = params, state
 
 
-def _timed(side: list[Any], steps: int, clock: Callable[[], float]) -> float:
-    start = clock()
+def _timed(side: list[Any], steps: int) -> float:
+    start = clock.seconds()
     _run(side, steps)
-    return (clock() - start) / steps
-
-
-def _clock() -> Callable[[], float]:
-    return time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+    return (clock.seconds() - start) / steps
 
 
 def _median_ratio(times: np.ndarray) -> tuple[float, float]:

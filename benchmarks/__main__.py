@@ -1,0 +1,20 @@
+"""`python -m benchmarks`: sets XLA's flags, which jax reads once, then the CLI."""
+
+import os
+
+from benchmarks.cli import main
+
+# One thread per program: numbers must not depend on how many devices share the
+# cores. Whoever sets the flag keeps his value.
+_FLAG = "--xla_cpu_multi_thread_eigen"
+
+
+def _set_flags() -> None:
+    given = os.environ.get("XLA_FLAGS", "")
+    if _FLAG not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {_FLAG}=false".strip()
+
+
+if __name__ == "__main__":
+    _set_flags()
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,318 @@
+"""The command line: parses, calls, prints; jax is imported only by what needs it."""
+
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmarks import measure
+from benchmarks.errors import UserError
+from benchmarks.suites import SUITES
+
+if TYPE_CHECKING:
+    from benchmarks.plan import Plan
+
+_INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            resumable = ctx.invoked_subcommand == "run"
+            hint = "; run the same command to continue" if resumable else ""
+            click.echo(f"stopped{hint}", err=True)
+            ctx.exit(_INTERRUPTED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
+                raise
+            where = f" {error.filename!r}" if error.filename else ""
+            full = error.errno == errno.ENOSPC
+            cure = "; free some space and run the same command again" if full else ""
+            click.echo(f"error: {error.strerror or error}{where}{cure}", err=True)
+            ctx.exit(2)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+    epilog="""\b
+Examples:
+  python -m benchmarks run quick
+  python -m benchmarks run quick -o my_module:my_optimizer
+  python -m benchmarks describe "amsgrad(variant='paper')"
+
+Each command explains itself with -h. Exit codes: 0 done, 1 some runs failed,
+2 bad input, 130 stopped by Ctrl-C.""",
+)
+def main() -> None:
+    """Trains small models and classic functions with many optimizers, and reports.
+
+    Every optimizer runs on every problem over a grid of learning rates, from the
+    same starts and with the same batches; its rate is chosen on some seeds and
+    reported on others.
+    """
+
+
+@main.command("list")
+@click.argument(
+    "what", type=click.Choice(["problems", "optimizers", "suites"]), required=False
+)
+def list_(what: str | None) -> None:
+    """Lists problems, optimizers or suites; all three without an argument."""
+    from benchmarks import show
+
+    tables = {
+        "suites": show.suites,
+        "problems": show.problems,
+        "optimizers": show.optimizers,
+    }
+    out = show.console()
+    for name, make in tables.items():
+        if what in (None, name):
+            out.print(make())
+    if what in (None, "optimizers"):
+        click.echo(
+            "Any optax.NAME or optax.contrib.NAME works as well, and MODULE:FACTORY "
+            "for your own."
+        )
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  python -m benchmarks describe rosen2
+  python -m benchmarks describe optax.lion"""
+)
+@click.argument("name")
+def describe(name: str) -> None:
+    """Says what a problem or an optimizer is.
+
+    For a problem: formula, source, budget and targets. For an optimizer: signature,
+    idea and the size of its state.
+    """
+    from benchmarks import show
+
+    show.console().print(show.describe(name))
+
+
+def _selection(command: Any) -> Any:
+    """The options that `plan` and `run` share: what is run."""
+    options = (
+        click.argument("suite", default="quick"),
+        click.option(
+            "-o",
+            "--optimizer",
+            "specs",
+            multiple=True,
+            metavar="SPEC",
+            help="Also run this optimizer, in the same table: NAME, optax.NAME or "
+            "MODULE:FACTORY (a module in the current folder or installed), with "
+            "arguments if you like: 'optax.sgd(momentum=0.9)'. Repeatable.",
+        ),
+        click.option(
+            "--only",
+            is_flag=True,
+            help="Run the optimizers named with -o, and no others.",
+        ),
+        click.option(
+            "-p",
+            "--problem",
+            "problems",
+            multiple=True,
+            metavar="NAME",
+            help="Run this problem instead of all problems of the suite. Repeatable.",
+        ),
+        click.option(
+            "--learning-rates",
+            metavar="LIST",
+            help="Grid of rates, as in 1e-3,1e-2,1e-1.  "
+            "[default: 13 from 1e-5 to 10, about two per decade]",
+        ),
+        click.option(
+            "--seeds",
+            type=int,
+            default=10,
+            show_default=True,
+            metavar="N",
+            help="Number of seeds that are reported, from 100 on.",
+        ),
+        click.option(
+            "--tune-seeds",
+            type=int,
+            default=3,
+            show_default=True,
+            metavar="N",
+            help="Number of seeds that choose the learning rate, from 0 on.",
+        ),
+        click.option(
+            "--schedule",
+            default="constant",
+            show_default=True,
+            metavar="constant|cosine",
+            help="The learning rate over time; cosine ends at 0.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _plan(
+    suite: str,
+    specs: tuple[str, ...],
+    only: bool,
+    problems: tuple[str, ...],
+    learning_rates: str | None,
+    seeds: int,
+    tune_seeds: int,
+    schedule: str,
+) -> "Plan":
+    from benchmarks import plan, roster, targets
+    from benchmarks.problem import load_problem
+    from benchmarks.specs import suggest
+
+    if suite not in SUITES:
+        hint = suggest(suite, SUITES) or f" There are: {', '.join(SUITES)}."
+        msg = f"unknown suite {suite!r}.{hint}"
+        raise UserError(msg)
+    if only and not specs:
+        msg = "--only runs what -o names, but there is no -o: name one."
+        raise UserError(msg)
+    for option, count in (("--seeds", seeds), ("--tune-seeds", tune_seeds)):
+        if count < 1:
+            msg = f"{option} must be at least 1, got {count}."
+            raise UserError(msg)
+    rates = {} if learning_rates is None else {"learning_rates": _rates(learning_rates)}
+    settings = plan.Settings(
+        tune_seeds=tuple(range(tune_seeds)),
+        test_seeds=tuple(range(100, 100 + seeds)),
+        schedule=schedule,
+        **rates,
+    )
+    chosen = [load_problem(name) for name in dict.fromkeys(problems or SUITES[suite])]
+    for problem in chosen:
+        targets.targets_of(problem)  # a problem without targets fails here, not late
+    named = [roster.resolve(spec) for spec in specs]
+    optimizers = named if only else roster.default_roster() + named
+    return plan.make_plan(suite, chosen, optimizers, settings)
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    rates = []
+    for word in text.split(","):
+        try:
+            rates.append(float(word))
+        except ValueError:
+            msg = (
+                f"--learning-rates: {word.strip()!r} is not a number; write numbers "
+                "with commas between them, as in 1e-3,1e-2."
+            )
+            raise UserError(msg) from None
+    return tuple(rates)
+
+
+@main.command("plan")
+@_selection
+def plan_(**selection: Any) -> None:
+    """Shows what `run` would do and what it would cost; runs nothing.
+
+    SUITE is smoke, quick (the default) or standard.
+    """
+    from benchmarks import show
+
+    plan = _plan(**selection)
+    show.console().print(show.plan_cells(plan))
+    click.echo(show.plan_line(plan, show.costs(plan)))
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  python -m benchmarks run quick
+  python -m benchmarks run quick -o my_module:my_optimizer
+  python -m benchmarks run smoke --only -o adam -o 'optax.sgd(momentum=0.9)'
+  python -m benchmarks run -p rosen2 --learning-rates 1e-2,1e-1,1 --schedule cosine"""
+)
+@_selection
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder of the results.  [default: results/SUITE]",
+)
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Discard what other code, data or settings left of this plan in DIR, instead "
+    "of refusing to mix.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Runs at the same time; numbers do not depend on it.  "
+    "[default: one per core and device]",
+)
+@click.option("--no-report", is_flag=True, help="Leave out the report.")
+def run(
+    out: Path | None,
+    fresh: bool,
+    workers: int | None,
+    no_report: bool,
+    **selection: Any,
+) -> None:
+    """Runs a suite, prints the table and writes the report.
+
+    SUITE is smoke, quick (the default) or standard. A run that was stopped, however
+    it was, goes on where it stood when the same command is given again; finished
+    runs are never repeated.
+    """
+    from benchmarks import cache, engine, show
+    from benchmarks.progress import Bars
+
+    plan = _plan(**selection)
+    folder = out or Path("results") / plan.suite
+    cache.enable_compilation_cache()
+    costs = show.costs(plan)
+    click.echo(f"{show.plan_line(plan, costs)}; in {folder}", err=True)
+    for problem, optimizer, reason in plan.skipped:
+        click.echo(f"skipped: {problem} × {optimizer}: {reason}", err=True)
+    blocks = show.seconds_per_block(plan, costs)
+    with Bars(show.console(stderr=True), blocks) as bars:
+        failures = engine.run_plan(
+            plan, folder, workers=workers, progress=bars, fresh=fresh
+        )
+    if not no_report:
+        _print_report(folder)
+    if failures:
+        click.echo(
+            f"error: {len(failures)} of {len(plan.cells)} cells failed; their "
+            f"tracebacks are in {folder / 'manifest.json'}",
+            err=True,
+        )
+        raise SystemExit(1)
+
+
+@main.command("report")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def report_(folder: Path) -> None:
+    """Writes the report of the results in DIR again, and prints the table."""
+    _print_report(folder)
+
+
+def _print_report(folder: Path) -> None:
+    from benchmarks import report, show, store
+
+    path = report.write_report(folder)
+    show.console().print(report.summary_table(store.load(folder)))
+    click.echo(f"report: {path}")
+
+
+for _command in (measure.profile, measure.throughput, measure.calibrate):
+    main.add_command(_command)

@@ -1,0 +1,230 @@
+"""Specs become optimizers, or one clear sentence; slugs keep names apart."""
+
+import string
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import optimizers
+from benchmarks import roster, sources, specs
+from benchmarks.errors import UserError
+
+Module = Callable[..., None]
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Module:
+    """Writes modules into a folder that Python imports from, and forgets them."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(text), encoding="utf-8")
+        sys.modules.pop(name, None)
+
+    yield write
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def one_update(make: roster.Make, rate: float) -> np.ndarray:
+    params, grads = jnp.array([1.0, 2.0]), jnp.array([0.5, -0.25])
+    tx = make(rate)
+    return np.asarray(tx.update(grads, tx.init(params), params)[0])
+
+
+def test_default_roster_has_all_aliases_variants_and_baselines() -> None:
+    names = [optimizer.name for optimizer in roster.default_roster()]
+    assert {"adam", "adamw", "adamax", "adam_nc", "amsgrad"} <= set(names)
+    assert 'amsgrad(variant="paper")' in names
+    assert 'amsgrad(variant="torch")' in names
+    assert names[-4:] == [
+        "optax.sgd(momentum=0.9)",
+        "optax.adam",
+        "optax.lion",
+        "optax.contrib.muon",
+    ]
+    assert len(set(names)) == len(names)
+    assert "scale_by_adam" in optimizers.__all__
+    assert "scale_by_adam" not in names
+
+
+def test_arguments_reach_the_factory() -> None:
+    found = roster.resolve(" optax.sgd( momentum=0.5, nesterov=True ) ")
+    assert found.name == "optax.sgd( momentum=0.5, nesterov=True )"
+    expected = one_update(lambda r: optax.sgd(r, 0.5, nesterov=True), 0.1)
+    np.testing.assert_array_equal(one_update(found.make, 0.1), expected)
+
+
+def test_make_takes_numbers_tracers_and_schedules() -> None:
+    make = roster.resolve("optax.sgd").make
+    number = one_update(make, 0.25)
+    np.testing.assert_array_equal(one_update(make, lambda _: 0.25), number)
+    traced = jax.jit(lambda rate: make(rate).update(jnp.ones(2), make(rate).init(0.0)))
+    np.testing.assert_array_equal(traced(0.25)[0], [-0.25, -0.25])
+    assert isinstance(make(0.1), optax.GradientTransformationExtraArgs)
+
+
+def test_users_module_is_found_and_its_options_are_used(module: Module) -> None:
+    module(
+        "mine_found",
+        """
+        import optax
+        class Box:
+            @staticmethod
+            def half(lr, scale=0.5):
+                return optax.sgd(lr * scale)
+        """,
+    )
+    found = roster.resolve("mine_found:Box.half(scale=0.125)")
+    np.testing.assert_array_equal(one_update(found.make, 1.0), [-0.0625, 0.03125])
+
+
+def test_source_hash_follows_source_arguments_and_local_imports(
+    module: Module,
+) -> None:
+    text = (
+        "import optax\nfrom mine_helper import X\ndef f(lr, a=1): return optax.sgd(lr)"
+    )
+
+    def found(spec: str, helper: str, own: str = text) -> str:
+        module("mine_helper", helper)
+        module("mine_hashed", own)
+        return roster.resolve(spec).source_hash
+
+    first = found("mine_hashed:f", "X = 1")
+    assert found("mine_hashed:f", "X = 1") == first
+    others = {
+        found("mine_hashed:f", "X = 2"),
+        found("mine_hashed:f", "X = 1", f"{text}  # changed"),
+        found("mine_hashed:f(a=2)", "X = 1"),
+        found("mine_hashed:f(a=3)", "X = 1"),
+    }
+    assert len(others | {first}) == 5
+
+
+def test_source_hash_of_installed_code_is_its_own_file_only() -> None:
+    own = Path(sources.__file__).read_bytes()
+    assert sources.source_hash("benchmarks.sources") != sources.source_hash(
+        "benchmarks.errors"
+    )
+    assert sources.source_hash("optax") == sources.source_hash("optax")
+    assert sources.source_hash("no_such_module") != sources.source_hash("optax")
+    assert own  # the file that is hashed exists as source
+
+
+BAD_SPECS = {
+    "adma": r"unknown optimizer 'adma'\. Did you mean 'adam",
+    "lion": r"Did you mean 'optax\.lion'",
+    "muon": r"Did you mean 'optax\.contrib\.muon'",
+    "zzzzz": "list optimizers",
+    "scale_by_adam": "unknown optimizer",
+    "optax.adm": "'optax' has no 'adm'. Did you mean 'adam'",
+    "optax.contrib.muno": "Did you mean 'muon'",
+    "optax.scale_by_adam": "takes 'b1' first, not the learning rate",
+    "optax.contrib.sam": "takes 'optimizer' first",
+    "optax.losses": "is of type module, not a function",
+    "os.getcwd": "write os:getcwd",
+    "": "cannot read the optimizer ''",
+    "../evil:f": "cannot read the optimizer",
+    "a b": "cannot read the optimizer",
+    "adam(": "cannot read the arguments",
+    "adam)": "cannot read the optimizer",
+    "adam(0.9)": "cannot read the arguments",
+    "adam(**{'b1': 0.9})": "cannot read the arguments",
+    "adam(b1=0.9)(b2=0.9)": "cannot read the arguments",
+    "adam(b1=0.9) + 1": "cannot read the arguments",
+    "adam(b1=x)": r"b1=x is not a plain value",
+    "adam(b1=open('f'))": "is not a plain value",
+    "adam(beta1=0.9)": "no argument 'beta1'. Did you mean 'b1'",
+    "adam(learning_rate=0.1)": "leave 'learning_rate' out",
+    "adam(b1=1.5)": "ValueError: adam: b1 must be in",
+    "no_such_module_here:f": "no module 'no_such_module_here'",
+    "mine_bad:missing": "'mine_bad' has no 'missing'",
+    "mine_bad:god": "Did you mean 'good'",
+    "mine_bad:VALUE": "is of type int, not a function",
+    "mine_bad:no_rate": "building it with the learning rate 0.1 fails with TypeError",
+    "mine_bad:returns_none": "returns an object of type NoneType, not an optax",
+    "mine_bad:returns_pair": "returns an object of type tuple, not an optax",
+    "mine_bad:python_number": "needs lr as a Python number",
+    "mine_bad:wrong_shape": "its updates have the shapes",
+    "mine_bad:wrong_update": "one update of a tiny tree fails with KeyError",
+    "mine_bad:growing_state": "changes the structure, shapes or dtypes of its state",
+    "mine_broken:f": "importing 'mine_broken' fails with ZeroDivisionError: division",
+    "mine_needs:f": "fails with ModuleNotFoundError: No module named 'not_installed_x'",
+    "mine_syntax:f": "importing 'mine_syntax' fails with SyntaxError",
+}
+
+
+@pytest.mark.parametrize("spec", BAD_SPECS)
+def test_bad_spec_is_told_in_one_sentence(spec: str, module: Module) -> None:
+    module(
+        "mine_bad",
+        """
+        import optax
+        VALUE = 3
+        def good(lr): return optax.sgd(lr)
+        def no_rate(): return optax.sgd(0.1)
+        def returns_none(lr): pass
+        def returns_pair(lr): return (lambda p: p, lambda g, s: (g, s))
+        def python_number(lr): return optax.sgd(lr if lr > 0 else 1.0)
+        def wrong_shape(lr):
+            return optax.stateless(lambda updates, params: 1.0)
+        def wrong_update(lr):
+            return optax.stateless(lambda updates, params: updates["nowhere"])
+        def growing_state(lr):
+            return optax.GradientTransformation(
+                lambda params: (), lambda updates, state, params: (updates, (state,))
+            )
+        """,
+    )
+    module("mine_broken", "1 / 0")
+    module("mine_needs", "import not_installed_x")
+    module("mine_syntax", "def f(:")
+    with pytest.raises(UserError, match=BAD_SPECS[spec]) as caught:
+        roster.resolve(spec)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.rstrip().endswith((".", "?", "optimizers", ":getcwd."))
+
+
+def test_nothing_in_a_spec_is_executed(tmp_path: Path) -> None:
+    file = tmp_path / "made"
+    with pytest.raises(UserError):
+        roster.resolve(f"adam(b1=open({str(file)!r}, 'w'))")
+    assert not file.exists()
+
+
+def test_plain_names_are_their_own_slugs() -> None:
+    assert roster.slug("adam") == "adam"
+    assert roster.slug("optax.contrib.muon") == "optax.contrib.muon"
+
+
+@given(st.lists(st.text(string.printable, min_size=1), min_size=2, unique=True))
+def test_slugs_are_safe_and_differ_for_different_names(names: list[str]) -> None:
+    slugs = [roster.slug(name) for name in names]
+    allowed = set(string.ascii_lowercase + string.digits + "_.-")
+    assert all(set(slug) <= allowed and slug for slug in slugs)
+    assert all(len(slug) <= 80 for slug in slugs)
+    assert not any(slug.startswith(".") for slug in slugs)
+    assert len(set(slugs)) == len(slugs)
+
+
+def test_names_that_differ_in_case_get_slugs_that_differ_without_it() -> None:
+    first, second = roster.slug("mine:Opt"), roster.slug("mine:opt")
+    assert first.lower() != second.lower()
+
+
+def test_suggestions() -> None:
+    assert specs.suggest("quik", ["quick", "smoke"]) == " Did you mean 'quick'?"
+    assert specs.suggest("zzz", ["quick", "smoke"]) == ""
