@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, trees
+from optimizers._common import checks, links, moments, numerics, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAdamState", "adam", "adamw", "scale_by_adam"]
@@ -60,18 +60,18 @@ def scale_by_adam(
 
     def update(
         updates: PyTree,
-        state: ScaleByAdamState,
+        state: Any,
         params: PyTree = None,
         **extra_args: Any,
     ) -> tuple[PyTree, ScaleByAdamState]:
         del params, extra_args
         grads = trees.gradients("scale_by_adam", updates, state.nu)
-        count = optax.safe_increment(state.count)
+        count = numerics.increment(state.count)
         mu = moments.ema(b1, grads, state.mu)  # (1)
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
         if nesterov:
-            ahead = moments.debias(mu, b1, optax.safe_increment(count))
-            now = moments.debias(trees.widen(grads), b1, count)
+            ahead = moments.debias(mu, b1, numerics.increment(count))
+            now = moments.debias(jax.tree.map(numerics.widen, grads), b1, count)
             mu_hat = moments.ema(b1, now, ahead)  # (3')
         else:
             mu_hat = moments.debias(mu, b1, count)  # (3)

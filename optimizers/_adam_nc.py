@@ -48,24 +48,17 @@ def scale_by_adam_nc(
 
     def update(
         updates: PyTree,
-        state: ScaleByAdamNcState,
+        state: Any,
         params: PyTree = None,
         **extra_args: Any,
     ) -> tuple[PyTree, ScaleByAdamNcState]:
         del params, extra_args
         grads = trees.gradients("scale_by_adam_nc", updates, state.nu)
-        count = optax.safe_increment(state.count)
-        t = numerics.cast_once(count)
-
-        def mean_of_squares(g: jax.Array, v: jax.Array) -> jax.Array:
-            dtype = numerics.compute_dtype(g.dtype, v.dtype)
-            square = numerics.abs_square(g.astype(dtype))
-            v = v.astype(square.dtype)
-            # 1 - 1/t would round the weight of the newest square away.
-            return v + (square - v) / t(v.dtype)
-
+        count = numerics.increment(state.count)
         mu = moments.ema(b1, grads, state.mu)  # (1)
-        nu = jax.tree.map(mean_of_squares, grads, state.nu)  # (2)
+        nu = jax.tree.map(
+            lambda g, v: _mean_of_squares(count, g, v), grads, state.nu
+        )  # (2)
         direction = moments.ratio(mu, nu, eps)  # (3)
         return trees.cast_like(direction, grads), ScaleByAdamNcState(
             count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
@@ -153,3 +146,11 @@ def adam_nc(
         links.add_decayed_weights("adam_nc", weight_decay, weight_decay_mask),
         links.scale_by_learning_rate(learning_rate),  # (4)
     )
+
+
+@jax.jit
+def _mean_of_squares(t: jax.Array, g: jax.Array, v: jax.Array) -> jax.Array:
+    square = numerics.abs_square(numerics.widen(g, v))
+    v = v.astype(square.dtype)
+    # 1 - 1/t would round the weight of the newest square away.
+    return v + (square - v) / numerics.like(v, t)

@@ -49,25 +49,20 @@ def scale_by_adamax(
 
     def update(
         updates: PyTree,
-        state: ScaleByAdamaxState,
+        state: Any,
         params: PyTree = None,
         **extra_args: Any,
     ) -> tuple[PyTree, ScaleByAdamaxState]:
         del params, extra_args
         grads = trees.gradients("scale_by_adamax", updates, state.nu)
-        count = optax.safe_increment(state.count)
-        decay = numerics.cast_once(numerics.scalar(b2))
-        floor = numerics.cast_once(numerics.scalar(eps))
-
-        def running_max(g: jax.Array, u: jax.Array) -> jax.Array:
-            size = jnp.abs(g.astype(numerics.compute_dtype(g.dtype, u.dtype)))
-            u = u.astype(size.dtype)
-            return jnp.maximum(decay(u.dtype) * u, size + floor(u.dtype))
-
+        count = numerics.increment(state.count)
+        decay, floor = numerics.scalar(b2), numerics.scalar(eps)
         mu = moments.ema(b1, grads, state.mu)  # (1)
-        nu = jax.tree.map(running_max, grads, state.nu)  # (2)
+        nu = jax.tree.map(
+            lambda g, u: _decayed_max(decay, floor, g, u), grads, state.nu
+        )  # (2)
         mu_hat = moments.debias(mu, b1, count)  # (3)
-        direction = jax.tree.map(numerics.safe_divide, mu_hat, nu)  # (4)
+        direction = jax.tree.map(numerics.division(floor), mu_hat, nu)  # (4)
         return trees.cast_like(direction, grads), ScaleByAdamaxState(
             count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
         )
@@ -154,3 +149,10 @@ def adamax(
         links.add_decayed_weights("adamax", weight_decay, weight_decay_mask),
         links.scale_by_learning_rate(learning_rate),  # (5)
     )
+
+
+@jax.jit
+def _decayed_max(decay: Scalar, floor: Scalar, g: jax.Array, u: jax.Array) -> jax.Array:
+    size = jnp.abs(numerics.widen(g, u))
+    decayed = numerics.like(size, decay) * u.astype(size.dtype)
+    return jnp.maximum(decayed, size + numerics.like(size, floor))

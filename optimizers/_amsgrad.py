@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, trees
+from optimizers._common import checks, links, moments, numerics, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAmsgradState", "amsgrad", "scale_by_amsgrad"]
@@ -63,13 +63,13 @@ def scale_by_amsgrad(
 
     def update(
         updates: PyTree,
-        state: ScaleByAmsgradState,
+        state: Any,
         params: PyTree = None,
         **extra_args: Any,
     ) -> tuple[PyTree, ScaleByAmsgradState]:
         del params, extra_args
         grads = trees.gradients("scale_by_amsgrad", updates, state.nu)
-        count = optax.safe_increment(state.count)
+        count = numerics.increment(state.count)
         mu = moments.ema(b1, grads, state.mu)  # (1)
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
         if variant == "optax":

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from optimizers._common import numerics
-from optimizers._common.typing import Mask, PyTree, ScalarOrSchedule
+from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 
 def _init(hyperparameter: ScalarOrSchedule) -> Any:
@@ -25,13 +25,13 @@ def _advance(hyperparameter: ScalarOrSchedule, state: Any) -> tuple[Any, Any]:
     if not callable(hyperparameter):
         return numerics.scalar(hyperparameter), state
     value = numerics.scalar(hyperparameter(state.count))
-    return value, optax.ScaleByScheduleState(optax.safe_increment(state.count))
+    return value, optax.ScaleByScheduleState(numerics.increment(state.count))
 
 
 def add_decayed_weights(
     function: str, weight_decay: ScalarOrSchedule, mask: Mask = None
 ) -> optax.GradientTransformationExtraArgs:
-    """D + w x. A constant 0 leaves d alone and needs no params.
+    """Adds w x to the direction d; a constant w = 0 needs no params.
 
     The transformation raises ValueError where it needs params and gets none.
     """
@@ -54,14 +54,9 @@ def add_decayed_weights(
             )
             raise ValueError(msg)
         value, state = _advance(weight_decay, state)
-        decay = numerics.cast_once(value)
-
-        def leaf(d: jax.Array, x: jax.Array) -> jax.Array:
-            dtype = numerics.compute_dtype(d.dtype, numerics.dtype_of(x))
-            x = jnp.asarray(x).astype(dtype)
-            return (d.astype(dtype) + decay(dtype) * x).astype(d.dtype)
-
-        return jax.tree.map(leaf, updates, params), state
+        return jax.tree.map(
+            lambda d, x: _add_multiple(d, value, x), updates, params
+        ), state
 
     link = optax.GradientTransformationExtraArgs(init, update)
     return link if mask is None or off else optax.masked(link, mask)
@@ -70,7 +65,7 @@ def add_decayed_weights(
 def scale_by_learning_rate(
     learning_rate: ScalarOrSchedule,
 ) -> optax.GradientTransformationExtraArgs:
-    """-rate d; a schedule gets the 0-based count of updates."""
+    """Turns the direction d into -rate d; a schedule gets the 0-based count."""
 
     def init(params: PyTree) -> Any:
         del params
@@ -81,12 +76,19 @@ def scale_by_learning_rate(
     ) -> tuple[PyTree, Any]:
         del params, extra_args
         value, state = _advance(learning_rate, state)
-        step = numerics.cast_once(-value)
-
-        def leaf(d: jax.Array) -> jax.Array:
-            dtype = numerics.compute_dtype(d.dtype)
-            return (step(dtype) * d.astype(dtype)).astype(d.dtype)
-
-        return jax.tree.map(leaf, updates), state
+        step = -value
+        return jax.tree.map(lambda d: _multiply(step, d), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+@jax.jit
+def _add_multiple(d: jax.Array, weight_decay: Scalar, x: jax.Array) -> jax.Array:
+    x = numerics.widen(x, d)
+    return (d.astype(x.dtype) + numerics.like(x, weight_decay) * x).astype(d.dtype)
+
+
+@jax.jit
+def _multiply(step: Scalar, d: jax.Array) -> jax.Array:
+    wide = numerics.widen(d)
+    return (numerics.like(wide, step) * wide).astype(d.dtype)

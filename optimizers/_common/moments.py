@@ -2,9 +2,9 @@
 
 All of them compute in at least float32 and return what they computed; the caller
 casts to the dtype that the state keeps, so that this step's update loses nothing.
+What happens to one leaf is jitted, so that a tree of many leaves is traced once per
+shape and not once per leaf.
 """
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,54 +14,63 @@ from optimizers._common.typing import PyTree, Scalar
 
 
 def ema(decay: Scalar, updates: PyTree, average: PyTree) -> PyTree:
-    """B s + (1 - b) x."""
-    return _ema(decay, updates, average, lambda x: x)
+    """b s + (1 - b) x."""
+    b = numerics.scalar(decay)
+    return jax.tree.map(lambda x, s: _ema(b, 1.0 - b, x, s), updates, average)
 
 
 def ema_of_squares(decay: Scalar, updates: PyTree, average: PyTree) -> PyTree:
-    """B s + (1 - b) |x|^2, real also for complex x."""
-    return _ema(decay, updates, average, numerics.abs_square)
-
-
-def _ema(
-    decay: Scalar,
-    updates: PyTree,
-    average: PyTree,
-    function: Callable[[jax.Array], jax.Array],
-) -> PyTree:
-    decay = numerics.scalar(decay)
-    b, one_minus_b = numerics.cast_once(decay), numerics.cast_once(1.0 - decay)
-
-    def leaf(x: jax.Array, s: jax.Array) -> jax.Array:
-        dtype = numerics.compute_dtype(x.dtype, s.dtype)
-        y = function(x.astype(dtype))
-        return b(y.dtype) * s.astype(y.dtype) + one_minus_b(y.dtype) * y
-
-    return jax.tree.map(leaf, updates, average)
-
-
-def debias(moment: PyTree, decay: Scalar, count: jax.Array) -> PyTree:
-    """S / (1 - b^t)."""
-    correction = numerics.cast_once(numerics.bias_correction(decay, count))
+    """b s + (1 - b) |x|^2, real also for complex x."""
+    b = numerics.scalar(decay)
     return jax.tree.map(
-        lambda s: numerics.divide(s, correction(numerics.real_dtype(s.dtype))), moment
-    )
-
-
-def ratio(
-    numerator: PyTree, square: PyTree, eps: Scalar, eps_root: Scalar = 0.0
-) -> PyTree:
-    """M / (sqrt(v + eps_root) + eps), and 0 where the denominator is 0."""
-    eps, eps_root = map(numerics.cast_once, map(numerics.scalar, (eps, eps_root)))
-    return jax.tree.map(
-        lambda m, v: numerics.safe_divide(
-            m, jnp.sqrt(v + eps_root(v.dtype)) + eps(v.dtype)
-        ),
-        numerator,
-        square,
+        lambda x, s: _ema_of_squares(b, 1.0 - b, x, s), updates, average
     )
 
 
 def running_max(largest: PyTree, square: PyTree) -> PyTree:
     """max(s, v)."""
-    return jax.tree.map(lambda s, v: jnp.maximum(s.astype(v.dtype), v), largest, square)
+    return jax.tree.map(_running_max, largest, square)
+
+
+def debias(moment: PyTree, decay: Scalar, count: jax.Array) -> PyTree:
+    """s / (1 - b^t)."""
+    correction = numerics.bias_correction(decay, count)
+    return jax.tree.map(lambda s: _divide(s, correction), moment)
+
+
+def ratio(
+    numerator: PyTree, square: PyTree, eps: Scalar, eps_root: Scalar = 0.0
+) -> PyTree:
+    """m / (sqrt(v + eps_root) + eps), and 0 where the denominator is 0."""
+    outside, inside = numerics.scalar(eps), numerics.scalar(eps_root)
+    denominator = jax.tree.map(lambda v: _root(v, outside, inside), square)
+    return jax.tree.map(numerics.division(outside), numerator, denominator)
+
+
+@jax.jit
+def _ema(b: Scalar, one_minus_b: Scalar, x: jax.Array, s: jax.Array) -> jax.Array:
+    x = numerics.widen(x, s)
+    b, one_minus_b = numerics.like(x, b), numerics.like(x, one_minus_b)
+    return b * s.astype(x.dtype) + one_minus_b * x
+
+
+@jax.jit
+def _ema_of_squares(
+    b: Scalar, one_minus_b: Scalar, x: jax.Array, s: jax.Array
+) -> jax.Array:
+    return _ema(b, one_minus_b, numerics.abs_square(numerics.widen(x, s)), s)
+
+
+@jax.jit
+def _running_max(s: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.maximum(s.astype(v.dtype), v)
+
+
+@jax.jit
+def _divide(s: jax.Array, correction: jax.Array) -> jax.Array:
+    return numerics.divide(s, numerics.like(s.real, correction))
+
+
+@jax.jit
+def _root(v: jax.Array, outside: Scalar, inside: Scalar) -> jax.Array:
+    return jnp.sqrt(v + numerics.like(v, inside)) + numerics.like(v, outside)

@@ -2,15 +2,18 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 from jax.typing import ArrayLike
 
 from optimizers._common.typing import Scalar
+
+_SMALLEST_FLOAT32 = float(np.finfo(np.float32).tiny)
 
 
 def dtype_of(leaf: Any) -> np.dtype:
@@ -39,39 +42,51 @@ def scalar(value: ArrayLike) -> float | jax.Array:
     """
     if isinstance(value, jax.Array):
         return value.astype(compute_dtype(value.dtype))
-    return float(value)
+    return float(cast("float", value))
 
 
-def cast_once(value: float | jax.Array) -> Callable[[Any], float | jax.Array]:
-    """A function from a dtype to the scalar in it, converted once per dtype.
+def like(x: jax.Array, value: Scalar) -> jax.Array:
+    """The scalar in the dtype of the array."""
+    return jnp.asarray(value).astype(x.dtype)
 
-    Conversions leaf by leaf would double the time to trace a tree of many leaves.
-    """
-    if isinstance(value, jax.Array):
-        return functools.cache(value.astype)
-    return lambda dtype: value
+
+def widen(x: jax.Array, *others: jax.Array) -> jax.Array:
+    """The array in the dtype that it is computed in together with the others."""
+    return x.astype(compute_dtype(x.dtype, *(y.dtype for y in others)))
+
+
+def increment(count: jax.Array) -> jax.Array:
+    """Count + 1, staying at the largest integer."""
+    return jnp.asarray(optax.safe_increment(count))
 
 
 def bias_correction(decay: Scalar, count: jax.Array) -> jax.Array:
-    """1 - decay**count, and 1 where that is 0.
+    """1 - decay**count for count >= 1; never 0, also where decay was rounded to 1."""
+    value = scalar(decay)
+    b = value if isinstance(value, jax.Array) else jnp.asarray(value, float)
+    below_one = 1.0 - float(jnp.finfo(b.dtype).epsneg)
+    return 1.0 - lax.pow(jnp.minimum(b, below_one), count)
 
-    It is 0 only for a decay that was rounded to 1 and for a count of 0; the moment
-    itself is 0 then, and so is its quotient.
+
+def division(smallest: Scalar) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """How to divide by denominators that are nowhere below `smallest`.
+
+    A comparison of every denominator with 0 is a tenth of the time to compile Adam;
+    it is left out where the bound is a positive number.
     """
-    decay = scalar(decay)
-    if isinstance(decay, float):
-        decay = jnp.asarray(decay, float)
-    correction = 1.0 - lax.pow(decay, count)
-    return jnp.where(correction == 0.0, 1.0, correction)
+    positive = isinstance(smallest, float) and smallest >= _SMALLEST_FLOAT32
+    return divide if positive else safe_divide
 
 
-def divide(numerator: jax.Array, denominator: jax.Array | Scalar) -> jax.Array:
+@jax.jit
+def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """Numerator (real or complex) by a real denominator."""
     if jnp.iscomplexobj(numerator):
         return lax.complex(numerator.real / denominator, numerator.imag / denominator)
     return numerator / denominator
 
 
+@jax.jit
 def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """Numerator (real or complex) by a real denominator; 0 where that is 0.
 

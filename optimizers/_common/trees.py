@@ -75,11 +75,6 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
-def widen(tree: PyTree) -> PyTree:
-    """Each leaf in the dtype that it is computed in."""
-    return jax.tree.map(lambda x: x.astype(numerics.compute_dtype(x.dtype)), tree)
-
-
 def _require_inexact(function: str, what: str, tree: PyTree) -> None:
     if all(_is_inexact(x) for x in jax.tree.leaves(tree)):
         return
