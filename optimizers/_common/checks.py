@@ -1,8 +1,8 @@
 """Checks of hyperparameters, made where the user stands: at construction.
 
 Only numbers are checked. A traced value has none yet, and an array of less than
-32 bits was rounded by whoever made it (`optax.inject_hyperparams` turns b2 = 0.999
-into a bfloat16 1.0), which is no mistake of the user.
+32 bits was rounded by whoever made it: `optax.inject_hyperparams` hands all over in
+the dtype of the params, where b2 = 0.999 is 1 in bfloat16.
 """
 
 import math
@@ -17,8 +17,10 @@ def _number(value: Any) -> float | None:
     """The value as a float, or None where it is not for us to check."""
     if callable(value) or isinstance(value, jax.core.Tracer):
         return None
-    if isinstance(value, jax.Array) and value.dtype.itemsize < 4:
-        return None
+    if isinstance(value, jax.Array):
+        if value.dtype.itemsize < 4:
+            return None
+        value = value.real
     if isinstance(value, bool | str) or np.ndim(value) != 0:
         return math.nan
     try:

@@ -35,13 +35,14 @@ def real_dtype(dtype: Any) -> np.dtype:
 
 
 def scalar(value: ArrayLike) -> float | jax.Array:
-    """A Python float where the value is concrete, else an array of >= 32 bits.
+    """A Python float where the value is a number, else a real array of >= 32 bits.
 
     A Python float meets leaves of every dtype without promoting them, also when
-    implicit promotion is forbidden.
+    implicit promotion is forbidden. Hyperparameters are real, but
+    `optax.inject_hyperparams` hands them over in the widest dtype of the params.
     """
     if isinstance(value, jax.Array):
-        return value.astype(compute_dtype(value.dtype))
+        return value.real.astype(real_dtype(compute_dtype(value.dtype)))
     return float(cast("float", value))
 
 
