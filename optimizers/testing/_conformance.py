@@ -1,0 +1,133 @@
+"""Runs the rules on a factory and reports."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from optimizers.testing._case import Case
+from optimizers.testing._rule import NotApplicable, Rule
+from optimizers.testing._rules import ALL
+
+Outcome = Literal["passed", "failed", "exempt", "skipped"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one rule said.
+
+    Attributes:
+        rule: The rule's name.
+        outcome: `passed`, `failed`, `exempt` (broken, with an exemption) or `skipped`
+            (the rule says nothing about this optimizer or machine).
+        reason: Why it failed, was exempt or was skipped; empty when it passed.
+        mend: How to repair a failure; empty otherwise.
+    """
+
+    rule: str
+    outcome: Outcome
+    reason: str = ""
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What all rules said about one optimizer.
+
+    Attributes:
+        name: The factory and its arguments.
+        results: One per rule, in the order of the rules.
+    """
+
+    name: str
+    results: tuple[Result, ...]
+
+    @property
+    def failures(self) -> tuple[Result, ...]:
+        """The results that failed."""
+        return tuple(result for result in self.results if result.outcome == "failed")
+
+    def __str__(self) -> str:
+        """Returns one line of counts, then each failure with how to mend it."""
+        counts = []
+        for outcome in ("passed", "failed", "exempt", "skipped"):
+            number = sum(result.outcome == outcome for result in self.results)
+            if number:
+                counts.append(f"{number} {outcome}")
+        lines = [f"{self.name}: {', '.join(counts)}"]
+        for result in self.failures:
+            lines.append(f"  {result.rule}: {result.reason}")
+            lines.append(f"    mend: {result.mend}")
+        return "\n".join(lines)
+
+
+def conformance_rules() -> tuple[Rule, ...]:
+    """Returns every rule, for `pytest.mark.parametrize`."""
+    return ALL
+
+
+def check(
+    factory: Callable[..., Any],
+    *,
+    exemptions: Mapping[str, str] | None = None,
+    rules: Iterable[Rule] | None = None,
+    **kwargs: Any,
+) -> Report:
+    """Runs the rules on an optimizer.
+
+    Args:
+        factory: Makes the transformation: `factory(learning_rate, **kwargs)`, a
+            primitive `factory(**kwargs)` or a wrapper `factory(optimizer, **kwargs)`.
+            The signature tells which.
+        exemptions: Reasons by rule name for rules that may be broken. An exemption
+            from a rule that is not broken fails.
+        rules: The rules to run; all of them when None.
+        **kwargs: Keyword arguments of every call of the factory.
+
+    Returns:
+        One result per rule. No exception of the optimizer escapes.
+
+    Raises:
+        ValueError: An exemption names no rule.
+    """
+    exemptions = dict(exemptions or {})
+    unknown = exemptions.keys() - {rule.name for rule in ALL}
+    if unknown:
+        msg = f"exemptions name no rule: {sorted(unknown)}; see conformance_rules()."
+        raise ValueError(msg)
+    case = Case(factory, kwargs)
+    chosen = ALL if rules is None else tuple(rules)
+    results = tuple(_result(rule, case, exemptions.get(rule.name)) for rule in chosen)
+    return Report(case.name, results)
+
+
+def assert_conforms(
+    factory: Callable[..., Any],
+    *,
+    exemptions: Mapping[str, str] | None = None,
+    **kwargs: Any,
+) -> None:
+    """Asserts that an optimizer breaks no rule; arguments as for `check`.
+
+    Raises:
+        AssertionError: Rules are broken; the message lists each with its reason and
+            how to mend it.
+        ValueError: An exemption names no rule.
+    """
+    report = check(factory, exemptions=exemptions, **kwargs)
+    if report.failures:
+        raise AssertionError(str(report))
+
+
+def _result(rule: Rule, case: Case, exemption: str | None) -> Result:
+    try:
+        rule.run(case)
+    except NotApplicable as why:
+        return Result(rule.name, "skipped", str(why))
+    except AssertionError as error:
+        if exemption is not None:
+            return Result(rule.name, "exempt", exemption)
+        return Result(rule.name, "failed", str(error), rule.mend)
+    if exemption is not None:
+        reason = f"the exemption is no longer needed: {exemption}"
+        return Result(rule.name, "failed", reason, "Remove the exemption.")
+    return Result(rule.name, "passed")

@@ -1,0 +1,109 @@
+"""The trees, gradients and extra arguments that the rules feed to an optimizer.
+
+All numbers come from formulas, so that no generator, platform or order of
+construction changes them. Nearly all rules share two leaves of shapes (2, 3) and
+(3,): few shapes keep JAX's caches warm, which is what makes the rules fast.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Tree = Any
+
+SHAPES: Tree = {"layer": {"bias": (3,), "kernel": (2, 3)}}
+MIXED: Tree = {"layer": {"bias": "float32", "kernel": "bfloat16"}}
+
+
+def make_params(dtype: Tree = "float32", shapes: Tree = SHAPES) -> Tree:
+    """Returns parameters of size about 1; `dtype` is one dtype or a tree of them."""
+    return _fill(shapes, dtype, 0.3)
+
+
+def make_grads(step: int, dtype: Tree = "float32", shapes: Tree = SHAPES) -> Tree:
+    """Returns the gradients of a step (from 0): size about 1, nowhere zero."""
+    return _fill(shapes, dtype, 2.0 + 1.9 * step)
+
+
+def make_stream(
+    steps: int, dtype: Tree = "float32", shapes: Tree = SHAPES
+) -> list[Tree]:
+    """Returns the gradients of the first steps."""
+    return [make_grads(step, dtype, shapes) for step in range(steps)]
+
+
+def full_like(tree: Tree, value: float) -> Tree:
+    """Returns the tree with every entry replaced by `value`, dtypes kept."""
+    return jax.tree.map(lambda x: jnp.full(x.shape, value, x.dtype), tree)
+
+
+def abstract(tree: Tree) -> Tree:
+    """Returns shapes and dtypes in place of the arrays."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def extra_args(grads: Tree, params: Tree) -> dict[str, Any]:
+    """Returns every extra argument that an optimizer of optax may ask for.
+
+    The loss behind them is ½·Σ|p|², whose gradient is p; the auxiliary gradients are
+    the gradients with every second entry times -½. All are linear or quadratic in the
+    parameters and gradients, which the rule about complex phases needs.
+    """
+    return {
+        "value": half_square(params),
+        "grad": grads,
+        "value_fn": half_square,
+        "grad_fn": _gradient_of_half_square,
+        "aux_grads": jax.tree.map(_auxiliary, grads),
+    }
+
+
+def half_square(params: Tree) -> jax.Array:
+    """Returns ½·Σ|p|² in float32, or in float64 when a leaf has it."""
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    wide = [x for x in leaves if x.dtype in (np.dtype("f8"), np.dtype("c16"))]
+    total = jnp.zeros([], jnp.float64 if wide else jnp.float32)
+    for x in leaves:
+        total += 0.5 * jnp.sum(jnp.square(jnp.abs(x).astype(total.dtype)))
+    return total
+
+
+def _gradient_of_half_square(params: Tree) -> Tree:
+    # Copies: a gradient that shares the buffer of the parameters would make honest
+    # optimizers fail the rule about shared buffers.
+    return jax.tree.map(jnp.array, params)
+
+
+def _auxiliary(grad: Any) -> jax.Array:
+    grad = jnp.asarray(grad)
+    weights = np.resize(np.array([1.0, -0.5]), grad.shape)
+    return grad * jnp.asarray(weights, grad.dtype)
+
+
+def _fill(shapes: Tree, dtype: Tree, phase: float) -> Tree:
+    leaves, structure = jax.tree.flatten(shapes, is_leaf=_is_shape)
+    if isinstance(dtype, dict):
+        dtypes = structure.flatten_up_to(dtype)
+    else:
+        dtypes = [dtype] * len(leaves)
+    arrays = []
+    for i, (shape, name) in enumerate(zip(leaves, dtypes, strict=True)):
+        value = _wave(shape, phase + 0.7 * i)
+        if jnp.issubdtype(name, jnp.complexfloating):
+            value = value + 1j * _wave(shape, phase + 0.4 + 0.7 * i)
+        arrays.append(jnp.asarray(value.astype(jnp.dtype(name))))
+    return structure.unflatten(arrays)
+
+
+def _wave(shape: tuple[int, ...], phase: float) -> np.ndarray:
+    index = np.arange(math.prod(shape), dtype=np.float64)
+    wave = np.cos(1.3 * index + phase)
+    # Away from zero, where the sign of a rounding error would decide a step.
+    return (wave + np.where(wave < 0, -0.1, 0.1)).reshape(shape)
+
+
+def _is_shape(node: object) -> bool:
+    return type(node) is tuple and all(isinstance(size, int) for size in node)

@@ -1,0 +1,92 @@
+"""The same numbers under jit, scan, vmap and donation, and one trace."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers.testing import _compare
+from optimizers.testing._case import Case, abstract_steps, follow, run, update
+from optimizers.testing._data import Tree, make_params, make_stream
+from optimizers.testing._rule import rule
+
+
+def jit_equals_eager(case: Case) -> None:
+    """jit changes no number and traces three steps once."""
+    traces: list[int] = []
+
+    def step(grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+        traces.append(1)
+        return update(case.tx, grads, state, params)
+
+    state = case.tx.init(case.params)
+    result = follow(jax.jit(step), state, case.params, case.stream)
+    _compare.assert_close(result, case.expected, "under jit")
+    assert len(traces) == 1, f"three steps were traced {len(traces)} times, not once"
+
+
+def params_and_state_may_be_donated(case: Case) -> None:
+    """A jitted step may donate params and state together."""
+
+    def step(params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
+        updates, state = update(case.tx, grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    compiled = jax.jit(step, donate_argnums=(0, 1))
+    params = make_params()
+    state = case.tx.init(params)
+    for grads in case.stream[:2]:
+        params, state = compiled(params, state, grads)
+    _compare.assert_finite((params, state), "after two donated steps")
+
+
+def scan_equals_loop(case: Case) -> None:
+    """Steps inside lax.scan give the updates of a Python loop."""
+
+    def body(state: Tree, grads: Tree) -> tuple[Tree, Tree]:
+        updates, state = update(case.tx, grads, state, case.params)
+        return state, updates
+
+    stacked = jax.tree.map(lambda *g: jnp.stack(g), *case.stream)
+    state, updates = jax.lax.scan(body, case.tx.init(case.params), stacked)
+    steps = [jax.tree.map(lambda u, i=i: u[i], updates) for i in range(3)]
+    _compare.assert_close((steps, state), case.expected, "inside scan")
+
+
+def vmap_over_models(case: Case) -> None:
+    """Init and update under vmap treat each model as alone."""
+    other = make_params(), make_stream(3)[2]
+    params = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.params, other[0])
+    grads = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.stream[0], other[1])
+    state = jax.vmap(case.tx.init)(params)
+    updates, _ = jax.vmap(lambda g, s, p: update(case.tx, g, s, p))(
+        grads, state, params
+    )
+    for i, (own, grad) in enumerate(((case.params, case.stream[0]), other)):
+        alone, _ = run(case.tx, own, [grad])
+        lane = jax.tree.map(lambda leaf, i=i: leaf[i], updates)
+        _compare.assert_close(lane, alone[0], f"model {i} of a vmap")
+
+
+def no_leaked_tracers(case: Case) -> None:
+    """Init and update leak no tracer: jax.checking_leaks is silent."""
+    with jax.checking_leaks():
+        abstract_steps(case.tx, case.params, case.stream[0])
+
+
+RULES = (
+    rule(
+        jit_equals_eager,
+        (7, 15, 47),
+        "Branch on arrays with jnp.where; keep state types stable, weak types too.",
+    ),
+    rule(
+        params_and_state_may_be_donated,
+        (14,),
+        "Copy what the state keeps of the params: jax.tree.map(jnp.copy, params).",
+    ),
+    rule(scan_equals_loop, (15, 47), "Keep state types stable."),
+    rule(
+        vmap_over_models, (47,), "No Python branch on values; reduce over leaves only."
+    ),
+    rule(no_leaked_tracers, (7, 47), "Store nothing outside the state."),
+)

@@ -1,0 +1,260 @@
+"""Dtypes that follow the gradients, and arithmetic in at least float32."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optimizers.testing import _compare, _data
+from optimizers.testing._case import Case, abstract_steps, drop_extras, run, update
+from optimizers.testing._compare import leaves
+from optimizers.testing._data import Tree
+from optimizers.testing._rule import applies_if, rule
+
+_SLOW_FIELDS = ("nu", "nu_max", "nu_sqrt", "mu_slow")
+
+
+def updates_have_gradient_dtype(case: Case) -> None:
+    """Each update leaf has the dtype of its gradient leaf."""
+    for dtype in ("float32", "bfloat16", "float16", _data.MIXED):
+        params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
+        _, _, traced = abstract_steps(case.tx, params, grads)
+        _compare.assert_same_dtypes(traced, grads, f"updates of jit(update), {dtype}")
+        updates, _ = run(case.tx, params, [grads])
+        _compare.assert_same_dtypes(updates[0], grads, f"updates, {dtype}")
+
+
+def gradients_may_differ_from_params(case: Case) -> None:
+    """Gradients wider or narrower than params leave state types alone."""
+    for of_params, of_grads in (("bfloat16", "float32"), ("float32", "bfloat16")):
+        params, grads = _data.make_params(of_params), _data.make_grads(0, of_grads)
+        what = f"{of_grads} gradients of {of_params} params"
+        state, traced, updates = abstract_steps(case.tx, params, grads)
+        _compare.assert_same_types(traced, state, f"state, {what}")
+        _compare.assert_same_dtypes(updates, grads, f"updates, {what}")
+        eager = update(case.tx, grads, case.tx.init(params), params)[1]
+        _compare.assert_same_types(eager, state, f"state without jit, {what}")
+
+
+def accumulators_are_wide(case: Case) -> None:
+    """nu, nu_max, nu_sqrt and mu_slow live in at least float32."""
+    applies_if("nu_dtype" not in case.kwargs, "nu_dtype was chosen by the caller")
+    for dtype in ("bfloat16", "float16"):
+        state = jax.eval_shape(case.tx.init, _data.make_params(dtype))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            if any(getattr(key, "name", None) in _SLOW_FIELDS for key in path):
+                assert jnp.finfo(leaf.dtype).bits >= 32, (
+                    f"state{jax.tree_util.keystr(path)} is {leaf.dtype} for {dtype} "
+                    "params; small shares are rounded away"
+                )
+
+
+def averages_do_not_stall(case: Case) -> None:
+    """2000 equal gradients in bfloat16 end where float32 ends, to 5 %."""
+    applies_if("nu_dtype" not in case.kwargs, "nu_dtype was chosen by the caller")
+    shapes: Tree = {"w": (3,)}
+    last = {}
+    for dtype in ("float32", "bfloat16"):
+        # Exact in both dtypes, so that only the accumulators differ.
+        params = _data.full_like(_data.make_params(dtype, shapes), 0.5)
+        grads = _data.full_like(params, 1.0)
+        last[dtype] = _repeat(case.tx, params, grads, 2000)
+    _compare.assert_close(
+        last["bfloat16"], last["float32"], "bfloat16 against float32", rtol=0.05
+    )
+
+
+def _repeat(tx: Any, params: Tree, grads: Tree, steps: int) -> Tree:
+    def body(_: Any, carry: Tree) -> Tree:
+        return update(tx, grads, carry[1], params)
+
+    def loop(state: Tree) -> Tree:
+        return jax.lax.fori_loop(0, steps, body, (grads, state))[0]
+
+    return jax.jit(loop)(tx.init(params))
+
+
+def half_precision_is_accurate(case: Case) -> None:
+    """16-bit gradients give float32's updates up to their rounding."""
+    for dtype, eps in (("float16", 2e-3), ("bfloat16", 2e-2)):
+        for scale in (1.0, 1e-3):
+            # Both start from the numbers that the narrow dtype can hold.
+            narrow = [_scaled(g, scale, dtype) for g in case.stream]
+            params = _cast(case.params, dtype)
+            wide = [_cast(g, "float32") for g in narrow]
+            got, _ = run(case.tx, params, narrow)
+            expected, _ = run(case.tx, _cast(params, "float32"), wide)
+            tiny = 4 * float(jnp.finfo(dtype).smallest_subnormal)
+            what = f"{dtype} gradients of size {scale:g}, against float32"
+            _compare.assert_close(got, expected, what, rtol=5 * eps, atol=tiny)
+
+
+def _cast(tree: Tree, dtype: str) -> Tree:
+    return jax.tree.map(lambda x: x.astype(dtype), tree)
+
+
+def _scaled(tree: Tree, scale: float, dtype: str) -> Tree:
+    return jax.tree.map(lambda x: (x * scale).astype(dtype), tree)
+
+
+def moment_dtype_is_kept(case: Case) -> None:
+    """mu_dtype and nu_dtype hold at init and after every update."""
+    chosen = [name for name in ("mu_dtype", "nu_dtype") if name in case.parameters]
+    applies_if(bool(chosen), "no mu_dtype and no nu_dtype")
+    for name in chosen:
+        field = name.removesuffix("_dtype")
+        for dtype in ("bfloat16", jnp.bfloat16, jnp.float32):
+            tx = case.make(**{name: dtype})
+            of_params = "bfloat16" if dtype is jnp.float32 else "float32"
+            params = _data.make_params(of_params)
+            grads = _data.make_grads(0, of_params)
+            state, last, _ = abstract_steps(tx, params, grads)
+            found = False
+            for path, leaf in jax.tree_util.tree_leaves_with_path((state, last)):
+                if any(getattr(key, "name", None) == field for key in path):
+                    found = True
+                    where = jax.tree_util.keystr(path)
+                    assert leaf.dtype == jnp.dtype(dtype), (
+                        f"(init, update){where} is {leaf.dtype} with {name}={dtype!r}"
+                    )
+            assert found, f"no state field is called {field!r}"
+            _compare.assert_same_types(last, state, f"state with {name}={dtype!r}")
+
+
+def x64_follows_leaves(case: Case) -> None:
+    """float64 leaves are computed in float64; float32 stays float32."""
+    with jax.enable_x64(True):
+        mixed = {"layer": {"bias": "float32", "kernel": "float64"}}
+        for dtype in ("float32", "float64", mixed):
+            params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
+            state, traced, updates = abstract_steps(case.tx, params, grads)
+            _compare.assert_same_types(traced, state, f"state, x64, {dtype}")
+            _compare.assert_same_dtypes(updates, grads, f"updates, x64, {dtype}")
+        params, stream = _data.make_params("float64"), _data.make_stream(2, "float64")
+        updates, _ = run(case.tx, params, stream)
+        for path, leaf in leaves(updates[1]):
+            numbers = np.asarray(leaf)
+            narrow = numbers == numbers.astype(np.float32)
+            # Rules that return signs are exact in every dtype.
+            exact = np.all(narrow) and not np.all(numbers == np.round(numbers))
+            assert not exact, f"updates{path} of float64 hold only float32 numbers"
+
+
+def strict_promotion_holds(case: Case) -> None:
+    """Init and update run under numpy_dtype_promotion='strict'."""
+    for dtype in ("float32", "bfloat16", _data.MIXED):
+        params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
+        with jax.numpy_dtype_promotion("strict"):
+            abstract_steps(case.tx, params, grads)
+
+
+def strict_promotion_holds_for_wide_gradients(case: Case) -> None:
+    """So they do with float32 gradients on bfloat16 params."""
+    params, grads = _data.make_params("bfloat16"), _data.make_grads(0, "float32")
+    with jax.numpy_dtype_promotion("strict"):
+        abstract_steps(case.tx, params, grads)
+
+
+def rank_promotion_holds(case: Case) -> None:
+    """Init and update run under numpy_rank_promotion='raise'."""
+    with jax.numpy_rank_promotion("raise"):
+        abstract_steps(case.tx, case.params, case.stream[0])
+
+
+def complex_is_handled_or_refused(case: Case) -> None:
+    """Complex gradients are handled as |g|², or refused by name."""
+    params, stream = _data.make_params("complex64"), _data.make_stream(3, "complex64")
+    try:
+        updates, state = run(case.tx, params, stream)
+    except ValueError as error:
+        _compare.assert_says(error, "complex")
+        return
+    _compare.assert_finite((updates, state), "after complex gradients")
+    _compare.assert_same_dtypes(updates[0], params, "updates of complex gradients")
+    before = jax.eval_shape(case.tx.init, params)
+    _compare.assert_same_types(state, before, "state after complex gradients")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if any(getattr(key, "name", None) in _SLOW_FIELDS[:3] for key in path):
+            where = jax.tree_util.keystr(path)
+            assert not jnp.iscomplexobj(leaf), (
+                f"state{where} is {leaf.dtype}; a second moment is real"
+            )
+    turn = lambda tree: jax.tree.map(lambda x: 1j * x, tree)  # noqa: E731
+    turned, _ = run(case.tx, turn(params), [turn(grads) for grads in stream])
+    _compare.assert_close(turned, turn(updates), "everything times i", rtol=1e-4)
+
+
+def complex_may_be_split(case: Case) -> None:
+    """It runs under optax.contrib.split_real_and_imaginary."""
+    params, stream = _data.make_params("complex64"), _data.make_stream(2, "complex64")
+    tx = optax.contrib.split_real_and_imaginary(case.optimizer)
+    updates, state = run(drop_extras(tx), params, stream)
+    _compare.assert_finite((updates, state), "under split_real_and_imaginary")
+    _compare.assert_same_dtypes(updates[0], params, "updates of split gradients")
+
+
+RULES = (
+    rule(
+        updates_have_gradient_dtype,
+        (18, 19),
+        "End each leaf with .astype(gradient.dtype), and pass hyperparameters through "
+        "jnp.asarray(x, dtype): 0.9 ** count is weak without jit and strong with it.",
+    ),
+    rule(
+        gradients_may_differ_from_params,
+        (21,),
+        "Cast the new state to the dtypes of the old state.",
+    ),
+    rule(
+        accumulators_are_wide,
+        (20, 22),
+        "Create slow averages with jnp.promote_types(param.dtype, jnp.float32).",
+    ),
+    rule(
+        averages_do_not_stall,
+        (20, 22),
+        "Keep averages that gain a small share per step in at least float32.",
+    ),
+    rule(
+        half_precision_is_accurate,
+        (22,),
+        "Do the arithmetic of 16-bit leaves in float32 and cast the update at the end.",
+    ),
+    rule(
+        moment_dtype_is_kept,
+        (20,),
+        "Cast the moment back to its dtype at every update, not only at init.",
+    ),
+    rule(
+        x64_follows_leaves,
+        (24,),
+        "Take every dtype from the leaf; never from a Python float or a default.",
+    ),
+    rule(
+        strict_promotion_holds,
+        (25,),
+        "Cast the counter and the hyperparameters to the compute dtype first.",
+    ),
+    rule(
+        strict_promotion_holds_for_wide_gradients,
+        (21, 25),
+        "Cast gradients and moments to one compute dtype first.",
+    ),
+    rule(
+        rank_promotion_holds,
+        (26,),
+        "Combine arrays of one shape, or arrays and scalars.",
+    ),
+    rule(
+        complex_is_handled_or_refused,
+        (27,),
+        "Use |g|², which is real, or raise a ValueError that says 'complex'.",
+    ),
+    rule(
+        complex_may_be_split,
+        (27, 46),
+        "Treat leaves alike whatever container they come in.",
+    ),
+)

@@ -1,0 +1,276 @@
+"""Hyperparameters: schedules, traced values, injected values, bad values."""
+
+import math
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optimizers.testing import _compare, _data
+from optimizers.testing._case import (
+    Case,
+    abstract_steps,
+    run,
+    update,
+)
+from optimizers.testing._data import Tree
+from optimizers.testing._rule import applies_if, rule
+
+_NAN = math.nan
+_BAD_VALUES: dict[str, tuple[Any, ...]] = {
+    "learning_rate": (_NAN, math.inf),
+    "b1": (1.5, -0.1, _NAN),
+    "b2": (1.5, -0.1, _NAN),
+    "b3": (1.5, -0.1, _NAN),
+    "momentum": (-0.1, _NAN),
+    "eps": (-1.0, _NAN),
+    "eps_root": (-1.0, _NAN),
+    "weight_decay": (-0.1, _NAN),
+    "d0": (0.0, -1.0, _NAN),
+    "growth_rate": (0.5, _NAN),
+    "rho": (-1.0, _NAN),
+    "gamma": (-1.0, _NAN),
+    "warmup_steps": (-1,),
+    "sync_period": (0,),
+    "variant": ("no such variant",),
+    "second_moment": ("no such second moment",),
+}
+
+
+class _CallableTree(NamedTuple):
+    layer: Any
+    other: Any
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+def _require_rate(case: Case) -> None:
+    applies_if(case.takes_rate, "no learning rate")
+
+
+def rate_of_any_type_keeps_dtypes(case: Case) -> None:
+    """A rate of any scalar type, or schedule of it, promotes nothing."""
+    _require_rate(case)
+    number = case.rate
+    rates = {
+        "np.float32": np.float32(number),
+        "np.float64": np.float64(number),
+        "0-d np.ndarray": np.asarray(number, np.float64),
+        "jnp.float32": jnp.asarray(number, jnp.float32),
+        "schedule of float": lambda count: number,
+        "schedule of np.float64": lambda count: np.float64(number),
+        "schedule of jnp.float32": lambda count: jnp.asarray(number, jnp.float32),
+    }
+    narrow = _data.make_params("bfloat16"), _data.make_grads(0, "bfloat16")
+    for kind, rate in rates.items():
+        tx = case.make(rate)
+        state, last, updates = abstract_steps(tx, *narrow)
+        _compare.assert_same_dtypes(
+            updates, narrow[1], f"bfloat16 updates, {kind} rate"
+        )
+        _compare.assert_same_types(last, state, f"bfloat16 state, {kind} rate")
+        eager, _ = update(tx, narrow[1], tx.init(narrow[0]), narrow[0])
+        _compare.assert_same_dtypes(
+            eager, narrow[1], f"updates without jit, {kind} rate"
+        )
+        updates, _ = run(tx, case.params, case.stream[:2])
+        _compare.assert_close(updates, case.expected[0][:2], f"{kind} rate", rtol=1e-6)
+
+
+def schedules_count_from_zero(case: Case) -> None:
+    """The k-th update, counted from 0, asks schedule(k)."""
+    _require_rate(case)
+    asked: list[int] = []
+
+    def schedule(count: Any) -> float:
+        asked.append(int(count))
+        return case.rate
+
+    tx = case.make(schedule)
+    state = tx.init(case.params)
+    for k, grads in enumerate(case.stream):
+        asked.clear()
+        _, state = update(tx, grads, state, case.params)
+        assert set(asked) == {k}, f"update {k} asked the schedule for {asked}"
+
+
+def rate_may_be_traced(case: Case) -> None:
+    """The factory takes a traced rate, so that rates can be vmapped."""
+    _require_rate(case)
+    rates = jnp.asarray([case.rate, 0.5 * case.rate], jnp.float32)
+
+    def sweep(rate: jax.Array) -> list[Tree]:
+        return run(case.make(rate), case.params, case.stream[:2])[0]
+
+    lanes = jax.jit(jax.vmap(sweep))(rates)
+    first = jax.tree.map(lambda leaf: leaf[0], lanes)
+    _compare.assert_close(first, case.expected[0][:2], "the first lane of a vmap")
+    second = jax.tree.map(lambda leaf: leaf[1], lanes)
+    expected, _ = run(case.make(0.5 * case.rate), case.params, case.stream[:2])
+    _compare.assert_close(second, expected, "the second lane of a vmap")
+
+
+def hyperparameters_may_be_injected(case: Case) -> None:
+    """optax.inject_hyperparams(factory) gives the plain updates."""
+    tx = _injected(case)
+    updates, _ = run(tx, case.params, case.stream)
+    _compare.assert_close(updates, case.expected[0], "with injection")
+    params, grads = case.params, case.stream[0]
+    state, last, _ = abstract_steps(tx, params, grads)
+    _compare.assert_same_types(last, state, "state with injection")
+
+
+def injected_bfloat16_is_finite(case: Case) -> None:
+    """Injected hyperparameters stay finite with bfloat16 params."""
+    params, stream = _data.make_params("bfloat16"), _data.make_stream(3, "bfloat16")
+    result = run(_injected(case), params, stream)
+    _compare.assert_finite(result, "bfloat16 with injection")
+    wide = _injected(case, hyperparam_dtype=jnp.float32)
+    state, last, traced = abstract_steps(wide, params, stream[0])
+    _compare.assert_same_dtypes(traced, params, "updates, float32 hyperparameters")
+    _compare.assert_same_types(last, state, "state, float32 hyperparameters")
+    updates, _ = run(wide, params, stream)
+    expected, _ = run(case.tx, params, stream)
+    _compare.assert_close(updates, expected, "float32 hyperparameters", rtol=0.02)
+
+
+def _injected(case: Case, **options: Any) -> Any:
+    applies_if(
+        not case.is_wrapper, "a wrapper: inject the hyperparameters of what it wraps"
+    )
+    kwargs = dict(case.kwargs)
+    if case.takes_rate:
+        kwargs["learning_rate"] = case.rate
+    static = tuple(name for name, value in kwargs.items() if callable(value))
+    make = optax.inject_hyperparams(case.factory, static_args=static, **options)
+    return make(**kwargs)
+
+
+def weight_decay_is_decoupled(case: Case) -> None:
+    """Decay shrinks params in proportion and may be a schedule."""
+    _require_decay(case)
+    zeros = _data.full_like(case.params, 0.0)
+    updates, _ = run(case.make(weight_decay=0.5), case.params, [zeros])
+    sign = -1.0 if case.descends else 1.0
+    for (path, u), (_, p) in zip(
+        _compare.leaves(updates[0]), _compare.leaves(case.params), strict=True
+    ):
+        ratio = sign * np.asarray(u, np.float64) / np.asarray(p, np.float64)
+        assert np.all(ratio > 0), f"decay{path} does not shrink the params: {ratio}"
+        assert np.ptp(ratio) <= 1e-4 * np.max(ratio), (
+            f"decay{path} is not proportional to the params: ratios {ratio.ravel()}"
+        )
+    constant, _ = run(case.make(weight_decay=0.1), case.params, case.stream)
+    schedule = case.make(weight_decay=lambda count: 0.1)
+    scheduled, _ = run(schedule, case.params, case.stream)
+    _compare.assert_close(scheduled, constant, "a constant schedule of the decay", 1e-6)
+
+
+def weight_decay_mask_is_any_mask(case: Case) -> None:
+    """Decay masks are trees, prefixes, functions or callable trees."""
+    _require_decay(case)
+    names = [n for n in ("weight_decay_mask", "mask") if n in case.parameters]
+    assert names, f"{case.base_name} has weight_decay but no weight_decay_mask"
+    around = lambda tree: _CallableTree(tree["layer"], tree["layer"]["bias"])  # noqa: E731
+    params = around(case.params)
+    grads = around(case.stream[0])
+    off, _ = run(case.make(weight_decay=0.0), params, [grads])
+    on, _ = run(case.make(weight_decay=0.5, **{names[0]: None}), params, [grads])
+    expected = _CallableTree(on[0].layer, off[0].other)
+    full = _CallableTree({"bias": True, "kernel": True}, False)
+    masks = {
+        "callable tree": full,
+        "prefix tree": _CallableTree(True, False),
+        "function": lambda tree: full,
+    }
+    for name in names:
+        for kind, mask in masks.items():
+            tx = case.make(weight_decay=0.5, **{name: mask})
+            updates, _ = run(tx, params, [grads])
+            what = f"{name} as a {kind}"
+            _compare.assert_close(updates[0], expected, what, rtol=1e-6)
+    for path, (a, b) in zip(
+        ("layer", "other"), zip(on[0], off[0], strict=True), strict=True
+    ):
+        differ = not np.array_equal(jax.tree.leaves(a)[0], jax.tree.leaves(b)[0])
+        assert differ, f"weight_decay=0.5 changed nothing in {path}"
+
+
+def _require_decay(case: Case) -> None:
+    applies_if("weight_decay" in case.parameters, "no weight_decay")
+
+
+def bad_values_are_refused(case: Case) -> None:
+    """Bad values raise a ValueError with the argument and the value."""
+    checked = [name for name in _BAD_VALUES if name in case.parameters]
+    applies_if(bool(checked), "no hyperparameter with a known range")
+    for name in checked:
+        for value in _BAD_VALUES[name]:
+            _assert_value_refused(case, name, value)
+
+
+def _assert_value_refused(case: Case, name: str, value: Any) -> None:
+    given = f"{name}={value!r}"
+    try:
+        case.make(**{name: value})
+    except ValueError as error:
+        text = str(error)
+        assert re.search(rf"\b{name}\b", text), f"{given}: no {name!r} in: {text}"
+        assert str(value) in text, f"{given}: the value is missing in: {text}"
+    except Exception as error:
+        msg = f"{given} raised {type(error).__name__}, expected ValueError: {error}"
+        raise AssertionError(msg) from error
+    else:
+        msg = f"{given} passed in silence, expected ValueError"
+        raise AssertionError(msg)
+
+
+RULES = (
+    rule(
+        rate_of_any_type_keeps_dtypes,
+        (18, 28),
+        "Cast the rate to the leaf's dtype, or the update at the end.",
+    ),
+    rule(
+        schedules_count_from_zero,
+        (38,),
+        "Ask the schedule before the counter advances.",
+    ),
+    rule(
+        rate_may_be_traced,
+        (39,),
+        "No float(learning_rate), no `if learning_rate`, no checks of traced values.",
+    ),
+    rule(
+        hyperparameters_may_be_injected,
+        (36,),
+        "No Python branch on a hyperparameter; validate only concrete numbers; let no "
+        "integer fix a shape.",
+    ),
+    rule(
+        injected_bfloat16_is_finite,
+        (28, 37),
+        "Guard 1 - b2 ** count against 0; cast hyperparameters to the compute dtype.",
+    ),
+    rule(
+        weight_decay_is_decoupled,
+        (40,),
+        "Use optax.add_decayed_weights after the primitive, before the rate.",
+    ),
+    rule(
+        weight_decay_mask_is_any_mask,
+        (29, 40),
+        "Hand the mask to optax.add_decayed_weights; decide whether it is a function "
+        "by its leaves, since a tree may be callable too.",
+    ),
+    rule(
+        bad_values_are_refused,
+        (36,),
+        "Check concrete values in the factory: "
+        "`adam: b1 must be in [0, 1), got 1.5` names all that is needed.",
+    ),
+)

@@ -1,0 +1,161 @@
+"""Finite in, finite out."""
+
+import jax
+import jax.numpy as jnp
+
+from optimizers.testing import _compare, _data
+from optimizers.testing._case import Case, downhill, run, update
+from optimizers.testing._data import Tree
+from optimizers.testing._rule import applies_if, rule
+
+
+def zero_gradients_are_safe(case: Case) -> None:
+    """Zero gradients from the first step on, at zero params too, are finite."""
+    for dtype in ("float32", "bfloat16", "float16"):
+        ordinary = _data.make_grads(0, dtype)
+        zeros = _data.full_like(ordinary, 0.0)
+        for params in (_data.make_params(dtype), zeros):
+            result = run(case.tx, params, [zeros, zeros, zeros, ordinary])
+            _compare.assert_finite(
+                result, f"{dtype}, three zero gradients and one more"
+            )
+
+
+def some_zero_gradients_are_safe(case: Case) -> None:
+    """Entries whose gradient is always zero stay finite."""
+    for dtype in ("float32", "float16"):
+        stream = [_sparse(grads) for grads in _data.make_stream(3, dtype)]
+        result = run(case.tx, _data.make_params(dtype), stream)
+        _compare.assert_finite(result, f"{dtype}, gradients with zero entries")
+
+
+def _sparse(grads: Tree) -> Tree:
+    # Every second entry of every leaf.
+    keep = lambda g: jnp.where(jnp.arange(g.size).reshape(g.shape) % 2, g, 0 * g)  # noqa: E731
+    return jax.tree.map(keep, grads)
+
+
+def zero_rate_is_safe(case: Case) -> None:
+    """A learning rate of 0, then and later, gives finite results."""
+    applies_if(case.takes_rate or case.is_wrapper, "no learning rate")
+    result = run(case.make(0.0), case.params, case.stream)
+    _compare.assert_finite(result, "with a learning rate of 0")
+    warm_up = lambda count: jnp.where(count < 2, 0.0, case.rate)  # noqa: E731
+    result = run(case.make(warm_up), case.params, case.stream)
+    _compare.assert_finite(result, "with two steps at rate 0 first")
+
+
+def extreme_gradients_are_safe(case: Case) -> None:
+    """Gradients from 1e-30 to 1e15, and jumps between, are finite."""
+    sizes = {
+        "float32": (1e-30, 1e-25, 1e-19, 1e15),
+        "bfloat16": (1e-30, 1e15),
+        "float16": (6e-8, 6e4),
+    }
+    for dtype, scales in sizes.items():
+        params, ordinary = _data.make_params(dtype), _data.make_grads(0, dtype)
+        for scale in scales:
+            grads = _data.full_like(ordinary, scale)
+            result = run(case.tx, params, [grads, grads, ordinary])
+            _compare.assert_finite(result, f"{dtype}, gradients of {scale:g}")
+        ends = [_data.full_like(ordinary, scale) for scale in (scales[0], scales[-1])]
+        result = run(case.tx, params, [ends[0], ends[1], ends[0]])
+        _compare.assert_finite(result, f"{dtype}, a jump between {scales}")
+
+
+def no_hidden_nans(case: Case) -> None:
+    """Zero gradients pass jax_debug_nans: no intermediate result is NaN."""
+    zeros = _data.full_like(case.params, 0.0)
+    with jax.debug_nans(True):
+        run(case.tx, case.params, [zeros, zeros, case.stream[0]])
+
+
+def rate_is_differentiable(case: Case) -> None:
+    """Two steps have a finite derivative in the learning rate."""
+    applies_if(case.takes_rate, "no learning rate")
+
+    def travelled(rate: jax.Array) -> jax.Array:
+        updates, _ = run(case.make(rate), case.params, case.stream[:2])
+        return _data.half_square(updates)
+
+    slope = jax.grad(travelled)(jnp.asarray(case.rate, jnp.float32))
+    _compare.assert_finite({"learning_rate": slope}, "derivative of two steps")
+
+
+def eps_root_makes_meta_gradients_finite(case: Case) -> None:
+    """With eps_root > 0 updates have derivatives at zero gradients."""
+    applies_if("eps_root" in case.parameters, "no eps_root")
+    tx = case.make(eps_root=1e-8)
+    state = tx.init(case.params)
+
+    def size(grads: Tree) -> jax.Array:
+        return _data.half_square(update(tx, grads, state, case.params)[0])
+
+    slopes = jax.grad(size)(_data.full_like(case.params, 0.0))
+    _compare.assert_finite(slopes, "derivative at a zero gradient with eps_root=1e-8")
+
+
+def edge_hyperparameters_are_safe(case: Case) -> None:
+    """b1=0, b2=0 and eps=0 are legal and finite."""
+    zeros = _data.full_like(case.params, 0.0)
+    names = [name for name in ("b1", "b2", "eps") if name in case.parameters]
+    applies_if(bool(names), "no b1, b2 or eps")
+    for name in names:
+        tx = case.make(**{name: 0.0})
+        result = run(tx, case.params, [zeros, zeros, *case.stream[:2]])
+        _compare.assert_finite(result, f"with {name}=0")
+
+
+def loss_goes_down(case: Case) -> None:
+    """300 steps on ½·|x|² end below the start."""
+    optimizer = downhill(case, case.tx)
+    start = {"w": _data.make_params("float32", (3,))}
+
+    def body(_: object, carry: Tree) -> Tree:
+        params, state = carry
+        updates, state = update(optimizer, params, state, params)
+        return jax.tree.map(jnp.add, params, updates), state
+
+    end, _ = jax.jit(lambda c: jax.lax.fori_loop(0, 300, body, c))(
+        (start, optimizer.init(start))
+    )
+    first, last = float(_data.half_square(start)), float(_data.half_square(end))
+    assert last < first, f"the loss went from {first:.4g} to {last:.4g}"
+
+
+RULES = (
+    rule(
+        zero_gradients_are_safe,
+        (22, 23),
+        "Guard every division with a safe where, the denominator too, and add eps in "
+        "at least float32.",
+    ),
+    rule(
+        some_zero_gradients_are_safe,
+        (22, 23),
+        "Guard the division entry by entry; blend with where, not with products.",
+    ),
+    rule(zero_rate_is_safe, (23,), "Guard divisions by anything the rate multiplies."),
+    rule(
+        extreme_gradients_are_safe,
+        (22, 23),
+        "Square in at least float32; 0/0 of underflowed squares is 0.",
+    ),
+    rule(
+        no_hidden_nans,
+        (23, 47),
+        "Replace the denominator inside the where, not only the quotient outside.",
+    ),
+    rule(
+        rate_is_differentiable,
+        (39,),
+        "Keep the rate an array; take no roots or quotients of what may be 0.",
+    ),
+    rule(eps_root_makes_meta_gradients_finite, (41,), "Add eps_root inside the root."),
+    rule(
+        edge_hyperparameters_are_safe,
+        (23,),
+        "Take limits: 0 ** 0 is 1, log(0) never appears, 0/0 is 0.",
+    ),
+    rule(loss_goes_down, (52,), "Check the sign and the size of the step on ½·|x|²."),
+)

@@ -1,0 +1,44 @@
+"""States that survive being written and read."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optimizers.testing import _compare
+from optimizers.testing._case import Case, update
+from optimizers.testing._data import Tree
+from optimizers.testing._rule import rule
+
+
+def state_survives_pickle(case: Case) -> None:
+    """A pickled state comes back and training goes on to the bit."""
+    state = case.expected[1]
+    restored = pickle.loads(pickle.dumps(state))
+    _assert_continues(case, state, restored, "after pickle")
+
+
+def state_survives_numpy(case: Case) -> None:
+    """A state that was NumPy for a while goes on to the bit."""
+    state = case.expected[1]
+    leaves, structure = jax.tree.flatten(state)
+    saved = [np.asarray(leaf) for leaf in leaves]
+    restored = structure.unflatten([jnp.asarray(leaf) for leaf in saved])
+    _assert_continues(case, state, restored, "after a round trip through NumPy")
+
+
+def _assert_continues(case: Case, state: Tree, restored: Tree, what: str) -> None:
+    _compare.assert_same_bits(restored, state, f"state {what}")
+    grads = case.stream[0]
+    expected = update(case.tx, grads, state, case.params)
+    after = update(case.tx, grads, restored, case.params)
+    _compare.assert_same_bits(after, expected, f"the next step {what}")
+
+
+_MEND = "Keep arrays only, in NamedTuples defined at module level."
+
+RULES = (
+    rule(state_survives_pickle, (10, 50), _MEND),
+    rule(state_survives_numpy, (10, 50), _MEND),
+)

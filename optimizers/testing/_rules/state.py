@@ -1,0 +1,269 @@
+"""What a state may be made of, and that its types never change."""
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optimizers.testing import _compare, _data
+from optimizers.testing._case import Case, abstract_steps, run, update
+from optimizers.testing._compare import leaves
+from optimizers.testing._data import Tree
+from optimizers.testing._rule import rule
+
+_FOREIGN_FIELDS = {
+    "exp_avg": "mu",
+    "exp_avg_sq": "nu",
+    "m": "mu",
+    "m1": "mu",
+    "m2": "mu_slow",
+    "v": "nu",
+    "n": "nu",
+    "t": "count",
+    "step": "count",
+    "count_m2": "count",
+}
+
+
+def state_is_plain(case: Case) -> None:
+    """A state is tuples, NamedTuples, dicts and lists of numeric arrays."""
+    for state in (case.tx.init(case.params), case.expected[1]):
+        for path, node in _walk(state, ""):
+            if isinstance(node, jax.Array):
+                is_key = jnp.issubdtype(node.dtype, jax.dtypes.prng_key)
+                assert is_key or jnp.issubdtype(node.dtype, jnp.number), (
+                    f"state{path} has dtype {node.dtype}; wrappers do arithmetic on it"
+                )
+            elif _is_named(node):
+                _assert_importable(type(node), path)
+            else:
+                assert type(node) in (tuple, list, dict), (
+                    f"state{path} is a {type(node).__name__}, expected a jax.Array or "
+                    "a tuple, NamedTuple, dict or list of them"
+                )
+
+
+def state_vocabulary(case: Case) -> None:
+    """State fields are called count, mu, nu, nu_max, mu_slow and the like."""
+    for path, node in _walk(case.tx.init(case.params), ""):
+        for name in getattr(type(node), "_fields", ()):
+            assert name not in _FOREIGN_FIELDS, (
+                f"state{path} has a field {name!r}; optax calls it "
+                f"{_FOREIGN_FIELDS[name]!r}"
+            )
+
+
+def counter_is_int32(case: Case) -> None:
+    """Integer scalars of the state are int32, also with 64-bit types on."""
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            params = _data.make_params()
+            state, last, _ = abstract_steps(case.tx, params, _data.make_grads(0))
+            for path, leaf in (*leaves(state), *leaves(last)):
+                if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.shape == ():
+                    kind = _compare.type_of(leaf)
+                    assert kind == "int32[]", (
+                        f"state{path} is {kind}, expected int32[] (x64 is {x64})"
+                    )
+
+
+def counter_saturates(case: Case) -> None:
+    """A counter stops at the largest int32; updates there are finite."""
+    largest = jnp.iinfo(jnp.int32).max
+    state = case.tx.init(case.params)
+    full = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.full_like(leaf, largest) if _is_count(path) else leaf,
+        state,
+    )
+    updates, last = update(case.tx, case.stream[0], full, case.params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(last):
+        if _is_count(path):
+            where = jax.tree_util.keystr(path)
+            assert leaf == largest, f"state{where} went from {largest} to {leaf}"
+    _compare.assert_finite((updates, last), "after 2³¹ - 1 steps")
+
+
+def counter_advances(case: Case) -> None:
+    """Every counter starts at 0 and every update adds 1."""
+    states = (case.tx.init(case.params), case.expected[1])
+    for wanted, state in zip((0, len(case.stream)), states, strict=True):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            if _is_count(path):
+                where = jax.tree_util.keystr(path)
+                assert leaf == wanted, f"state{where} is {leaf}, expected {wanted}"
+
+
+def buffers_are_fresh(case: Case) -> None:
+    """No two leaves of state and params share a buffer."""
+    updates, last = case.expected
+    del updates
+    for when, state in (("init", case.tx.init(case.params)), ("update", last)):
+        owners: dict[int, str] = {}
+        for path, leaf in (*_named("params", case.params), *_named("state", state)):
+            pointer = leaf.unsafe_buffer_pointer()
+            assert pointer not in owners, (
+                f"after {when}, {path} shares its buffer with {owners[pointer]}"
+            )
+            owners[pointer] = path
+
+
+def state_types_are_stable(case: Case) -> None:
+    """Updates never change the state's structure, shapes or types."""
+    for dtype in ("float32", "bfloat16", "float16", _data.MIXED):
+        params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
+        state, traced, _ = abstract_steps(case.tx, params, grads)
+        _compare.assert_same_types(traced, state, f"state after jit(update), {dtype}")
+        eager = case.tx.init(params)
+        _compare.assert_same_types(eager, state, f"state after init, {dtype}")
+        for step in (1, 2):
+            eager = update(case.tx, grads, eager, params)[1]
+            what = f"state after update {step}, {dtype}"
+            _compare.assert_same_types(eager, state, what)
+
+
+def state_is_resettable(case: Case) -> None:
+    """Any leaf of a state may be replaced by that of a fresh init."""
+    fresh, structure = jax.tree.flatten(case.tx.init(case.params))
+    used = jax.tree.leaves(case.expected[1])
+    for i, (path, _) in enumerate(leaves(case.expected[1])):
+        mixed = structure.unflatten([*used[:i], fresh[i], *used[i + 1 :]])
+        after = update(case.tx, case.stream[0], mixed, case.params)
+        _compare.assert_finite(after, f"after resetting state{path}")
+
+
+def init_is_abstract(case: Case) -> None:
+    """Init runs on jax.ShapeDtypeStruct and under jax.eval_shape."""
+    for dtype in ("float32", _data.MIXED):
+        params = _data.make_params(dtype)
+        state = case.tx.init(params)
+        shapes = jax.eval_shape(case.tx.init, params)
+        _compare.assert_same_types(shapes, state, "eval_shape(init)")
+        direct = case.tx.init(_data.abstract(params))
+        _compare.assert_same_dtypes(direct, state, "init on ShapeDtypeStruct")
+
+
+def params_are_found_in_state(case: Case) -> None:
+    """optax.tree.map_params finds every param-shaped leaf."""
+    shapes: Tree = {"a": (2, 3), "b": (3,)}
+    params = _data.make_params("float32", shapes)
+    state = case.tx.init(params)
+    same = optax.tree.map_params(case.tx, lambda leaf: leaf, state)
+    _compare.assert_same_bits(same, state, "state after map_params of the identity")
+    marked = optax.tree.map_params(case.tx, lambda leaf: None, state)
+    left = {path for path, _ in leaves(marked)}
+    for path, leaf in leaves(state):
+        assert (
+            leaf.ndim == 0 or path not in left or leaf.shape not in shapes.values()
+        ), f"state{path} has the shape of a parameter but map_params misses it"
+
+
+def trajectory_is_finite(case: Case) -> None:
+    """Ordinary gradients give finite updates that are not all zero."""
+    updates, state = case.expected
+    _compare.assert_finite((updates, state), "after three ordinary steps")
+    moved = any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(updates))
+    assert moved, "three ordinary gradients gave no update at all"
+    again = run(case.tx, case.params, case.stream)
+    _compare.assert_same_bits(again, case.expected, "a second run")
+
+
+def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yields every Python node, also those that hold no array."""
+    if node is None or isinstance(node, optax.MaskedNode):
+        return
+    yield path, node
+    if _is_named(node):
+        for name in node._fields:
+            yield from _walk(getattr(node, name), f"{path}.{name}")
+    elif isinstance(node, (tuple, list)):
+        for i, child in enumerate(node):
+            yield from _walk(child, f"{path}[{i}]")
+    elif isinstance(node, dict):
+        for key, child in node.items():
+            yield from _walk(child, f"{path}[{key!r}]")
+
+
+def _is_named(node: Any) -> bool:
+    return isinstance(node, tuple) and hasattr(node, "_fields")
+
+
+def _assert_importable(kind: type, path: str) -> None:
+    found: Any = importlib.import_module(kind.__module__)
+    for part in kind.__qualname__.split("."):
+        found = getattr(found, part, None)
+    assert found is kind, (
+        f"state{path} is a {kind.__qualname__}, which pickle cannot find in "
+        f"{kind.__module__}"
+    )
+
+
+def _is_count(path: tuple[Any, ...]) -> bool:
+    return bool(path) and getattr(path[-1], "name", None) == "count"
+
+
+def _named(name: str, tree: Tree) -> Iterator[tuple[str, Any]]:
+    for path, leaf in leaves(tree):
+        yield f"{name}{path}", leaf
+
+
+RULES = (
+    rule(
+        state_is_plain,
+        (10, 16),
+        "Make the state a NamedTuple defined at module level; turn numbers into arrays "
+        "with an explicit dtype and flags into integers.",
+    ),
+    rule(
+        state_vocabulary,
+        (10,),
+        "Use optax's field names and put the paper's letter in the field's comment.",
+    ),
+    rule(
+        counter_is_int32,
+        (11, 24),
+        "Start with jnp.zeros([], jnp.int32) and advance with optax.safe_increment.",
+    ),
+    rule(
+        counter_saturates,
+        (11,),
+        "Advance counters with optax.safe_increment.",
+    ),
+    rule(counter_advances, (11,), "Advance the counter exactly once per update."),
+    rule(
+        buffers_are_fresh,
+        (14,),
+        "Make every leaf with its own jnp.zeros_like, and copy params with "
+        "jax.tree.map(jnp.copy, params).",
+    ),
+    rule(
+        state_types_are_stable,
+        (12, 15, 20),
+        "Cast every new leaf to the dtype of the old one; make scalars strong with "
+        "jnp.asarray(x, dtype).",
+    ),
+    rule(
+        state_is_resettable,
+        (17,),
+        "Let no leaf rely on another that a reset may have zeroed; guard divisions.",
+    ),
+    rule(
+        init_is_abstract,
+        (9, 12, 13),
+        "Use jax.tree.map(jnp.zeros_like, params); read shapes and dtypes, not values.",
+    ),
+    rule(
+        params_are_found_in_state,
+        (12, 13),
+        "Build param-shaped leaves with one jax.tree.map over params; never flatten "
+        "and rebuild.",
+    ),
+    rule(
+        trajectory_is_finite,
+        (47,),
+        "Run three steps by hand and look for the first NaN or missing update.",
+    ),
+)

@@ -1,0 +1,220 @@
+"""Any tree of parameters, and clear errors for trees that do not fit."""
+
+import collections
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optimizers.testing import _compare, _data
+from optimizers.testing._case import Case, bind_extras, run, update
+from optimizers.testing._data import Tree
+from optimizers.testing._rule import applies_if, rule
+
+
+class _Pair(NamedTuple):
+    bias: Any
+    kernel: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class _Layer:
+    bias: Any
+    kernel: Any
+
+    def __call__(self, x: Any) -> Any:
+        return x @ self.kernel + self.bias
+
+
+def _leaves_of(tree: Tree) -> tuple[Any, Any]:
+    return tree["layer"]["bias"], tree["layer"]["kernel"]
+
+
+def any_container_works(case: Case) -> None:
+    """The container of params changes no update and comes back."""
+    containers = {
+        "tuple": lambda bias, kernel: (bias, kernel),
+        "nested list": lambda bias, kernel: [[bias], [kernel]],
+        "NamedTuple": _Pair,
+        "OrderedDict": lambda bias, kernel: collections.OrderedDict(b=bias, k=kernel),
+        "callable dataclass": _Layer,
+    }
+    for kind, build in containers.items():
+        params = build(*_leaves_of(case.params))
+        stream = [build(*_leaves_of(grads)) for grads in case.stream[:2]]
+        expected = [build(*_leaves_of(u)) for u in case.expected[0][:2]]
+        updates, _ = run(case.tx, params, stream)
+        _compare.assert_close(updates, expected, f"in a {kind}", rtol=1e-6)
+
+
+def none_is_an_empty_subtree(case: Case) -> None:
+    """None in params and gradients stays None and changes nothing."""
+    _assert_ignored(case, None)
+
+
+def masked_node_is_an_empty_subtree(case: Case) -> None:
+    """optax.MaskedNode() in the trees stays and changes nothing."""
+    _assert_ignored(case, optax.MaskedNode())
+
+
+def _assert_ignored(case: Case, nothing: Any) -> None:
+    around = lambda tree: {"a": nothing, **tree, "z": [nothing]}  # noqa: E731
+    stream = [around(grads) for grads in case.stream]
+    updates, state = run(case.tx, around(case.params), stream)
+    expected = [around(u) for u in case.expected[0]]
+    what = f"with {type(nothing).__name__} beside the leaves"
+    _compare.assert_close(updates, expected, what, rtol=1e-6)
+    before = case.tx.init(around(case.params))
+    _compare.assert_same_types(state, before, f"state {what}")
+
+
+def empty_trees_work(case: Case) -> None:
+    """A tree without leaves gives an update without leaves."""
+    for nothing in ({}, (), {"a": None}, {"a": optax.MaskedNode()}):
+        updates, state = run(case.tx, nothing, [nothing, nothing])
+        _compare.assert_same_structure(updates[1], nothing, f"updates of {nothing!r}")
+        _compare.assert_finite(state, f"state of {nothing!r}")
+
+
+def small_leaves_work(case: Case) -> None:
+    """Bare arrays, 0-d leaves and leaves of size zero work."""
+    for shapes in ((3,), (), {"a": (0,), "b": (2, 0), "c": (3,)}):
+        params = _data.make_params("float32", shapes)
+        stream = _data.make_stream(2, "float32", shapes)
+        updates, state = run(case.tx, params, stream)
+        _compare.assert_same_dtypes(updates[1], params, f"updates of shapes {shapes}")
+        _compare.assert_finite((updates, state), f"shapes {shapes}")
+
+
+def python_and_numpy_leaves_work(case: Case) -> None:
+    """NumPy arrays and Python floats give the updates of arrays."""
+    to_numpy = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
+    stream = [to_numpy(grads) for grads in case.stream]
+    updates, _ = run(case.tx, to_numpy(case.params), stream)
+    _compare.assert_close(updates, case.expected[0], "NumPy leaves", rtol=1e-6)
+    got, state = run(case.tx, {"a": 1.0}, [{"a": 0.5}, {"a": -0.25}])
+    arrays = [{"a": jnp.float32(g)} for g in (0.5, -0.25)]
+    expected, _ = run(case.tx, {"a": jnp.float32(1.0)}, arrays)
+    _compare.assert_close(got, expected, "Python floats", rtol=1e-6)
+    for path, leaf in _compare.leaves(state):
+        assert isinstance(leaf, jax.Array), (
+            f"state{path} is a {type(leaf).__name__} for Python floats"
+        )
+
+
+def masked_integers_work(case: Case) -> None:
+    """Integer leaves with float0 gradients pass by under optax.masked."""
+    tx = optax.masked(bind_extras(case.tx), {"steps": False, "w": True})
+    params: Tree = {"steps": jnp.arange(3), "w": case.params}
+    grads: Tree = {"steps": np.zeros(3, jax.dtypes.float0), "w": case.stream[0]}
+    updates: Tree = tx.update(grads, tx.init(params), params)[0]
+    expected = case.expected[0][0]
+    _compare.assert_close(updates["w"], expected, "beside an integer leaf", rtol=1e-6)
+
+
+def other_structure_is_refused(case: Case) -> None:
+    """Gradients of another structure raise ValueError."""
+    _require_param_state(case)
+    state = case.tx.init(case.params)
+    bias, kernel = _leaves_of(case.stream[0])
+    others = {
+        "a missing leaf": {"layer": {"kernel": kernel}},
+        "another name": {"layer": {"bias": bias, "weight": kernel}},
+        "another container": {"layer": (bias, kernel)},
+        "one more leaf": {"layer": {"bias": bias, "kernel": kernel, "scale": bias}},
+        "None for a leaf": {"layer": {"bias": None, "kernel": kernel}},
+    }
+    for what, grads in others.items():
+        _assert_refused(case, grads, state, f"gradients with {what}", "")
+
+
+def other_shape_is_refused(case: Case) -> None:
+    """Gradients of another shape raise a ValueError that names the leaf."""
+    _require_param_state(case)
+    state = case.tx.init(case.params)
+    bias, kernel = _leaves_of(case.stream[0])
+    others = {
+        "kernel": {"layer": {"bias": bias, "kernel": kernel[:1]}},
+        "bias": {"layer": {"bias": bias[:1], "kernel": kernel}},
+    }
+    for leaf, grads in others.items():
+        _assert_refused(case, grads, state, f"a broadcastable {leaf}", leaf)
+    scalar = {"layer": {"bias": bias[0], "kernel": kernel}}
+    _assert_refused(case, scalar, state, "a scalar bias", "bias")
+    wide = {"layer": {"bias": jnp.ones((2, 3)), "kernel": kernel}}
+    _assert_refused(case, wide, state, "a bias of one more axis", "bias")
+    longer = {"layer": {"bias": jnp.ones((5,)), "kernel": kernel}}
+    _assert_refused(case, longer, state, "a longer bias", "bias")
+
+
+def _require_param_state(case: Case) -> None:
+    shapes = {leaf.shape for leaf in jax.tree.leaves(case.params)}
+    kept = {leaf.shape for leaf in jax.tree.leaves(case.tx.init(case.params))}
+    applies_if(
+        bool(shapes & kept), "keeps nothing of the params' shapes to compare with"
+    )
+
+
+def _assert_refused(
+    case: Case, grads: Tree, state: Tree, what: str, mention: str
+) -> None:
+    try:
+        update(case.tx, grads, state, case.params)
+    except ValueError as error:
+        _compare.assert_says(error, mention)
+    except Exception as error:
+        msg = f"{what} raised {type(error).__name__}, expected ValueError: {error}"
+        raise AssertionError(msg) from error
+    else:
+        msg = f"{what} passed in silence, expected ValueError"
+        raise AssertionError(msg)
+
+
+RULES = (
+    rule(
+        any_container_works,
+        (29,),
+        "Use jax.tree.map; never index params or ask whether the tree is callable.",
+    ),
+    rule(
+        none_is_an_empty_subtree,
+        (30,),
+        "Use plain jax.tree.map without is_leaf=lambda x: x is None.",
+    ),
+    rule(
+        masked_node_is_an_empty_subtree,
+        (31,),
+        "Never count leaves of one tree with positions of another.",
+    ),
+    rule(
+        empty_trees_work,
+        (32,),
+        "Start global sums from jnp.zeros([], dtype) and guard the quotient.",
+    ),
+    rule(
+        small_leaves_work,
+        (33,),
+        "Assume no axis and never take max or argmax of a leaf that may be empty.",
+    ),
+    rule(python_and_numpy_leaves_work, (33,), "Start each leaf with jnp.asarray."),
+    rule(
+        masked_integers_work,
+        (34,),
+        "Let leaves that are not there be not there: plain jax.tree.map.",
+    ),
+    rule(
+        other_structure_is_refused,
+        (35,),
+        "Map over gradients and state together, so that jax.tree.map compares them.",
+    ),
+    rule(
+        other_shape_is_refused,
+        (35,),
+        "Compare gradient.shape with the state's leaf at entry and raise a ValueError "
+        "with jax.tree_util.keystr of the path.",
+    ),
+)

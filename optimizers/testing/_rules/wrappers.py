@@ -1,0 +1,207 @@
+"""Life inside optax's combinators and wrappers."""
+
+from collections.abc import Hashable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optimizers.testing import _compare, _data
+from optimizers.testing._case import (
+    Case,
+    abstract_steps,
+    bind_extras,
+    drop_extras,
+    run,
+    run_jitted,
+    update,
+)
+from optimizers.testing._data import Tree
+from optimizers.testing._rule import rule
+
+_KERNEL_ONLY = {"layer": {"bias": False, "kernel": True}}
+
+
+def _assert_lives(tx: Any, params: Tree, stream: list[Tree], what: str) -> list[Tree]:
+    """Asserts stable state types and finite results; returns the updates."""
+    _assert_stable(tx, params, stream[0], what)
+    # The optimizer inside brings its own extra arguments; some wrappers refuse any.
+    updates, end = run(drop_extras(tx), params, stream)
+    _compare.assert_finite((updates, end), f"under {what}")
+    return updates
+
+
+def _assert_stable(tx: Any, params: Tree, grads: Tree, what: str) -> None:
+    state, last, _ = abstract_steps(drop_extras(tx), params, grads)
+    _compare.assert_same_types(last, state, f"state under {what}")
+
+
+def works_in_chain(case: Case) -> None:
+    """optax.chain and optax.named_chain change no bit of its updates."""
+    chains = {
+        "chain": optax.chain(optax.identity(), case.tx, optax.identity()),
+        "named_chain": optax.named_chain(("first", optax.identity()), ("it", case.tx)),
+    }
+    for kind, tx in chains.items():
+        updates, _ = run(tx, case.params, case.stream)
+        _compare.assert_same_bits(updates, case.expected[0], f"in a {kind}")
+
+
+def works_under_multi_steps(case: Case) -> None:
+    """optax.MultiSteps gives the update of the mean gradient."""
+    tx = optax.MultiSteps(bind_extras(case.tx), 2).gradient_transformation()
+    first, second, _ = case.stream
+    updates, _ = run_jitted(tx, case.params, [first, second])
+    mean = jax.tree.map(lambda a, b: 0.5 * (a + b), first, second)
+    expected, _ = run(case.tx, case.params, [mean])
+    _compare.assert_zero(updates[0], "the first of two accumulated steps")
+    _compare.assert_close(updates[1], expected[0], "under MultiSteps")
+    narrow = _data.make_params("bfloat16")
+    grads = _data.make_grads(0, "bfloat16")
+    _assert_stable(tx, narrow, grads, "MultiSteps, bfloat16")
+
+
+def works_under_apply_if_finite(case: Case) -> None:
+    """Under optax.apply_if_finite a NaN gradient changes no bit."""
+    tx = optax.apply_if_finite(bind_extras(case.tx), max_consecutive_errors=5)
+    step = jax.jit(partial(update, tx))
+    _, state = step(case.stream[0], tx.init(case.params), case.params)
+    bad = _data.full_like(case.params, float("nan"))
+    updates, after = step(bad, state, case.params)
+    _compare.assert_zero(updates, "the update of a NaN gradient")
+    inner = after.inner_state, state.inner_state
+    _compare.assert_same_bits(*inner, "the inner state after a NaN gradient")
+
+
+def works_under_masked(case: Case) -> None:
+    """Under optax.masked leaves move as alone, or pass unchanged."""
+    alone = {"layer": {"kernel": case.params["layer"]["kernel"]}}
+    stream = [{"layer": {"kernel": g["layer"]["kernel"]}} for g in case.stream[:2]]
+    expected, _ = run(case.tx, alone, stream)
+    for mask in (_KERNEL_ONLY, lambda params: _KERNEL_ONLY):
+        tx = optax.masked(bind_extras(case.tx), mask)
+        updates = _assert_lives(tx, case.params, case.stream[:2], "masked")
+        for got, wanted, grads in zip(updates, expected, case.stream, strict=False):
+            kernel = wanted["layer"]["kernel"]
+            _compare.assert_close(got["layer"]["kernel"], kernel, "masked-in", 1e-6)
+            bias = grads["layer"]["bias"]
+            _compare.assert_same_bits(got["layer"]["bias"], bias, "masked-out")
+    prefix = optax.masked(bind_extras(case.tx), {"layer": True})
+    updates, _ = run(prefix, case.params, case.stream)
+    _compare.assert_close(updates, case.expected[0], "with a prefix mask", 1e-6)
+
+
+def works_in_partition(case: Case) -> None:
+    """In optax.partition and selective_transform groups move as alone."""
+    alone = {"layer": {"kernel": case.params["layer"]["kernel"]}}
+    first = {"layer": {"kernel": case.stream[0]["layer"]["kernel"]}}
+    expected, _ = run(case.tx, alone, [first])
+    labels = {"layer": {"bias": "frozen", "kernel": "free"}}
+    groups: dict[Hashable, Any] = {
+        "free": bind_extras(case.tx),
+        "frozen": optax.set_to_zero(),
+    }
+    frozen = {"layer": {"bias": True, "kernel": False}}
+    wrappers = {
+        "partition": optax.partition(groups, labels),
+        "selective_transform": optax.selective_transform(
+            bind_extras(case.tx), freeze_mask=frozen
+        ),
+    }
+    for kind, tx in wrappers.items():
+        updates = _assert_lives(tx, case.params, case.stream[:1], kind)[0]["layer"]
+        kernel = expected[0]["layer"]["kernel"]
+        _compare.assert_close(updates["kernel"], kernel, f"the free leaf, {kind}", 1e-6)
+        _compare.assert_zero(updates["bias"], f"the frozen leaf, {kind}")
+
+
+def works_under_lookahead(case: Case) -> None:
+    """optax.lookahead runs, also with reset_state, which blends states."""
+    params = optax.LookaheadParams.init_synced(case.params)
+    for reset in (False, True):
+        tx = optax.lookahead(case.optimizer, 2, 0.5, reset_state=reset)
+        state, updates = tx.init(params), None
+        for grads in case.stream:
+            updates, state = tx.update(grads, state, params)
+        what = f"lookahead(reset_state={reset})"
+        _compare.assert_finite((updates, state), f"under {what}")
+        _compare.assert_same_types(state, tx.init(params), f"state under {what}")
+
+
+def works_under_schedule_free(case: Case) -> None:
+    """optax.contrib.schedule_free keeps types and stays finite."""
+    tx = optax.contrib.schedule_free(case.optimizer, case.rate, b1=0.9)
+    _assert_lives(tx, case.params, case.stream[:2], "schedule_free")
+
+
+def works_under_mechanize(case: Case) -> None:
+    """optax.contrib.mechanize keeps types and stays finite."""
+    tx = optax.contrib.mechanize(case.optimizer)
+    _assert_lives(tx, case.params, case.stream[:2], "mechanize")
+
+
+def works_under_sam(case: Case) -> None:
+    """optax.contrib.sam keeps types and stays finite."""
+    climb = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+    tx = optax.contrib.sam(case.optimizer, climb, sync_period=2, reset_state=True)
+    _assert_lives(tx, case.params, case.stream[:2], "sam")
+
+
+def works_under_flatten(case: Case) -> None:
+    """optax.flatten keeps types and stays finite."""
+    tx = optax.flatten(bind_extras(case.tx))
+    updates = _assert_lives(tx, case.params, case.stream[:2], "flatten")
+    _compare.assert_same_dtypes(updates[0], case.params, "updates under flatten")
+
+
+def works_conditionally(case: Case) -> None:
+    """optax.conditionally_transform and conditionally_mask hold it back."""
+    even = lambda step, **_: step % 2 == 0  # noqa: E731
+    first, second, _ = case.stream
+    transform = optax.conditionally_transform(bind_extras(case.tx), even)
+    updates, _ = run_jitted(transform, case.params, [first, second])
+    _compare.assert_close(updates[0], case.expected[0][0], "at a chosen step")
+    _compare.assert_same_bits(updates[1], second, "at another step")
+    mask = optax.conditionally_mask(bind_extras(case.tx), even)
+    for tx in (transform, mask):
+        _assert_stable(tx, case.params, first, "a condition")
+
+
+def works_before_other_links(case: Case) -> None:
+    """reduce_on_plateau and keep_params_nonnegative may follow it."""
+    plateau = optax.chain(case.optimizer, optax.contrib.reduce_on_plateau())
+    state, last, _ = abstract_steps(plateau, case.params, case.stream[0])
+    _compare.assert_same_types(last, state, "state beside reduce_on_plateau")
+    keep = optax.chain(case.optimizer, optax.keep_params_nonnegative())
+    positive = jax.tree.map(jnp.abs, case.params)
+    updates = _assert_lives(keep, positive, case.stream[:1], "keep_params_nonnegative")
+    after = optax.apply_updates(positive, updates[0])
+    for path, leaf in _compare.leaves(after):
+        assert np.min(leaf) >= 0, f"params{path} became {np.min(leaf)}"
+
+
+_LIVE = "Keep the state numeric and its types stable, and map over the trees given."
+
+RULES = (
+    rule(works_in_chain, (42,), "Take and return plain updates and states."),
+    rule(
+        works_under_multi_steps,
+        (15, 43),
+        "Keep state types stable, dtypes too: MultiSteps selects between two states.",
+    ),
+    rule(
+        works_under_apply_if_finite, (44,), "Keep everything that changes in the state."
+    ),
+    rule(works_under_masked, (31, 45), "Map over the trees; never count leaves."),
+    rule(works_in_partition, (31, 45), "Map over the trees; never count leaves."),
+    rule(works_under_lookahead, (16, 46), _LIVE),
+    rule(works_under_schedule_free, (46,), _LIVE),
+    rule(works_under_mechanize, (46,), _LIVE),
+    rule(works_under_sam, (16, 46), _LIVE),
+    rule(works_under_flatten, (46,), _LIVE),
+    rule(works_conditionally, (15, 46), _LIVE),
+    rule(works_before_other_links, (42, 46), _LIVE),
+)

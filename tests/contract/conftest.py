@@ -1,0 +1,66 @@
+"""The optimizers under the contract: everything public, and some of its variants."""
+
+import inspect
+from typing import Any
+
+import pytest
+
+import optimizers
+from optimizers.testing import Case
+
+# Public functions that make no transformation, with what they are instead.
+NOT_FACTORIES: dict[str, str] = {}
+
+# Arguments of further cases, where one argument chooses another method.
+VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
+    "adam": ({"nesterov": True}, {"mu_dtype": "bfloat16"}, {"nu_dtype": "bfloat16"}),
+    "amsgrad": ({"variant": "torch"}, {"variant": "paper"}),
+}
+
+# Rules that a case may break: case name -> rule name -> reason. An exemption that is
+# no longer needed fails.
+EXEMPTIONS: dict[str, dict[str, str]] = {}
+
+
+def public_factories() -> list[str]:
+    """Returns the public functions that make transformations."""
+    functions = [
+        name
+        for name in optimizers.__all__
+        if inspect.isfunction(getattr(optimizers, name))
+    ]
+    return [name for name in functions if name not in NOT_FACTORIES]
+
+
+def _make_cases() -> list[Case]:
+    cases = []
+    for name in public_factories():
+        factory = getattr(optimizers, name)
+        variants = ({}, *VARIANTS.get(name, ()))
+        cases.extend(Case(factory, kwargs) for kwargs in variants)
+    return cases
+
+
+# Made once: the rules share what a case has computed.
+CASES = _make_cases()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs a test that takes `case` for every case."""
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", CASES, ids=[case.name for case in CASES])
+
+
+@pytest.fixture(scope="session")
+def cases() -> list[Case]:
+    return CASES
+
+
+@pytest.fixture(scope="session")
+def exemptions() -> dict[str, dict[str, str]]:
+    return EXEMPTIONS
+
+
+@pytest.fixture(scope="session")
+def tables() -> dict[str, Any]:
+    return {"not_factories": NOT_FACTORIES, "variants": VARIANTS}
