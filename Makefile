@@ -2,16 +2,18 @@
 # pyproject.toml is newer. Only make and Python 3.11 or newer are assumed.
 
 BIN := .venv/bin
+QUIETLY := -qq --disable-pip-version-check
 SUITE ?= quick
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bench test lint format sync figures clean
+.PHONY: help bench test test-oldest lint format sync figures clean
 
 help:
 	@echo 'make bench    run the $(SUITE) suite, print a table and write the report'
 	@echo 'make test     run all tests'
+	@echo 'make test-oldest   run the tests of the library on the oldest jax and optax'
 	@echo 'make lint     check format, style, types and import directions'
 	@echo 'make format   format the code and sort the imports'
 	@echo 'make sync     write the generated files again'
@@ -24,6 +26,13 @@ bench: .venv/.bench
 
 test: .venv/.test
 	@$(BIN)/python -m pytest --quiet --numprocesses auto $(ARGS)
+
+test-oldest: .venv/pyvenv.cfg
+	@$(BIN)/python -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install $(QUIETLY) --editable '.[test]' \
+	  $$(sed -n 's/^dependencies = \["\(.*\)>=\(.*\)", "\(.*\)>=\(.*\)"\]/\1==\2 \3==\4/p' pyproject.toml)
+	@.venv-oldest/bin/python -m pytest --quiet --numprocesses auto \
+	  --ignore tests/benchmarks $(ARGS)
 
 lint: .venv/.lint
 	@$(BIN)/ruff format --check --quiet .
@@ -43,13 +52,13 @@ figures: .venv/.bench
 	@$(BIN)/python -m tools.readme_figure
 
 clean:
-	@rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@rm -rf .venv .venv-oldest .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp for each set of extras: make bench does not wait for the test tools.
 .venv/.%: .venv/pyvenv.cfg pyproject.toml
 	@echo 'Installing .[$*] into .venv; this takes a minute or two and happens once.' >&2
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$*]'
+	@$(BIN)/python -m pip install $(QUIETLY) --editable '.[$*]'
 	@touch $@
 
 .venv/pyvenv.cfg:

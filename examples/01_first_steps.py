@@ -31,7 +31,7 @@ def step(
 
 params = {"weights": jnp.zeros(3), "bias": jnp.zeros([])}
 state = optimizer.init(params)
-for number in range(201):
+for number in range(101):
     params, state, value = step(params, state)
-    if number % 50 == 0:
+    if number % 25 == 0:
         print(f"step {number:3}  loss {value:.2f}")
