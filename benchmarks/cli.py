@@ -199,8 +199,10 @@ def _plan(
     for problem in chosen:
         targets.targets_of(problem)  # a problem without targets fails here, not late
     named = [roster.resolve(spec) for spec in specs]
-    optimizers = named if only else roster.default_roster() + named
-    return plan.make_plan(suite, chosen, optimizers, settings)
+    everything = named if only else roster.default_roster() + named
+    # Naming what the roster already has is no mistake.
+    optimizers = {optimizer.name: optimizer for optimizer in everything}
+    return plan.make_plan(suite, chosen, list(optimizers.values()), settings)
 
 
 def _rates(text: str) -> tuple[float, ...]:
@@ -227,8 +229,14 @@ def plan_(**selection: Any) -> None:
     from benchmarks import show
 
     plan = _plan(**selection)
-    show.console().print(show.plan_cells(plan))
-    click.echo(show.plan_line(plan, show.costs(plan)))
+    costs = show.costs(plan)
+    show.console().print(show.plan_table(plan, costs))
+    click.echo(
+        f"optimizers: {', '.join(dict.fromkeys(c.optimizer.name for c in plan.cells))}"
+    )
+    for problem, optimizer, reason in plan.skipped:
+        click.echo(f"skipped: {problem} × {optimizer}: {reason}")
+    click.echo(show.plan_line(plan, costs))
 
 
 @main.command(

@@ -122,19 +122,25 @@ def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
     size = sum(cost.disk_bytes for cost in costs.values()) / 1e6
     return (
         f"{plan.suite}: {parts} = {runs:,} runs; when nothing is done yet, about "
-        f"{duration(seconds)} of one core, {len(plan.cells)} compilations, "
+        f"{duration(seconds)} of one core with {len(plan.cells)} compilations, "
         f"{max(size, 0.1):.1f} MB"
     )
 
 
-def plan_cells(plan: Plan) -> Table:
-    """One row per problem: what runs on it, and what does not and why."""
-    table = _table("problem", "steps", "optimizers")
-    for name, problem in {c.problem.name: c.problem for c in plan.cells}.items():
-        names = [c.optimizer.name for c in plan.cells if c.problem.name == name]
-        table.add_row(name, str(plan.settings.budget(problem)), "  ".join(names))
-    for problem_name, optimizer_name, reason in plan.skipped:
-        table.add_row(problem_name, "–", f"{optimizer_name} skipped: {reason}")
+def plan_table(plan: Plan, costs: dict[str, Estimate]) -> Table:
+    """One row per problem: how much runs on it and what it costs."""
+    table = _table("problem", "steps", "optimizers", "runs", "time", "disk")
+    runs = len(plan.settings.learning_rates) * len(plan.settings.seeds)
+    budgets = {c.problem.name: plan.settings.budget(c.problem) for c in plan.cells}
+    for name, cost in costs.items():
+        table.add_row(
+            name,
+            str(budgets[name]),
+            str(cost.compilations),
+            f"{cost.compilations * runs:,}",
+            duration(cost.cpu_seconds),
+            f"{cost.disk_bytes / 1e6:.1f} MB",
+        )
     return table
 
 
@@ -215,7 +221,7 @@ def _head(factory: specs.Factory) -> str:
 def _table(*heads: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for head in heads:
-        right = head in ("steps", "f*")
+        right = head in ("steps", "f*", "optimizers", "runs", "time", "disk")
         table.add_column(head, justify="right" if right else "left", no_wrap=right)
     return table
 

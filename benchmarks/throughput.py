@@ -72,6 +72,7 @@ def measure(problem: Problem, optimizer: Optimizer, *, turns: int = 3) -> Throug
       turns: How often each side is timed.
     """
     step, arguments = _plain_step(problem, optimizer)
+    _engine(problem, optimizer)  # the first time in a process loads and compiles more
     times = []
     for _ in range(turns):
         engine_s = _engine(problem, optimizer)

@@ -1,0 +1,323 @@
+"""The command line: what it prints, where, with which exit code, and what it keeps."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import benchmarks
+from benchmarks import cache, engine
+from benchmarks.cli import main
+from benchmarks.problem import problem_names
+from benchmarks.suites import SUITES
+
+ROOT = Path(benchmarks.__file__).parent.parent
+# A run of seconds: the plane, two rates, one seed to choose and two to report.
+SHORT = (
+    *("run", "smoke", "-p", "rosen2", "--learning-rates", "1e-2,1e-1"),
+    *("--seeds", "2", "--tune-seeds", "1", "--out", "out"),
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, and no compilation cache in the checkout."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cache, "enable_compilation_cache", lambda: None)
+    return tmp_path
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+
+
+def start(*arguments: str, **more: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env=environment(), **(given | more))
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_help_names_every_command_and_needs_no_jax() -> None:
+    code = (
+        "import sys; from benchmarks.cli import main; main(['-h'], 'x', "
+        "standalone_mode=False); assert not {'jax', 'rich', 'optax'} & set(sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for command in main.commands:
+        assert f"\n  {command} " in found.stdout
+    assert {"list", "describe", "plan", "run", "report"} <= set(main.commands)
+    assert {"profile", "throughput", "calibrate"} <= set(main.commands)
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_every_option_is_explained(command: str) -> None:
+    for parameter in main.commands[command].params:
+        if isinstance(parameter, click.Option):
+            assert len(parameter.help or "") > 15, parameter.name
+    result = call(command, "-h")
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+
+
+def test_flags_are_set_before_jax_and_users_choice_is_kept() -> None:
+    code = "import os, runpy, sys; sys.argv = ['x', '-h']\ntry: runpy.run_module("
+    code += "'benchmarks', run_name='__main__')\nexcept SystemExit: pass\n"
+    code += "print('FLAGS', os.environ['XLA_FLAGS'])"
+
+    def flags(given: str | None) -> str:
+        env = environment() | ({"XLA_FLAGS": given} if given else {})
+        command = [sys.executable, "-c", code]
+        found = subprocess.run(command, env=env, capture_output=True, text=True)
+        return found.stdout.rpartition("FLAGS ")[2].strip()
+
+    ours = "--xla_cpu_multi_thread_eigen=false"
+    devices = "--xla_force_host_platform_device_count=8"
+    assert flags(None) == ours
+    assert flags(devices) == f"{devices} {ours}"
+    theirs = "--xla_cpu_multi_thread_eigen=true"
+    assert flags(theirs) == theirs
+
+
+def test_list_shows_everything_there_is() -> None:
+    result = call("list")
+    assert result.exit_code == 0
+    for name in (*problem_names(), *SUITES, 'amsgrad(variant="paper")', "optax.lion"):
+        assert re.search(rf"^ ?{re.escape(name)} ", result.stdout, re.MULTILINE), name
+    assert "rosen2" not in call("list", "optimizers").stdout
+    assert call("list", "nonsense").exit_code == 2
+
+
+def test_describe_a_problem() -> None:
+    text = call("describe", "rosen2").stdout
+    assert "100 (x₂ − x₁²)² + (1 − x₁)²" in text
+    assert "5000 steps" in text
+    assert "0.1, 0.01, 0.001, 0.0001, 1e-05" in text
+    assert re.search(r"parameters +2\b", text)
+    assert "loss at most " in call("describe", "mlp32_digits").stdout
+
+
+def test_describe_an_optimizer() -> None:
+    text = call("describe", "adam").stdout
+    assert "adam(learning_rate, b1=0.9, b2=0.999" in text
+    assert "8 bytes per float32 parameter" in text
+    assert "4 bytes" in call("describe", "optax.sgd(momentum=0.9)").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("rosn2", "'rosen2'"), ("adma", "'adam"), ("zzz", "list")]
+)
+def test_describe_the_unknown(name: str, hint: str) -> None:
+    result = call("describe", name)
+    assert result.exit_code == 2
+    assert hint in result.stderr
+
+
+def test_plan_counts_and_runs_nothing(folder: Path) -> None:
+    result = call("plan", "quick", "-o", "adam", "-o", "optax.sgd", "--seeds", "4")
+    assert result.exit_code == 0
+    assert "7 problems × 12 optimizers × 13 learning rates × 7 seeds" in result.stdout
+    assert f"{7 * 12 * 13 * 7:,} runs" in result.stdout
+    assert "84 compilations" in result.stdout
+    assert files_below(folder) == []
+
+
+BAD_INPUT = {
+    "suite": (["quik"], "unknown suite 'quik'. Did you mean 'quick'"),
+    "suite without likeness": (["zzz"], "There are: smoke, quick, standard"),
+    "problem": (["-p", "rosen3"], "unknown problem 'rosen3'. Did you mean 'rosen2'"),
+    "optimizer": (["-o", "adma"], "unknown optimizer 'adma'. Did you mean 'ada"),
+    "module": (["-o", "nowhere:f"], "no module 'nowhere'"),
+    "no transformation": (["-o", "builtins:float"], "returns an object of type float"),
+    "rate 0": (["--learning-rates", "0"], "learning rate 0.0"),
+    "rate negative": (["--learning-rates", "-1e-3"], "learning rate -0.001"),
+    "rate nan": (["--learning-rates", "1e-3,nan"], "learning rate nan"),
+    "rate inf": (["--learning-rates", "inf"], "learning rate inf"),
+    "rate word": (["--learning-rates", "1e-3,fast"], "'fast' is not a number"),
+    "rates empty": (["--learning-rates", ""], "'' is not a number"),
+    "rates twice": (["--learning-rates", "0.1,1e-1"], "twice"),
+    "no seeds": (["--seeds", "0"], "--seeds must be at least 1, got 0"),
+    "no tune seeds": (["--tune-seeds", "-1"], "--tune-seeds must be at least 1"),
+    "overlapping seeds": (["--tune-seeds", "101"], "name one twice"),
+    "schedule": (["--schedule", "linear"], "unknown schedule 'linear'"),
+    "only nothing": (["--only"], "there is no -o"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_bad_input_is_one_sentence_and_exit_2(
+    case: str, command: str, folder: Path
+) -> None:
+    arguments, sentence = BAD_INPUT[case]
+    result = call(command, *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert sentence in line
+    assert files_below(folder) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--workers", "0"), ("--seeds", "many"), ("--nonsense",), ("a", "b")],
+)
+def test_bad_options_are_exit_2(arguments: tuple[str, ...]) -> None:
+    result = call("run", *arguments)
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "stopped; run the same command to continue"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "d"), 2, "denied 'd'"),
+    ],
+)
+def test_what_the_world_does_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, sentence: str
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(engine, "run_plan", broken)
+    result = call(*SHORT, "--only", "-o", "adam")
+    assert result.exit_code == code
+    assert sentence in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_report_without_results() -> None:
+    result = call("report", "nowhere")
+    assert result.exit_code == 2
+    assert "error: nowhere holds no results" in result.stderr
+
+
+def test_users_optimizer_stands_in_the_same_table(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        "import optax\ndef best(lr): return optax.sgd(lr, momentum=0.5)\n"
+    )
+    command = (*SHORT, "-o", "mine:best", "-o", "adam", "--only")
+    process = start(*command)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "mine:best" in out
+    assert "adam" in out
+    assert "out/report.html" in out
+    assert "1 problem × 2 optimizers × 2 learning rates × 3 seeds = 12 runs" in err
+    assert "\x1b" not in out + err
+    assert (folder / "out/report.html").stat().st_size > 1000
+    manifest = json.loads((folder / "out/manifest.json").read_text())
+    assert list(manifest["optimizers"]) == ["mine:best", "adam"]
+    assert manifest["machine"]["xla_flags"] == "--xla_cpu_multi_thread_eigen=false"
+
+    # The same code again computes nothing, other code is refused, and mended.
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    assert len(before) == 6
+    again = start(*command, "--no-report")
+    out, err = again.communicate(timeout=120)
+    assert (again.returncode, out) == (0, "")
+    assert "6 of 6 blocks are there already" in err
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    (folder / "mine.py").write_text(
+        "import optax\ndef best(lr): return optax.sgd(lr, momentum=0.6)\n"
+    )
+    other = start(*command)
+    _, err = other.communicate(timeout=120)
+    assert other.returncode == 2
+    assert "blocks of other code" in err.splitlines()[-1]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    fresh = start(*command, "--fresh", "--no-report")
+    _, err = fresh.communicate(timeout=120)
+    assert fresh.returncode == 0, err
+    assert "3 of 6 blocks are there already" in err
+
+
+def test_damaged_results_are_one_sentence(folder: Path) -> None:
+    assert call(*SHORT, "--only", "-o", "optax.sgd", "--no-report").exit_code == 0
+    block = next((folder / "out").rglob("*.parquet"))
+    block.write_bytes(b"nonsense")
+    for arguments in ((*SHORT, "--only", "-o", "optax.sgd"), ("report", "out")):
+        result = call(*arguments)
+        assert result.exit_code == 2
+        assert f"error: {block.relative_to(folder)} is damaged" in result.stderr
+    block.unlink()
+    assert call(*SHORT, "--only", "-o", "optax.sgd").exit_code == 0
+
+
+def test_failed_cell_is_exit_1_and_the_others_are_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    # Right for the tiny tree that specs are tried on, wrong for a plain vector.
+    (folder / "picky.py").write_text(
+        "import optax\n"
+        "def f(lr): return optax.stateless(lambda u, p: {k: -lr * u[k] for k in u})\n"
+    )
+    result = call(*SHORT, "--only", "-o", "picky:f", "-o", "optax.sgd")
+    assert result.exit_code == 1
+    assert "failed: rosen2 × picky:f: " in result.stderr
+    assert "1 of 2 cells failed" in result.stderr.splitlines()[-1]
+    assert "optax.sgd" in result.stdout
+    assert "Traceback" not in result.stderr
+    manifest = json.loads((folder / "out/manifest.json").read_text())
+    assert [cell["optimizer"] for cell in manifest["failed"]] == ["picky:f"]
+    assert "Traceback" in manifest["failed"][0]["traceback"]
+
+
+def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not any(folder.rglob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_ctrl_c_leaves_what_the_same_command_finishes(folder: Path) -> None:
+    command = (*SHORT, "-p", "quad_diag", "--only", "--no-report")
+    command += ("-o", "adam", "-o", "optax.lion", "-o", "amsgrad", "-o", "adamax")
+    process = start(*command)
+    try:
+        wait_for("*.parquet", folder, process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "stopped; run the same command to continue"
+    assert "Traceback" not in err
+    done = len(list(folder.rglob("*.parquet")))
+    assert 1 <= done < 24
+    again = start(*command)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert f"{done} of 24 blocks are there already" in err
+    assert len(list(folder.rglob("*.parquet"))) == 24
+    assert not list(folder.rglob("*.partial.npz"))

@@ -1,0 +1,124 @@
+"""Measurements: the right counterpart, exact bytes, and a gain that is real."""
+
+import dataclasses
+import io
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from benchmarks import profile, roster, throughput
+from benchmarks.cli import main
+from benchmarks.errors import UserError
+from benchmarks.problem import load_problem
+from benchmarks.profile import TREES, compare, counterpart
+
+SHAPES = ((200,), (10, 20))
+PARAMETERS = 400
+
+
+@pytest.fixture(autouse=True)
+def small_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "TREES", {"small": SHAPES})
+    monkeypatch.setattr(profile, "_TURN_S", 1e-3)
+
+
+def direction(make: profile.Make) -> np.ndarray:
+    params, grads = jnp.array([1.0, 2.0]), jnp.array([0.5, -0.25])
+    tx = make(0.1)
+    return np.asarray(tx.update(grads, tx.init(params), params)[0])
+
+
+def test_counterpart_has_the_same_name_and_the_arguments_it_knows() -> None:
+    name, make = counterpart("adam(b1=0.5, eps=1.0, nesterov=True)")
+    assert name == "optax.adam"
+    expected = direction(lambda rate: optax.adam(rate, b1=0.5, eps=1.0, nesterov=True))
+    np.testing.assert_array_equal(direction(make), expected)
+    name, make = counterpart('amsgrad(variant="paper")')
+    assert name == "optax.amsgrad"
+    np.testing.assert_array_equal(direction(make), direction(optax.amsgrad))
+    assert counterpart("muon")[0] == "optax.contrib.muon"
+
+
+def test_no_counterpart_for_what_optax_lacks() -> None:
+    assert counterpart("adam_nc") is None
+    assert counterpart("optax.adam") is None
+    assert counterpart("mine:adam") is None
+
+
+def test_trees_are_of_the_promised_sizes() -> None:
+    sizes = {n: sum(int(np.prod(s)) for s in shapes) for n, shapes in TREES.items()}
+    assert sizes["one"] == 10_000_000
+    assert sizes["many"] == 9_900_000
+    assert sizes["tiny"] == 100_000
+    assert 10_000_000 < sizes["transformer"] < 11_000_000
+    assert [len(shapes) for shapes in TREES.values()] == [1, 300, 1000, 145]
+
+
+def test_both_sides_are_measured_on_the_same_tree() -> None:
+    found = compare("adam", "small", seconds=0.01)
+    assert (found.ours.name, found.theirs.name) == ("adam", "optax.adam")
+    for cost in (found.ours, found.theirs):
+        assert cost.state_bytes == 8 * PARAMETERS + 4  # two moments and a counter
+        # Params, gradients and both moments in; params and both moments out.
+        assert cost.moved_bytes >= 7 * 4 * PARAMETERS
+        assert cost.update_us > 0
+        assert cost.trace_s > 0
+        assert cost.compile_s > 0
+    assert found.update_ratio > 0
+    assert found.compile_ratio > 0
+
+
+def test_an_optimizer_without_counterpart_stands_alone() -> None:
+    found = compare("optax.sgd", "small", seconds=0.01)
+    assert found.theirs is None
+    assert found.update_ratio is None
+    assert found.ours.state_bytes == 0
+
+
+def test_unknown_tree() -> None:
+    with pytest.raises(UserError, match="unknown tree 'big': choose from small"):
+        compare("adam", "big")
+
+
+def test_ratio_is_the_median_over_turns_with_its_order_statistics() -> None:
+    ours = np.array([2.0, 3.0, 2.5, 2.2, 40.0])
+    ratio, error = profile._median_ratio(np.stack([ours, np.ones(5)], axis=1))
+    assert ratio == 2.5
+    assert error == (40.0 - 2.0) / 2  # five turns: from the least to the greatest
+    many = np.linspace(1.0, 2.0, 101)
+    ratio, error = profile._median_ratio(np.stack([many, np.ones(101)], axis=1))
+    assert ratio == pytest.approx(1.5)
+    # Ranks 50.5 ± 0.98 √101 hold the median with 95 % probability.
+    assert error == pytest.approx(0.98 * np.sqrt(101) / 100, abs=0.01)
+
+
+def test_table_shows_both_sides_and_the_ratio() -> None:
+    cost = profile.Cost("adam", 100.0, 0.1, 0.2, 3204, 68, 11_200)
+    theirs = dataclasses.replace(cost, name="optax.adam", update_us=200.0)
+    item = profile.Comparison("small", cost, theirs, 0.5, 0.01, 1.0)
+    stream = io.StringIO()
+    Console(width=200, file=stream).print(profile.table([item]))
+    text = stream.getvalue()
+    assert "0.500 ± 0.010" in text
+    assert "min 0.500" in text
+    assert "3.2 kB" in text
+
+
+def test_command_prints_json() -> None:
+    arguments = ("-o", "optax.sgd", "--tree", "small", "--seconds", "0.01", "--json")
+    result = CliRunner().invoke(main, ("profile", *arguments))
+    assert result.exit_code == 0, result.stderr
+    (row,) = json.loads(result.stdout)
+    assert row["ours"]["name"] == "optax.sgd"
+    assert row["theirs"] is None
+
+
+def test_engine_is_twenty_times_the_plain_loop_on_an_analytic_problem() -> None:
+    found = throughput.measure(load_problem("rosen2"), roster.resolve("adam"), turns=1)
+    assert found.ratio >= 20
+    assert found.loop_us > found.engine_us > 0
