@@ -1,0 +1,253 @@
+"""Single problems against independent knowledge of them."""
+
+import collections
+import importlib
+import itertools
+import math
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+from flax import linen as nn
+
+from benchmarks import data
+from benchmarks.errors import UserError
+from benchmarks.models.cnn import CNN
+from benchmarks.models.mlp import MLP
+from benchmarks.problem import Problem
+from tests.benchmarks.training import PROBLEMS, adam, float64, start
+
+
+@pytest.mark.parametrize(
+    ("name", "dimension"),
+    [
+        ("quad_diag", 100),
+        ("quad_rot", 100),
+        ("logreg_bc", 31),
+        ("rosen2", 2),
+        ("rosen10", 10),
+        ("softmax_digits", 650),
+        ("mlp32_digits", 2410),
+        ("cnn_digits", 1898),
+    ],
+)
+def test_the_number_of_parameters(name: str, dimension: int) -> None:
+    leaves = jax.tree.leaves(start(PROBLEMS[name]))
+    assert sum(leaf.size for leaf in leaves) == dimension
+
+
+# What the protocol measured.
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "steps"),
+    [
+        ("quad_diag", 0.1, 200),
+        ("quad_rot", 1.0, 600),
+        ("logreg_bc", 0.3, 250),
+        ("rosen2", 1.0, 600),
+        ("rosen10", 1.0, 600),
+    ],
+)
+def test_tuned_adam_reaches_the_last_target(name: str, rate: float, steps: int) -> None:
+    problem = PROBLEMS[name]
+    first, path = adam(problem, rate, steps, range(100, 105))
+    initial = problem.evaluate_exact(float64(first))["loss"] - problem.f_star
+    gaps = problem.evaluate_exact(float64(path))["loss"] - problem.f_star
+    best = gaps.min(axis=1) / initial
+    assert np.all(best >= 0)
+    assert np.median(best) <= 1e-5
+
+
+def test_the_rotation_takes_the_advantage_of_scaling_coordinates() -> None:
+    gaps = []
+    for name in ("quad_diag", "quad_rot"):
+        first, path = adam(PROBLEMS[name], rate=0.1, steps=200)
+        ends = [first, jax.tree.map(lambda leaf: leaf[:, -1], path)]
+        before, after = (
+            PROBLEMS[name].evaluate_exact(float64(x))["loss"] for x in ends
+        )
+        gaps.append((after / before).item())
+    assert gaps[0] < 1e-2 * gaps[1]
+
+
+@pytest.mark.parametrize("name", ["quad_diag", "quad_rot"])
+@pytest.mark.usefixtures("x64")
+def test_the_quadratics_have_the_spectrum_they_declare(name: str) -> None:
+    problem = PROBLEMS[name]
+    hessian = jax.hessian(problem.loss)(problem.minimizer, float64(problem.data))
+    spectrum = np.linalg.eigvalsh(hessian)
+    np.testing.assert_allclose(spectrum, np.geomspace(1e-4, 1.0, 100), rtol=1e-4)
+    off_diagonal = np.abs(hessian - np.diag(np.diag(hessian))).max()
+    assert (off_diagonal > 1e-2) == (name == "quad_rot")
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_regression_has_the_measured_minimum_and_curvature() -> None:
+    problem = PROBLEMS["logreg_bc"]
+    assert problem.f_star == pytest.approx(0.05982794, abs=5e-9)
+    hessian = jax.hessian(problem.loss)(problem.minimizer, float64(problem.data))
+    spectrum = np.linalg.eigvalsh(hessian)
+    assert spectrum[0] == pytest.approx(1.0e-3, rel=0.05)
+    assert spectrum[-1] == pytest.approx(0.14, rel=0.05)
+
+
+def test_the_regression_agrees_with_another_solver() -> None:
+    problem = PROBLEMS["logreg_bc"]
+    solution = scipy.optimize.minimize(
+        lambda x: problem.evaluate_exact(x)["loss"], np.zeros(31), method="L-BFGS-B"
+    )
+    assert problem.f_star <= solution.fun <= problem.f_star + 1e-5
+
+
+@pytest.mark.parametrize("name", ["rosen2", "rosen10"])
+def test_the_valley_is_that_of_scipy(name: str) -> None:
+    generator = np.random.RandomState(0)
+    points = 3 * generator.standard_normal((20, len(PROBLEMS[name].minimizer)))
+    ours = PROBLEMS[name].evaluate_exact(points)["loss"]
+    np.testing.assert_allclose(ours, scipy.optimize.rosen(points.T), rtol=1e-13)
+
+
+def test_the_plane_valley_has_the_declared_conditioning() -> None:
+    hessian = scipy.optimize.rosen_hess(np.ones(2))
+    assert np.linalg.cond(hessian) == pytest.approx(2508, abs=0.5)
+
+
+def test_the_long_valley_has_a_local_minimum_and_starts_outside_its_basin() -> None:
+    problem = PROBLEMS["rosen10"]
+
+    def end_of(start: np.ndarray) -> float:
+        derivative = scipy.optimize.rosen_der
+        return scipy.optimize.minimize(scipy.optimize.rosen, start, jac=derivative).fun
+
+    assert end_of(np.array([-1.0] + [1.0] * 9)) == pytest.approx(3.9866, abs=1e-4)
+    _, path = adam(problem, 0.1, 4000, range(100, 110))
+    ends = problem.evaluate_exact(float64(path))["loss"].min(axis=1)
+    assert np.sum(ends < 1.0) >= 9
+
+
+def test_the_digits_are_split_once_for_all() -> None:
+    split = data.digits()
+    train, test = split["train"], split["test"]
+    assert train.images.shape == (64, 1437)
+    assert test.images.shape == (64, 360)
+    both = np.concatenate([train.images, test.images], axis=1)
+    assert len(np.unique(both, axis=1).T) == 1797  # no digit is in both parts
+    assert both.min() == 0.0
+    assert both.max() == 1.0
+    for part in (train, test):
+        np.testing.assert_array_equal(part.labels.sum(axis=0), 1.0)
+        assert part.labels.sum(axis=1).min() / part.labels.shape[1] > 0.05
+
+
+def test_scores_are_cross_entropy_and_accuracy() -> None:
+    logits = np.random.RandomState(3).standard_normal((10, 7)).astype(np.float32)
+    classes = np.array([0, 1, 2, 3, 4, 5, 6])
+    expected = np.mean(
+        [np.log(np.exp(z).sum()) - z[c] for z, c in zip(logits.T, classes, strict=True)]
+    )
+    metrics = data.scores(logits, np.eye(10, dtype=np.float32)[classes].T)
+    assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
+    hits = np.mean(logits.argmax(axis=0) == classes)
+    assert metrics["accuracy"] == pytest.approx(hits)
+    sure = np.eye(10, dtype=np.float32)[classes].T
+    assert data.scores(100 * sure, sure)["accuracy"] == 1.0
+
+
+def test_the_perceptron_is_two_affine_maps_and_relu() -> None:
+    x = np.random.RandomState(4).standard_normal((64, 5)).astype(np.float32)
+    model = MLP((32, 10))
+    params = model.init(jax.random.key(0), x)
+    first, second = params["params"]["Dense_0"], params["params"]["Dense_1"]
+    hidden = np.maximum(first["kernel"] @ x + first["bias"][:, None], 0.0)
+    expected = second["kernel"] @ hidden + second["bias"][:, None]
+    np.testing.assert_allclose(model.apply(params, x), expected, rtol=1e-5, atol=1e-6)
+    deviation = float(jnp.std(first["kernel"]))
+    assert deviation == pytest.approx(math.sqrt(2 / 64), rel=0.05)
+
+
+def test_the_network_of_patches_is_one_of_convolutions() -> None:
+    class Reference(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for i, features in enumerate((8, 16)):
+                x = nn.relu(nn.Conv(features, (3, 3), (2, 2), name=f"Dense_{i}")(x))
+            # Ours flattens channel first.
+            x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
+            return nn.Dense(10, name="Dense_2")(x)
+
+    images = np.random.RandomState(5).rand(6, 8, 8, 1).astype(np.float32)
+    model = CNN((8, 16), 10)
+    ours = images.transpose(3, 1, 2, 0)
+    params = model.init(jax.random.key(0), ours)["params"]
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # biases that show
+
+    def theirs(layer: dict[str, jax.Array], channels: int) -> dict[str, jax.Array]:
+        kernel = layer["kernel"].reshape(-1, 3, 3, channels).transpose(1, 2, 3, 0)
+        return {"kernel": kernel, "bias": layer["bias"]}
+
+    translated = {
+        "Dense_0": theirs(params["Dense_0"], 1),
+        "Dense_1": theirs(params["Dense_1"], 8),
+        "Dense_2": params["Dense_2"] | {"kernel": params["Dense_2"]["kernel"].T},
+    }
+    expected = Reference().apply({"params": translated}, images)
+    result = model.apply({"params": params}, ours)
+    np.testing.assert_allclose(result.T, expected, rtol=1e-5, atol=1e-5)
+
+
+def _with_topics(
+    monkeypatch: pytest.MonkeyPatch, topics: dict[str, str] | None
+) -> Problem:
+    module = types.ModuleType("pydoc_data.topics")
+    module.topics = topics
+    monkeypatch.setitem(sys.modules, module.__name__, module if topics else None)
+    return importlib.import_module("benchmarks.problems.bigram_text").problem()
+
+
+def test_the_pairs_of_a_text_follow_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = _with_topics(monkeypatch, {"z": "b\ta", "a": "ab\n\xe9"})
+    symbols = sorted(set("ab\n b a"))  # the text is "ab\n b a", topics sorted by name
+    pairs = [divmod(code, len(symbols)) for code in problem.data["pairs"]]
+    text = "".join(symbols[last] for last, _ in pairs) + symbols[pairs[-1][1]]
+    assert text == "ab\n b a"
+    # "a" and the newline have one successor; "b" has two, once each; so has " ".
+    assert problem.f_star == pytest.approx(4 / 6 * math.log(2))
+
+
+def test_a_python_without_the_text_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UserError, match=r"pydoc_data.topics.*leave the problem out"):
+        _with_topics(monkeypatch, None)
+
+
+def test_the_entropy_of_the_text_is_that_of_counting() -> None:
+    topics = importlib.import_module("pydoc_data.topics").topics
+    text = "".join(topics[name] for name in sorted(topics))
+    text = "".join(c if c == "\n" or 32 <= ord(c) < 127 else " " for c in text)
+    pairs = collections.Counter(itertools.pairwise(text))
+    lasts = collections.Counter(text[:-1])
+    entropy = sum(
+        count / (len(text) - 1) * math.log(lasts[last] / count)
+        for (last, _), count in pairs.items()
+    )
+    problem = PROBLEMS["bigram_text"]
+    assert problem.f_star == pytest.approx(entropy, rel=1e-12)
+    if len(text) == 464970:  # Python 3.11.7, where the protocol measured it
+        assert problem.f_star == pytest.approx(2.45251, abs=5e-6)
+        assert start(problem).shape == (94, 94)
+        assert sum(count < 100 for count in lasts.values()) == 21
+
+
+def test_the_text_model_approaches_its_infimum() -> None:
+    problem = PROBLEMS["bigram_text"]
+    symbols = start(problem).shape[0]
+    counts = np.bincount(problem.data["pairs"], minlength=symbols**2)
+    logits = np.log(counts.reshape(symbols, symbols) + 1e-9)
+    value = problem.evaluate_exact(logits)["loss"]
+    assert problem.f_star < value < problem.f_star + 1e-6

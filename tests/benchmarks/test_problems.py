@@ -1,0 +1,318 @@
+"""What holds for every problem: minimum, gradient, data, starts and batches."""
+
+import hashlib
+import importlib
+import itertools
+import math
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from benchmarks.errors import UserError
+from benchmarks.problem import Problem, load_problem
+from benchmarks.suites import SUITES
+from tests.benchmarks.training import PROBLEMS, PyTree, adam, batch, float64, start
+
+
+def _having(test: Callable[[Problem], Any]) -> pytest.MarkDecorator:
+    """Runs a test on every problem that passes `test`."""
+    chosen = [problem for problem in PROBLEMS.values() if test(problem)]
+    return pytest.mark.parametrize("problem", chosen, ids=lambda problem: problem.name)
+
+
+every = _having(lambda problem: True)
+exact = _having(lambda problem: problem.evaluate_exact)
+solved = _having(lambda problem: problem.minimizer is not None)
+deterministic = _having(lambda problem: "deterministic" in problem.tags)
+stochastic = _having(lambda problem: "stochastic" in problem.tags)
+
+
+def _full_batch(problem: Problem) -> PyTree:
+    """All training data as one batch."""
+    if "deterministic" in problem.tags:
+        return problem.data
+    if problem.name == "bigram_text":
+        symbols = start(problem).shape[0]
+        counts = np.bincount(problem.data["pairs"], minlength=symbols**2)
+        return np.float32(counts / counts.sum()).reshape(symbols, symbols)
+    return problem.data["train"]
+
+
+def _points(problem: Problem, *leading: int) -> PyTree:
+    """Starts, scaled up and down, float64, with leading axes."""
+    count = math.prod(leading)
+    scales = np.geomspace(0.03, 30.0, count)
+    points = [
+        jax.tree.map(lambda leaf, by=scale: by * leaf, float64(start(problem, seed)))
+        for seed, scale in enumerate(scales)
+    ]
+
+    def stack(*leaves: np.ndarray) -> np.ndarray:
+        return np.reshape(leaves, (*leading, *leaves[0].shape))
+
+    return jax.tree.map(stack, *points)
+
+
+def _values(problem: Problem, params: PyTree) -> np.ndarray:
+    """The number that targets are set on, of parameters `[n, ...]`."""
+    if problem.evaluate_exact:
+        return problem.evaluate_exact(float64(params))["loss"]
+    return jax.jit(jax.vmap(lambda p: problem.evaluate(p, problem.data)))(params)[
+        "loss"
+    ]
+
+
+def test_the_suites_name_problems_that_exist() -> None:
+    listed = set(itertools.chain.from_iterable(SUITES.values()))
+    assert listed == set(PROBLEMS)
+    assert set(SUITES["smoke"]) < set(SUITES["quick"]) < set(SUITES["standard"])
+    assert all(len(set(names)) == len(names) for names in SUITES.values())
+
+
+def test_an_unknown_problem_gets_a_suggestion() -> None:
+    with pytest.raises(UserError, match=r"unknown problem 'quad_rott'.*'quad_rot'"):
+        load_problem("quad_rott")
+
+
+@every
+def test_the_description_is_complete(problem: Problem) -> None:
+    module = importlib.import_module(f"benchmarks.problems.{problem.name}")
+    assert module.problem.__module__ == module.__name__
+    assert len(module.__doc__) > 400
+    for text in (problem.summary, problem.formula, problem.source):
+        assert text
+        assert "\n" not in text
+    assert len(problem.tags & {"convex", "nonconvex"}) == 1
+    assert len(problem.tags & {"deterministic", "stochastic"}) == 1
+    assert problem.budget >= 500
+
+
+@solved
+@pytest.mark.usefixtures("x64")
+def test_the_minimizer_has_the_minimum_and_no_gradient(problem: Problem) -> None:
+    value = problem.evaluate_exact(problem.minimizer)["loss"]
+    assert value == pytest.approx(problem.f_star, rel=1e-12, abs=1e-14)
+    slope = jax.jit(jax.grad(problem.loss))
+    full = float64(problem.data)
+    at_start = np.linalg.norm(slope(float64(start(problem)), full))
+    at_minimum = np.linalg.norm(slope(problem.minimizer, full))
+    assert at_minimum <= 1e-14 * at_start
+
+
+@solved
+def test_no_minimizer_is_at_the_origin(problem: Problem) -> None:
+    assert np.all(np.abs(problem.minimizer) > 1e-4)
+    at_origin = problem.evaluate_exact(np.zeros_like(problem.minimizer))["loss"]
+    at_start = problem.evaluate_exact(float64(start(problem)))["loss"]
+    assert at_origin - problem.f_star > 1e-3 * (at_start - problem.f_star)
+
+
+@solved
+def test_no_minimizer_is_a_float32_vector(problem: Problem) -> None:
+    if problem.name.startswith("rosen"):  # the ones are the definition
+        np.testing.assert_array_equal(problem.minimizer, 1.0)
+    else:
+        rounded = np.float32(problem.minimizer)
+        assert np.mean(rounded != problem.minimizer) > 0.9
+
+
+@exact
+def test_nothing_is_below_the_minimum(problem: Problem) -> None:
+    values = problem.evaluate_exact(_points(problem, 30))["loss"]
+    assert np.all(values > problem.f_star)
+    if problem.minimizer is not None:
+        noise = np.random.RandomState(1).standard_normal(
+            (500, *problem.minimizer.shape)
+        )
+        near = problem.evaluate_exact(problem.minimizer + 1e-3 * noise)["loss"]
+        assert np.all(near > problem.f_star)
+
+
+@every
+@pytest.mark.usefixtures("x64")
+def test_the_gradient_is_that_of_the_loss(problem: Problem) -> None:
+    generator = np.random.RandomState(2)
+
+    def noise(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: generator.standard_normal(leaf.shape), tree)
+
+    def moved(params: PyTree, direction: PyTree, step: float) -> PyTree:
+        return jax.tree.map(lambda p, d: p + step * d, params, direction)
+
+    # Off the start, where the blank patches of images meet ReLU at its kink.
+    params = float64(start(problem))
+    params = moved(params, noise(params), 0.05)
+    one_batch = float64(batch(problem))
+    slope = jax.jit(jax.value_and_grad(problem.loss))
+    value, grads = slope(params, one_batch)
+    assert value.dtype == jnp.float64
+    for _ in range(3):
+        direction = noise(params)
+        ahead, behind = (
+            slope(moved(params, direction, step), one_batch)[0]
+            for step in (1e-6, -1e-6)
+        )
+        expected = float(optax.tree.vdot(grads, direction))
+        assert (ahead - behind) / 2e-6 == pytest.approx(expected, rel=1e-5)
+
+
+@exact
+def test_the_exact_loss_is_the_training_loss_on_all_data(problem: Problem) -> None:
+    points = _points(problem, 6)
+    values = problem.evaluate_exact(points)["loss"]
+    assert values.dtype == np.float64
+    # One point at a time: a program of its own, not that of the lanes.
+    loss = jax.jit(problem.loss)
+    full = _full_batch(problem)
+    for i, value in enumerate(values):
+        params = jax.tree.map(lambda leaf, i=i: np.float32(leaf[i]), points)
+        assert float(loss(params, full)) == pytest.approx(value, rel=2e-5)
+
+
+@exact
+def test_the_exact_loss_takes_leading_axes(problem: Problem) -> None:
+    points = _points(problem, 2, 3)
+    metrics = problem.evaluate_exact(points)
+    assert next(iter(metrics)) == "loss"
+    assert metrics["loss"].shape == (2, 3)
+    for i, j in np.ndindex(2, 3):
+        point = jax.tree.map(lambda leaf, at=(i, j): leaf[at], points)
+        single = problem.evaluate_exact(point)["loss"]
+        np.testing.assert_allclose(single, metrics["loss"][i, j], rtol=1e-13)
+
+
+@exact
+def test_the_exact_loss_stands_diverged_parameters(problem: Problem) -> None:
+    far = jax.tree.map(lambda leaf: 1e30 * leaf, _points(problem, 3))
+    assert np.all(np.isfinite(problem.evaluate_exact(far)["loss"]))
+
+
+@every
+@pytest.mark.usefixtures("strict_arithmetic")
+def test_training_is_in_float32_and_never_promotes(problem: Problem) -> None:
+    def step(key: jax.Array, arrays: PyTree) -> PyTree:
+        params = problem.init(key)
+        one_batch = problem.sample(key, arrays)
+        return params, *jax.value_and_grad(problem.loss)(params, one_batch)
+
+    def metrics(params: PyTree, arrays: PyTree) -> PyTree:
+        scores = problem.evaluate(params, arrays)
+        assert next(iter(scores)) == "loss"
+        return scores
+
+    arrays = jax.tree.map(jnp.asarray, problem.data)
+    trained = params, value, grads = jax.eval_shape(step, jax.random.key(0), arrays)
+    assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, params)
+    scores = jax.eval_shape(metrics, params, arrays) if problem.evaluate else {}
+    for scalar in (value, *scores.values()):
+        assert scalar.shape == ()
+    for leaf in jax.tree.leaves((trained, scores)):
+        assert leaf.dtype == jnp.float32
+
+
+@every
+def test_seeds_are_instances(problem: Problem) -> None:
+    def flat(seed: int) -> np.ndarray:
+        leaves = jax.tree.leaves(start(problem, seed))
+        return np.concatenate([np.ravel(leaf) for leaf in leaves])
+
+    np.testing.assert_array_equal(flat(3), flat(3))
+    differs = [np.mean(flat(3) != flat(seed)) for seed in (0, 4, 103)]
+    assert min(differs) > 0.9  # biases of networks start at 0 in all of them
+    starts = [start(problem, seed) for seed in range(4)]
+    values = _values(problem, jax.tree.map(lambda *leaves: np.stack(leaves), *starts))
+    assert len(np.unique(values)) == 4
+
+
+@deterministic
+def test_a_deterministic_problem_hands_over_all_data(problem: Problem) -> None:
+    assert problem.sample(jax.random.key(0), problem.data) is problem.data
+
+
+@stochastic
+def test_batches_are_unbiased_and_repeatable(problem: Problem) -> None:
+    params = start(problem)
+
+    @jax.jit
+    def losses(steps: jax.Array) -> jax.Array:
+        return jax.lax.map(lambda t: problem.loss(params, batch(problem, t)), steps)
+
+    values = losses(jnp.arange(1000))
+    deviation = float(jnp.std(values)) / math.sqrt(len(values))
+    full = float(jax.jit(problem.loss)(params, _full_batch(problem)))
+    assert deviation > 0
+    assert float(jnp.mean(values)) == pytest.approx(full, abs=4 * deviation)
+    assert len(np.unique(values)) > 900
+    np.testing.assert_array_equal(losses(jnp.arange(1000)[::-1])[::-1], values)
+
+
+def _fingerprint(problem: Problem) -> str:
+    digest = hashlib.sha256()
+    first = problem.init(jax.random.key(7))
+    for leaf in jax.tree.leaves((problem.data, first, problem.minimizer)):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return f"{problem.name} {digest.hexdigest()} {problem.f_star}"
+
+
+def _build(names: list[str]) -> set[str]:
+    modules = [importlib.import_module(f"benchmarks.problems.{name}") for name in names]
+    return {_fingerprint(module.problem()) for module in modules}
+
+
+def test_problems_do_not_depend_on_what_was_built_before() -> None:
+    expected = {_fingerprint(problem) for problem in PROBLEMS.values()}
+    np.random.seed(54321)  # noqa: NPY002  the global state is what is tested
+    random.seed(54321)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    assert _build(list(PROBLEMS)[::-1]) == expected
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_problems_are_the_same_in_another_process() -> None:
+    code = (
+        "from tests.benchmarks import test_problems as tests\n"
+        "for problem in list(tests.PROBLEMS.values())[::-1]:\n"
+        "    print(tests._fingerprint(problem))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONHASHSEED": "99"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = {_fingerprint(problem) for problem in PROBLEMS.values()}
+    assert set(result.stdout.splitlines()) == expected
+
+
+@every
+def test_lanes_share_a_batch_without_gathers(problem: Problem) -> None:
+    step = jax.vmap(jax.value_and_grad(problem.loss), (0, None))
+    lanes = jax.tree.map(lambda leaf: np.stack([leaf] * 3), start(problem))
+    operations = str(jax.make_jaxpr(step)(lanes, batch(problem)))
+    assert " mul " in operations
+    for slow in ("gather", "scatter", "conv_general"):
+        assert slow not in operations
+
+
+@every
+def test_adam_descends(problem: Problem) -> None:
+    first, path = adam(problem, rate=0.01, steps=60)
+    last = jax.tree.map(lambda leaf: leaf[:, -1], path)
+    zeros = jax.tree.map(np.zeros_like, last)
+    ends = jax.tree.map(lambda *leaves: np.concatenate(leaves), first, last, zeros)
+    at_start, at_end, at_origin = _values(problem, ends)
+    assert at_end < 0.99 * at_start
+    if problem.f_star is None:
+        assert at_end < 0.5 * at_origin
