@@ -93,8 +93,9 @@ def run_plan(
         for thread in threads:
             thread.start()
         try:
-            for thread in threads:
-                thread.join()
+            # With a timeout, so that Ctrl-C is heard at once.
+            while alive := [t for t in threads if t.is_alive()]:
+                alive[0].join(0.2)
         except BaseException:
             run.halt()
             for thread in threads:
@@ -195,7 +196,7 @@ class _Run:
         """A job with the seed to run, or with None to compile it on the device.
 
         First what is compiled here; then a cell that nobody has begun; at the end,
-        when another device has begun all that is left, a share of the longest.
+        when other devices have begun all that is left, a share of the longest.
         """
         with self.changed:
             while not self.stop.is_set():
@@ -205,7 +206,9 @@ class _Run:
                         return job, job.seeds.popleft()
                 elsewhere = [job for job in left if device not in job.programs]
                 fresh = [job for job in elsewhere if not job.programs]
-                shared = [job for job in elsewhere if len(job.seeds) > 1]
+                shared = [
+                    job for job in elsewhere if len(job.seeds) > len(job.programs)
+                ]
                 if fresh:
                     chosen = fresh[0]
                 elif len(elsewhere) < len(left):  # being compiled here

@@ -155,7 +155,7 @@ def eval_steps(budget: int) -> np.ndarray:
     """Steps at which a run is evaluated: 0, early ones dense, then evenly spaced.
 
     Returns:
-      int32, strictly increasing from 0 to `budget`; 59 of them for a budget of 2000.
+      int32, strictly increasing from 0 to `budget`; 57 of them for a budget of 2000.
     """
     early = np.geomspace(1, max(1, budget / 20), 20)
     even = np.linspace(0, budget, 41)

@@ -128,11 +128,12 @@ def compile_program(
     ) -> tuple[Carry, PyTree]:
         batches = jax.random.fold_in(key, 1)
         fresh = carry.step == 0
+        begun = init(rates, carry.params)
         carry = carry._replace(
             state=jax.tree.map(
                 lambda new, old: jnp.where(fresh, new, old),
-                init(rates, carry.params),
-                _unwrap(carry.state, state),
+                begun,
+                _unwrap(carry.state, begun),
             )
         )
 
@@ -253,7 +254,9 @@ def _wrap(state: PyTree) -> PyTree:
 
 
 def _unwrap(state: PyTree, like: PyTree) -> PyTree:
-    def leaf(s: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+    """Numbers as random keys again, where `like` has them."""
+
+    def leaf(s: jax.Array, like: jax.Array) -> jax.Array:
         if not _is_key(like):
             return s
         return jax.random.wrap_key_data(s, impl=jax.random.key_impl(like))
