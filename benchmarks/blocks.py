@@ -1,10 +1,11 @@
 """The file of one block, finished (Parquet) or not (npz), read and written."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,13 @@ def write(path: Path, block: Block, key: str, ingredients: dict[str, str]) -> No
         "step": np.tile(block.steps, lanes),
         "diverged_at": np.repeat(block.diverged_at, points),
     } | {name: values.ravel() for name, values in block.metrics.items()}
-    origin = {"run_key": key, "ingredients": json.dumps(ingredients)}
+    origin = {
+        "run_key": key,
+        "ingredients": json.dumps(ingredients),
+        "content": _digest(columns, key),
+    }
     table = pa.table(columns).replace_schema_metadata(origin)
-    # Float columns hardly repeat; encoding them plainly is several times faster.
+    # A dictionary is of use only to columns that repeat.
     files.write_atomically(
         path,
         lambda file: pq.write_table(
@@ -58,7 +63,6 @@ def write(path: Path, block: Block, key: str, ingredients: dict[str, str]) -> No
             file,
             compression="zstd",
             use_dictionary=list(_FIXED),
-            write_page_checksum=True,
         ),
     )
 
@@ -70,21 +74,24 @@ def read(path: Path) -> tuple[Block, str]:
       UserError: The file is damaged.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path) as file:
             table = file.read(use_threads=False)
         columns = {n: table[n].to_numpy() for n in table.column_names}
-        lanes = int(columns["lane"][-1]) + 1
-        points = len(columns["lane"]) // lanes
-        tables = {n: c.reshape(lanes, points) for n, c in columns.items()}
-        block = Block(
-            learning_rates=tables["learning_rate"][:, 0],
-            steps=tables["step"][0],
-            metrics={n: t for n, t in tables.items() if n not in _FIXED},
-            diverged_at=tables["diverged_at"][:, 0],
-        )
-        return block, table.schema.metadata[b"run_key"].decode()
-    except (*_DAMAGED, IndexError) as error:
+        metadata = table.schema.metadata
+        key, content = (metadata[n].decode() for n in (b"run_key", b"content"))
+    except _DAMAGED as error:
         raise _damaged(path) from error
+    if content != _digest(columns, key):
+        raise _damaged(path)
+    lanes = int(columns["lane"][-1]) + 1
+    tables = {n: c.reshape(lanes, -1) for n, c in columns.items()}
+    block = Block(
+        learning_rates=tables["learning_rate"][:, 0],
+        steps=tables["step"][0],
+        metrics={n: t for n, t in tables.items() if n not in _FIXED},
+        diverged_at=tables["diverged_at"][:, 0],
+    )
+    return block, key
 
 
 def read_origin(path: Path) -> tuple[str, dict[str, str]]:
@@ -122,7 +129,7 @@ def read_partial(
 ) -> tuple[int, list[np.ndarray]] | None:
     """Points done and arrays, shaped as `like`; None if damaged or of another key."""
     try:
-        with np.load(path) as content:
+        with np.load(io.BytesIO(path.read_bytes())) as content:
             if str(content["key"]) != key:
                 return None
             arrays = [
@@ -132,6 +139,15 @@ def read_partial(
             return int(content["done"]), arrays
     except (*_DAMAGED, EOFError, zipfile.BadZipFile):
         return None
+
+
+def _digest(columns: Mapping[str, np.ndarray], key: str) -> str:
+    """SHA-256, in hex, of everything in a block; Parquet does not check its footer."""
+    digest = hashlib.sha256(key.encode())
+    for name, values in columns.items():
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
 
 
 def _damaged(path: Path) -> UserError:

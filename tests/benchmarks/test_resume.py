@@ -1,0 +1,53 @@
+"""A run that is killed again and again ends with the bits of one that was not."""
+
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import toys
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+    out = tmp_path_factory.mktemp("uninterrupted") / "out"
+    assert toys.run_child(out) == 0
+    numbers = toys.numbers(out)
+    assert len(numbers) == 6
+    return numbers
+
+
+def test_killed_at_chosen_pieces(
+    tmp_path: Path, whole: dict[str, dict[str, bytes]]
+) -> None:
+    out = tmp_path / "out"
+    # In the first block, in the middle, and so late that the rest is little.
+    for pieces in ("3", "60", "110"):
+        assert toys.run_child(out, pieces) == -signal.SIGKILL
+    assert len(toys.numbers(out)) < 6
+    assert list(out.rglob("*.partial.npz"))
+    assert toys.run_child(out) == 0
+    assert toys.numbers(out) == whole
+    assert not list(out.rglob("*.partial.npz"))
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_killed_at_random_moments(
+    tmp_path: Path, whole: dict[str, dict[str, bytes]]
+) -> None:
+    out = tmp_path / "out"
+    draw = random.Random(0)
+    for _ in range(3):
+        child = toys.start_child(out)
+        # The manifest is there just before the first program is compiled.
+        while not (out / "manifest.json").exists():
+            assert child.poll() is None
+        try:
+            child.wait(draw.uniform(0.2, 2.0))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    assert toys.run_child(out) == 0
+    assert toys.numbers(out) == whole

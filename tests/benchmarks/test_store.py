@@ -1,0 +1,271 @@
+"""The results folder under damage, full disks, other code and other processes."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import blocks, engine, files, runner, store
+from benchmarks.blocks import Block
+from benchmarks.errors import UserError
+from benchmarks.plan import Plan
+from tests.benchmarks import toys
+
+
+def block(lanes: int = 2, points: int = 3) -> Block:
+    random = np.random.RandomState(0)
+    return Block(
+        learning_rates=np.geomspace(0.1, 1, lanes),
+        steps=np.arange(points, dtype=np.int32) * 10,
+        metrics={
+            "loss": random.standard_normal((lanes, points)),
+            "accuracy": random.standard_normal((lanes, points)),
+        },
+        diverged_at=np.array([-1, 7], np.int32),
+    )
+
+
+def tiny_plan(optimizers: Any = (toys.SGD,), **settings: Any) -> Plan:
+    return toys.plan(
+        [toys.plane(4)], list(optimizers), toys.settings(0.1, seeds=2, **settings)
+    )
+
+
+def first_block(out: Path) -> Path:
+    return sorted(out.rglob("*.parquet"))[0]
+
+
+def test_a_block_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "seed-000.parquet"
+    blocks.write(path, block(), "the key", {"jax version": "1"})
+    read, key = blocks.read(path)
+    assert key == "the key"
+    assert blocks.read_origin(path) == ("the key", {"jax version": "1"})
+    assert list(read.metrics) == ["loss", "accuracy"]
+    for name, values in block().metrics.items():
+        np.testing.assert_array_equal(read.metrics[name], values)
+    np.testing.assert_array_equal(read.learning_rates, block().learning_rates)
+    np.testing.assert_array_equal(read.steps, block().steps)
+    np.testing.assert_array_equal(read.diverged_at, block().diverged_at)
+    assert pq.read_schema(path).names == [
+        "lane",
+        "learning_rate",
+        "step",
+        "diverged_at",
+        "loss",
+        "accuracy",
+    ]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_flipped_byte_never_changes_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "seed-000.parquet"
+    blocks.write(path, block(), "k" * 64, {})
+    whole = path.read_bytes()
+    noticed = 0
+    for position in range(0, len(whole), 5):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x55
+        path.write_bytes(damaged)
+        try:
+            read, key = blocks.read(path)
+        except UserError:
+            noticed += 1
+            continue
+        assert key == "k" * 64
+        for name, values in block().metrics.items():
+            np.testing.assert_array_equal(read.metrics[name], values)
+    assert noticed > len(whole) // 10
+
+
+def test_a_truncated_block_is_named(tmp_path: Path) -> None:
+    plan = tiny_plan()
+    toys.run(plan, tmp_path)
+    path = first_block(tmp_path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=rf"{path} is damaged: delete it"):
+        toys.run(plan, tmp_path)
+    with pytest.raises(UserError, match=f"{path} is damaged"):
+        store.load(tmp_path)
+    path.unlink()
+    toys.run(plan, tmp_path)
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"suite": ')
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+        store.load(tmp_path)
+    with pytest.raises(UserError, match="holds no results"):
+        store.load(tmp_path / "elsewhere")
+
+
+def test_a_partial_comes_back_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "seed-000.partial.npz"
+    half = np.arange(6, dtype=np.float32).astype("bfloat16").reshape(2, 3)
+    arrays = [half, np.array(True), np.zeros((0, 2)), np.array([3], np.int32)]
+    blocks.write_partial(path, "key", 5, arrays)
+    found = blocks.read_partial(path, "key", arrays)
+    assert found is not None
+    done, read = found
+    assert done == 5
+    for new, old in zip(read, arrays, strict=True):
+        assert new.dtype == old.dtype
+        np.testing.assert_array_equal(new, old)
+    assert blocks.read_partial(path, "another key", arrays) is None
+    assert blocks.read_partial(path, "key", [*arrays, half]) is None
+    assert blocks.read_partial(path, "key", [half[:1], *arrays[1:]]) is None
+    assert blocks.read_partial(tmp_path / "absent", "key", arrays) is None
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:100], whole[:-30], whole[:200] + b"?" + whole[201:]):
+        path.write_bytes(damaged)
+        assert blocks.read_partial(path, "key", arrays) is None
+
+
+def test_a_damaged_partial_costs_only_its_block(tmp_path: Path) -> None:
+    plan = tiny_plan()
+    toys.run(plan, tmp_path / "whole")
+    path = store.partial_path(tmp_path / "out", "toy_plane", "sgd", 0)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK and then nothing")
+    toys.run(plan, tmp_path / "out")
+    assert toys.numbers(tmp_path / "out") == toys.numbers(tmp_path / "whole")
+    assert not path.exists()
+
+
+def test_other_code_is_refused_and_discarded_on_request(tmp_path: Path) -> None:
+    toys.run(tiny_plan([toys.SGD, toys.ADAM]), tmp_path)
+    before = toys.numbers(tmp_path)
+    changed = toys.Optimizer("adam", toys.ADAM.make, "another hash")
+    plan = tiny_plan([toys.SGD, changed])
+    manifest = (tmp_path / "manifest.json").read_bytes()
+    with pytest.raises(UserError) as error:
+        toys.run(plan, tmp_path)
+    assert "2 blocks" in str(error.value)
+    assert "toy_plane × adam" in str(error.value)
+    assert "toy_plane × sgd" not in str(error.value)
+    assert "what differs: optimizer source" in str(error.value)
+    assert "--out" in str(error.value)
+    assert "--fresh" in str(error.value)
+    assert toys.numbers(tmp_path) == before
+    assert (tmp_path / "manifest.json").read_bytes() == manifest
+
+    class Finished(engine.Progress):
+        def planned(self, plan: Plan, finished: set[tuple[str, int]]) -> None:
+            self.before = finished
+
+    heard = Finished()
+    toys.run(plan, tmp_path, fresh=True, progress=heard)
+    assert heard.before == {(plan.cells[0].key, 0), (plan.cells[0].key, 100)}
+    assert toys.numbers(tmp_path) == before
+
+
+def test_more_seeds_and_optimizers_join_what_is_there(tmp_path: Path) -> None:
+    toys.run(tiny_plan(), tmp_path)
+    settings = toys.settings(0.1, seeds=4)
+    plan = toys.plan([toys.plane(4)], [toys.SGD, toys.ADAM], settings)
+    results = toys.run(plan, tmp_path)
+    assert results.curves["toy_plane", "sgd"].seeds.tolist() == [0, 100, 101, 102]
+    # The smaller plan reads only what belongs to it.
+    results = toys.run(tiny_plan(), tmp_path)
+    assert list(results.curves) == [("toy_plane", "sgd")]
+    assert results.curves["toy_plane", "sgd"].seeds.tolist() == [0, 100]
+
+
+def test_a_manifest_tells_where_numbers_come_from(tmp_path: Path) -> None:
+    manifest = toys.run(tiny_plan(), tmp_path).manifest
+    assert manifest["suite"] == "toys"
+    assert manifest["settings"]["learning_rates"] == [0.1]
+    assert manifest["settings"]["test_seeds"] == [100]
+    problem = manifest["problems"]["toy_plane"]
+    assert problem["budget"] == 4
+    assert problem["dimension"] == 2
+    assert problem["targets"] == toys.TARGETS
+    assert manifest["optimizers"] == {"sgd": {"source_hash": toys.SGD.source_hash}}
+    assert manifest["cells"][0]["key"] == tiny_plan().cells[0].key
+    assert {"versions", "git", "machine", "command", "skipped"} <= manifest.keys()
+    json.dumps(manifest, allow_nan=False)
+
+
+def test_costs_are_kept(tmp_path: Path) -> None:
+    results = toys.run(tiny_plan([toys.ADAM]), tmp_path)
+    cost = results.costs["toy_plane", "adam"]
+    assert cost["param_bytes"] == 8
+    assert cost["state_bytes"] == 8 + 8 + 4  # mu, nu, count
+    assert cost["run_s"] > 0
+    assert cost["us_per_run_step"] == pytest.approx(1e6 * cost["run_s"] / (2 * 4))
+    assert cost["flops"] > 0
+
+
+def test_a_full_disk_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = toys.plan([toys.plane(4)], [toys.SGD], toys.settings(0.1, seeds=5))
+    toys.run(plan, tmp_path / "whole")
+    out = tmp_path / "out"
+    written = 0
+
+    def write_table(table: Any, path: Path, **options: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == 3:
+            Path(path).write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(table, path, **options)
+
+    original = pq.write_table
+    monkeypatch.setattr(pq, "write_table", write_table)
+    with pytest.raises(UserError, match="the disk is full"):
+        toys.run(plan, out, workers=1)
+    assert len(toys.numbers(out)) == 2
+    assert not list(out.rglob("*.tmp"))
+    toys.run(plan, out, workers=1)
+    assert toys.numbers(out) == toys.numbers(tmp_path / "whole")
+
+
+def test_half_written_files_are_swept(tmp_path: Path) -> None:
+    left = tmp_path / "runs" / ".seed-000.parquet.tmp"
+    left.parent.mkdir()
+    left.touch()
+    toys.run(tiny_plan(), tmp_path)
+    assert not left.exists()
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    with files.lock(tmp_path), pytest.raises(UserError, match="another run is writing"):
+        toys.run(tiny_plan(), tmp_path)
+    toys.run(tiny_plan(), tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/out cannot be written"):
+        toys.run(tiny_plan(), tmp_path / "file" / "out")
+
+
+def test_a_lost_lane_repeats_its_last_finite_row() -> None:
+    loss = np.array([[4.0, 4.0], [3.0, np.inf], [2.0, 1.0], [np.nan, 1.0]])
+    other = np.arange(8.0).reshape(4, 2)
+    found = runner.finish(
+        toys.regression(),
+        {"metrics": {"a": other, "loss": loss}, "params": ()},
+        np.array([0.1, 1.0]),
+        np.array([0, 1, 5, 9], np.int32),
+        np.array([-1, -1], np.int32),
+    )
+    assert list(found.metrics) == ["loss", "a"]
+    np.testing.assert_array_equal(found.metrics["loss"], [[4, 3, 2, 2], [4, 4, 4, 4]])
+    np.testing.assert_array_equal(found.metrics["a"], [[0, 2, 4, 4], [1, 1, 1, 1]])
+    assert found.diverged_at.tolist() == [9, 1]
+
+
+def test_metrics_of_a_wrong_shape_are_refused() -> None:
+    rows = {"metrics": {"loss": np.zeros((4, 1))}, "params": ()}
+    grid = np.array([0.1, 1.0]), np.arange(4), np.array([-1, -1])
+    with pytest.raises(ValueError, match=r"metric 'loss' has shape \(4, 1\)"):
+        runner.finish(toys.regression(), rows, *grid)
+    with pytest.raises(ValueError, match="but not 'loss'"):
+        runner.finish(toys.regression(), {"metrics": {}, "params": ()}, *grid)
