@@ -1,6 +1,7 @@
 """`python -m benchmarks`: sets XLA's flags, which jax reads once, then the CLI."""
 
 import os
+import sys
 
 from benchmarks.cli import main
 
@@ -17,4 +18,6 @@ def _set_flags() -> None:
 
 if __name__ == "__main__":
     _set_flags()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # × and µ on a terminal without UTF-8
     main(prog_name="python -m benchmarks")

@@ -2,16 +2,12 @@
 
 import errno
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from benchmarks import measure
+from benchmarks import measure, selection
 from benchmarks.errors import UserError
-from benchmarks.suites import SUITES
-
-if TYPE_CHECKING:
-    from benchmarks.plan import Plan
 
 _INTERRUPTED = 130
 
@@ -101,134 +97,16 @@ def describe(name: str) -> None:
     show.console().print(show.describe(name))
 
 
-def _selection(command: Any) -> Any:
-    """The options that `plan` and `run` share: what is run."""
-    options = (
-        click.argument("suite", default="quick"),
-        click.option(
-            "-o",
-            "--optimizer",
-            "specs",
-            multiple=True,
-            metavar="SPEC",
-            help="Also run this optimizer, in the same table: NAME, optax.NAME or "
-            "MODULE:FACTORY (a module in the current folder or installed), with "
-            "arguments if you like: 'optax.sgd(momentum=0.9)'. Repeatable.",
-        ),
-        click.option(
-            "--only",
-            is_flag=True,
-            help="Run the optimizers named with -o, and no others.",
-        ),
-        click.option(
-            "-p",
-            "--problem",
-            "problems",
-            multiple=True,
-            metavar="NAME",
-            help="Run this problem instead of all problems of the suite. Repeatable.",
-        ),
-        click.option(
-            "--learning-rates",
-            metavar="LIST",
-            help="Grid of rates, as in 1e-3,1e-2,1e-1.  "
-            "[default: 13 from 1e-5 to 10, about two per decade]",
-        ),
-        click.option(
-            "--seeds",
-            type=int,
-            default=10,
-            show_default=True,
-            metavar="N",
-            help="Number of seeds that are reported, from 100 on.",
-        ),
-        click.option(
-            "--tune-seeds",
-            type=int,
-            default=3,
-            show_default=True,
-            metavar="N",
-            help="Number of seeds that choose the learning rate, from 0 on.",
-        ),
-        click.option(
-            "--schedule",
-            default="constant",
-            show_default=True,
-            metavar="constant|cosine",
-            help="The learning rate over time; cosine ends at 0.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _plan(
-    suite: str,
-    specs: tuple[str, ...],
-    only: bool,
-    problems: tuple[str, ...],
-    learning_rates: str | None,
-    seeds: int,
-    tune_seeds: int,
-    schedule: str,
-) -> "Plan":
-    from benchmarks import plan, roster, targets
-    from benchmarks.problem import load_problem
-    from benchmarks.specs import suggest
-
-    if suite not in SUITES:
-        hint = suggest(suite, SUITES) or f" There are: {', '.join(SUITES)}."
-        msg = f"unknown suite {suite!r}.{hint}"
-        raise UserError(msg)
-    if only and not specs:
-        msg = "--only runs what -o names, but there is no -o: name one."
-        raise UserError(msg)
-    for option, count in (("--seeds", seeds), ("--tune-seeds", tune_seeds)):
-        if count < 1:
-            msg = f"{option} must be at least 1, got {count}."
-            raise UserError(msg)
-    rates = {} if learning_rates is None else {"learning_rates": _rates(learning_rates)}
-    settings = plan.Settings(
-        tune_seeds=tuple(range(tune_seeds)),
-        test_seeds=tuple(range(100, 100 + seeds)),
-        schedule=schedule,
-        **rates,
-    )
-    chosen = [load_problem(name) for name in dict.fromkeys(problems or SUITES[suite])]
-    for problem in chosen:
-        targets.targets_of(problem)  # a problem without targets fails here, not late
-    named = [roster.resolve(spec) for spec in specs]
-    everything = named if only else roster.default_roster() + named
-    # Naming what the roster already has is no mistake.
-    optimizers = {optimizer.name: optimizer for optimizer in everything}
-    return plan.make_plan(suite, chosen, list(optimizers.values()), settings)
-
-
-def _rates(text: str) -> tuple[float, ...]:
-    rates = []
-    for word in text.split(","):
-        try:
-            rates.append(float(word))
-        except ValueError:
-            msg = (
-                f"--learning-rates: {word.strip()!r} is not a number; write numbers "
-                "with commas between them, as in 1e-3,1e-2."
-            )
-            raise UserError(msg) from None
-    return tuple(rates)
-
-
 @main.command("plan")
-@_selection
-def plan_(**selection: Any) -> None:
+@selection.options
+def plan_(**chosen: Any) -> None:
     """Shows what `run` would do and what it would cost; runs nothing.
 
     SUITE is smoke, quick (the default) or standard.
     """
     from benchmarks import show
 
-    plan = _plan(**selection)
+    plan = selection.chosen_plan(**chosen)
     costs = show.costs(plan)
     show.console().print(show.plan_table(plan, costs))
     click.echo(
@@ -247,7 +125,7 @@ Examples:
   python -m benchmarks run smoke --only -o adam -o 'optax.sgd(momentum=0.9)'
   python -m benchmarks run -p rosen2 --learning-rates 1e-2,1e-1,1 --schedule cosine"""
 )
-@_selection
+@selection.options
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -273,7 +151,7 @@ def run(
     fresh: bool,
     workers: int | None,
     no_report: bool,
-    **selection: Any,
+    **chosen: Any,
 ) -> None:
     """Runs a suite, prints the table and writes the report.
 
@@ -284,7 +162,7 @@ def run(
     from benchmarks import cache, engine, show
     from benchmarks.progress import Bars
 
-    plan = _plan(**selection)
+    plan = selection.chosen_plan(**chosen)
     folder = out or Path("results") / plan.suite
     cache.enable_compilation_cache()
     costs = show.costs(plan)

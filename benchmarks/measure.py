@@ -55,8 +55,10 @@ def profile(
     without a cache, bytes of state, of scratch memory, and read or written. Both
     sides take turns in one process; a quiet machine gives steadier ratios.
     """
-    from benchmarks import profile, specs
+    from benchmarks import profile, roster, specs
 
+    for spec in chosen:
+        roster.resolve(spec)  # a mistake in the last one shows before the first runs
     rows = []
     for tree in trees or profile.TREES:
         for spec in chosen or specs.alias_names():
@@ -119,14 +121,15 @@ def calibrate(names: tuple[str, ...]) -> None:
     benchmarks/targets.json. Needed after adding such a problem or changing its data.
     Without PROBLEM: all such problems.
     """
-    from benchmarks import cache, calibrate, targets
+    from benchmarks import cache, calibrate, show, targets
     from benchmarks.problem import load_problem
+    from benchmarks.progress import Bars
 
     problems = [load_problem(name) for name in names or calibrate.uncalibrated()]
     cache.enable_compilation_cache()
     for problem in problems:
-        click.echo(f"calibrating {problem.name}", err=True)
-        entry = calibrate.calibrate(problem)
+        with Bars(show.console(stderr=True), {problem.name: 1.0}) as bars:
+            entry = calibrate.calibrate(problem, progress=bars)
         targets.write({**targets.read(), problem.name: entry})
         values = ", ".join(f"{value:g}" for value in entry["values"])
         click.echo(f"{problem.name}: loss at most {values}")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from benchmarks import profile, roster, throughput
+from benchmarks import profile, roster, throughput, timing
 from benchmarks.cli import main
 from benchmarks.errors import UserError
 from benchmarks.problem import load_problem
@@ -24,10 +24,10 @@ PARAMETERS = 400
 @pytest.fixture(autouse=True)
 def small_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "TREES", {"small": SHAPES})
-    monkeypatch.setattr(profile, "_TURN_S", 1e-3)
+    monkeypatch.setattr(timing, "TURN_S", 1e-3)
 
 
-def direction(make: profile.Make) -> np.ndarray:
+def direction(make: timing.Make) -> np.ndarray:
     params, grads = jnp.array([1.0, 2.0]), jnp.array([0.5, -0.25])
     tx = make(0.1)
     return np.asarray(tx.update(grads, tx.init(params), params)[0])
@@ -87,11 +87,11 @@ def test_unknown_tree() -> None:
 
 def test_ratio_is_the_median_over_turns_with_its_order_statistics() -> None:
     ours = np.array([2.0, 3.0, 2.5, 2.2, 40.0])
-    ratio, error = profile._median_ratio(np.stack([ours, np.ones(5)], axis=1))
+    ratio, error = timing.median_ratio(np.stack([ours, np.ones(5)], axis=1))
     assert ratio == 2.5
     assert error == (40.0 - 2.0) / 2  # five turns: from the least to the greatest
     many = np.linspace(1.0, 2.0, 101)
-    ratio, error = profile._median_ratio(np.stack([many, np.ones(101)], axis=1))
+    ratio, error = timing.median_ratio(np.stack([many, np.ones(101)], axis=1))
     assert ratio == pytest.approx(1.5)
     # Ranks 50.5 ± 0.98 √101 hold the median with 95 % probability.
     assert error == pytest.approx(0.98 * np.sqrt(101) / 100, abs=0.01)
