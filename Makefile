@@ -11,14 +11,14 @@ ARGS ?=
 .PHONY: help bench test test-oldest lint format sync figures clean
 
 help:
-	@echo 'make bench    run the $(SUITE) suite, print a table and write the report'
-	@echo 'make test     run all tests'
-	@echo 'make test-oldest   run the tests of the library on the oldest jax and optax'
-	@echo 'make lint     check format, style, types and import directions'
-	@echo 'make format   format the code and sort the imports'
-	@echo 'make sync     write the generated files again'
-	@echo 'make figures  draw the picture of the README again'
-	@echo 'make clean    remove the environment and caches; results stay'
+	@echo 'make bench        run the $(SUITE) suite, print a table and write the report'
+	@echo 'make test         run all tests'
+	@echo 'make test-oldest  run the tests of the library on the oldest jax and optax'
+	@echo 'make lint         check format, style, types and import directions'
+	@echo 'make format       format the code and sort the imports'
+	@echo 'make sync         write the generated files again'
+	@echo 'make figures      draw the picture of the README again'
+	@echo 'make clean        remove the environments and caches; results stay'
 	@echo 'More options: make bench ARGS="--seeds 5", make PYTHON=python3.12 ...'
 
 bench: .venv/.bench
