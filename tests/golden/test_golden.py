@@ -5,7 +5,6 @@ anew: `pytest tests/golden --update-golden`; then read the diff, and tell users 
 CHANGELOG.md what moved and why.
 """
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,11 @@ import numpy as np
 import optax
 import pytest
 
-import optimizers
+from tools.optimizer_table import aliases
 
 PyTree = Any
 FOLDER = Path(__file__).parent
 STEPS, RATE = 20, 0.1
-
-
-def _is_alias(name: str) -> bool:
-    factory = getattr(optimizers, name)
-    return (
-        inspect.isfunction(factory)
-        and "learning_rate" in inspect.signature(factory).parameters
-    )
-
-
-ALIASES = tuple(name for name in optimizers.__all__ if _is_alias(name))
 
 
 def _loss(params: PyTree) -> jax.Array:
@@ -95,12 +83,12 @@ def _write(path: Path, rows: list[PyTree]) -> None:
     path.write_text(f"[\n{lines}\n]\n")
 
 
-@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize("alias", aliases())
 def test_trajectory_is_the_recorded_one(
     alias: str, request: pytest.FixtureRequest
 ) -> None:
     path = FOLDER / f"{alias}.json"
-    rows = _trajectory(getattr(optimizers, alias)(RATE))
+    rows = _trajectory(aliases()[alias](RATE))
     if request.config.getoption("update_golden"):
         _write(path, rows)
     assert path.exists(), f"{path.name} is missing; run pytest with --update-golden."
@@ -116,4 +104,4 @@ def _arrays(rows: list[PyTree]) -> PyTree:
 
 
 def test_no_recording_is_left_over() -> None:
-    assert {path.stem for path in FOLDER.glob("*.json")} == set(ALIASES)
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(aliases())

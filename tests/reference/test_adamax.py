@@ -98,3 +98,14 @@ def test_largest_step_is_above_the_rate(x64: None) -> None:
     np.testing.assert_allclose(directions[9], 1.0036590, rtol=1e-7)
     np.testing.assert_allclose(directions[-1], limit, rtol=1e-7)
     assert directions.max() <= limit <= 1.0091
+
+
+def test_no_step_exceeds_the_bound(x64: None) -> None:
+    rng = np.random.default_rng(0)
+    spread = np.linspace(0.0, 10.0, 200)  # from equal to wildly different sizes
+    gradients = rng.normal(size=(100, 200)) * np.exp(spread * rng.random((100, 200)))
+    params, _ = run(
+        optimizers.scale_by_adamax(), support.Sequence(np.zeros(200), gradients)
+    )
+    directions = np.diff(params, axis=0, prepend=0.0)
+    assert np.abs(directions).max() <= (1 - 0.9) / (1 - 0.9 / 0.999) * (1 + 1e-12)
