@@ -79,7 +79,9 @@ def test_the_rotation_takes_the_advantage_of_scaling_coordinates() -> None:
 @pytest.mark.usefixtures("x64")
 def test_the_quadratics_have_the_spectrum_they_declare(name: str) -> None:
     problem = PROBLEMS[name]
-    hessian = jax.hessian(problem.loss)(problem.minimizer, float64(problem.data))
+    hessian = jax.jit(jax.hessian(problem.loss))(
+        problem.minimizer, float64(problem.data)
+    )
     spectrum = np.linalg.eigvalsh(hessian)
     np.testing.assert_allclose(spectrum, np.geomspace(1e-4, 1.0, 100), rtol=1e-4)
     off_diagonal = np.abs(hessian - np.diag(np.diag(hessian))).max()
@@ -90,7 +92,9 @@ def test_the_quadratics_have_the_spectrum_they_declare(name: str) -> None:
 def test_the_regression_has_the_measured_minimum_and_curvature() -> None:
     problem = PROBLEMS["logreg_bc"]
     assert problem.f_star == pytest.approx(0.05982794, abs=5e-9)
-    hessian = jax.hessian(problem.loss)(problem.minimizer, float64(problem.data))
+    hessian = jax.jit(jax.hessian(problem.loss))(
+        problem.minimizer, float64(problem.data)
+    )
     spectrum = np.linalg.eigvalsh(hessian)
     assert spectrum[0] == pytest.approx(1.0e-3, rel=0.05)
     assert spectrum[-1] == pytest.approx(0.14, rel=0.05)
@@ -161,7 +165,7 @@ def test_scores_are_cross_entropy_and_accuracy() -> None:
 def test_the_perceptron_is_two_affine_maps_and_relu() -> None:
     x = np.random.RandomState(4).standard_normal((64, 5)).astype(np.float32)
     model = MLP((32, 10))
-    params = model.init(jax.random.key(0), x)
+    params = jax.jit(model.init)(jax.random.key(0), x)
     first, second = params["params"]["Dense_0"], params["params"]["Dense_1"]
     hidden = np.maximum(first["kernel"] @ x + first["bias"][:, None], 0.0)
     expected = second["kernel"] @ hidden + second["bias"][:, None]
@@ -183,7 +187,7 @@ def test_the_network_of_patches_is_one_of_convolutions() -> None:
     images = np.random.RandomState(5).rand(6, 8, 8, 1).astype(np.float32)
     model = CNN((8, 16), 10)
     ours = images.transpose(3, 1, 2, 0)
-    params = model.init(jax.random.key(0), ours)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), ours)["params"]
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # biases that show
 
     def theirs(layer: dict[str, jax.Array], channels: int) -> dict[str, jax.Array]:
@@ -195,8 +199,8 @@ def test_the_network_of_patches_is_one_of_convolutions() -> None:
         "Dense_1": theirs(params["Dense_1"], 8),
         "Dense_2": params["Dense_2"] | {"kernel": params["Dense_2"]["kernel"].T},
     }
-    expected = Reference().apply({"params": translated}, images)
-    result = model.apply({"params": params}, ours)
+    expected = jax.jit(Reference().apply)({"params": translated}, images)
+    result = jax.jit(model.apply)({"params": params}, ours)
     np.testing.assert_allclose(result.T, expected, rtol=1e-5, atol=1e-5)
 
 
