@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from optimizers.testing import _data
@@ -21,8 +22,8 @@ class Case:
 
     The signature decides how the factory is called. One with a parameter
     `learning_rate` gets the rate; one whose first parameter is `optimizer` (or
-    `inner`, `base_optimizer`, `inner_optimizer`) is a wrapper and gets SGD with
-    momentum at that rate; any other is a primitive and is called without a rate.
+    `inner`, `base_optimizer`, `inner_optimizer`) is a wrapper and gets SGD at that
+    rate; any other is a primitive and is called without a rate.
 
     Attributes:
         factory: Makes the transformation.
@@ -82,7 +83,7 @@ class Case:
         if self.takes_rate:
             return self.factory(learning_rate=rate, **kwargs)
         if self.is_wrapper:
-            return self.factory(optax.sgd(rate, momentum=0.9), **kwargs)
+            return self.factory(_descent(rate), **kwargs)
         return self.factory(**kwargs)
 
     @cached_property
@@ -112,6 +113,13 @@ class Case:
     def expected(self) -> tuple[list[Tree], Tree]:
         """Updates and last state over `stream`, without jit."""
         return run(self.tx, self.params, self.stream)
+
+
+def _descent(rate: Any) -> optax.GradientTransformationExtraArgs:
+    """Returns SGD that keeps the rules itself, which `optax.sgd(rate)` does not."""
+    schedule = rate if callable(rate) else optax.constant_schedule(rate)
+    to_arrays = optax.stateless(lambda g, params: jax.tree.map(jnp.asarray, g))
+    return optax.chain(to_arrays, optax.sgd(schedule))
 
 
 def update(tx: Any, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:

@@ -1,0 +1,34 @@
+"""The rules bite, and only where they should."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from optimizers import testing
+from tests.contract.faulty import FAULTS, Fault, spoilt_leaf
+from tests.contract.sound import scale_by_sound_adam, sound_adam, sound_wrapper
+
+
+@pytest.mark.parametrize("factory", [sound_adam, scale_by_sound_adam, sound_wrapper])
+def test_a_sound_optimizer_conforms(factory: Callable[..., Any]) -> None:
+    report = testing.check(factory)
+    assert not report.failures, str(report)
+    assert sum(result.outcome == "passed" for result in report.results) > 60
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_meets_its_rule(fault: Fault) -> None:
+    rules = [rule for rule in testing.conformance_rules() if rule.name == fault.rule]
+    (result,) = testing.check(fault.factory, rules=rules).results
+    assert result.outcome == "failed"
+    assert fault.says in result.reason
+    assert result.mend == rules[0].mend
+
+
+def test_what_carries_the_faults_is_sound() -> None:
+    # It has no hyperparameters to check and wraps nothing.
+    names = {fault.rule for fault in FAULTS.values()} - {"bad_values_are_refused"}
+    rules = [rule for rule in testing.conformance_rules() if rule.name in names]
+    report = testing.check(spoilt_leaf(lambda u, g: u), rules=rules)
+    assert not report.failures, str(report)
