@@ -117,7 +117,7 @@ class Case:
 
 def _descent(rate: Any) -> optax.GradientTransformationExtraArgs:
     """Returns SGD that keeps the rules itself, which `optax.sgd(rate)` does not."""
-    schedule = rate if callable(rate) else optax.constant_schedule(rate)
+    schedule: Any = rate if callable(rate) else optax.constant_schedule(rate)
     to_arrays = optax.stateless(lambda g, params: jax.tree.map(jnp.asarray, g))
     return optax.chain(to_arrays, optax.sgd(schedule))
 

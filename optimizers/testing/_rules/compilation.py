@@ -9,6 +9,10 @@ from optimizers.testing._case import Case, abstract_steps, follow, run, update
 from optimizers.testing._data import Tree, make_params, make_stream
 from optimizers.testing._rule import rule
 
+# XLA fuses and reorders. Where a method subtracts nearly equal sums, as distance
+# estimates do, a rounding in the last place grows to a few times 1e-5.
+_FUSED = 1e-4
+
 
 def jit_equals_eager(case: Case) -> None:
     """jit changes no number and traces three steps once."""
@@ -20,7 +24,7 @@ def jit_equals_eager(case: Case) -> None:
 
     state = case.tx.init(case.params)
     result = follow(jax.jit(step), state, case.params, case.stream)
-    _compare.assert_close(result, case.expected, "under jit")
+    _compare.assert_close(result, case.expected, "under jit", _FUSED)
     assert len(traces) == 1, f"three steps were traced {len(traces)} times, not once"
 
 
@@ -49,7 +53,7 @@ def scan_equals_loop(case: Case) -> None:
     stacked = jax.tree.map(lambda *g: jnp.stack(g), *case.stream)
     state, updates = jax.lax.scan(body, case.tx.init(case.params), stacked)
     steps = [jax.tree.map(lambda u, i=i: u[i], updates) for i in range(3)]
-    _compare.assert_close((steps, state), case.expected, "inside scan")
+    _compare.assert_close((steps, state), case.expected, "inside scan", _FUSED)
 
 
 def vmap_over_models(case: Case) -> None:
