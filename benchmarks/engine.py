@@ -180,17 +180,20 @@ class _Run:
 
     def work(self, device: jax.Device) -> None:
         """What a worker does until nothing is left."""
-        while (order := self._next(device)) is not None:
-            job, seed = order
-            try:
-                if seed is None:
-                    self._compile(job, device)
-                else:
-                    self._run(job, job.programs[device], seed)
-            except UserError as error:
-                self.halt(error)
-            except Exception as error:  # an optimizer may fail in any way
-                self._give_up(job, error)
+        try:
+            while (order := self._next(device)) is not None:
+                job, seed = order
+                try:
+                    if seed is None:
+                        self._compile(job, device)
+                    else:
+                        self._run(job, job.programs[device], seed)
+                except UserError:
+                    raise
+                except (Exception, SystemExit) as error:  # optimizers fail in any way
+                    self._give_up(job, error)
+        except BaseException as error:
+            self.halt(error)
 
     def _next(self, device: jax.Device) -> tuple[_Job, int | None] | None:
         """A job with the seed to run, or with None to compile it on the device.
@@ -277,7 +280,7 @@ class _Run:
             )
             self.progress.finished(job.cell, seed)
 
-    def _give_up(self, job: _Job, error: Exception) -> None:
+    def _give_up(self, job: _Job, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error))
         lines = str(error).strip().splitlines()
         message = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks import program, provenance, sources
+from benchmarks import program, provenance, runner, sources
 from benchmarks.errors import UserError
 from benchmarks.problem import Problem
 from benchmarks.roster import Optimizer
@@ -22,10 +22,11 @@ DEFAULT_LEARNING_RATES = (
 )
 SCHEDULES = ("constant", "cosine")
 
-# Fitted to the quick suite with Adam on one core of a server of 2023.
+# Fitted to the standard suite with Adam on one core of a server of 2023.
 _SECONDS_PER_COMPILATION = 1.0
-_SECONDS_PER_STEP = 2e-7
-_FLOPS_PER_SECOND = 2e10
+_SECONDS_PER_STEP = 5e-8
+_SECONDS_PER_FLOP = 1 / 3e10
+_SECONDS_PER_PARAMETER = 2e-9
 _BLOCK_BYTES = 6000
 _ROW_BYTES = 12
 
@@ -35,7 +36,7 @@ class Settings:
     """How every cell of a plan is run.
 
     Attributes:
-      learning_rates: The grid; one lane each.
+      learning_rates: The grid, one lane each; kept in ascending order.
       tune_seeds: Seeds on which the best rate is chosen.
       test_seeds: Seeds on which it is reported; others than the tune seeds.
       schedule: `constant`, or `cosine` down to 0 at the end of the budget.
@@ -65,6 +66,7 @@ class Settings:
         if len({np.float32(rate) for rate in rates}) < len(rates):
             msg = f"the learning rates {rates!r} name one twice: name each once."
             raise UserError(msg)
+        object.__setattr__(self, "learning_rates", tuple(sorted(rates)))
         if not self.tune_seeds or not self.test_seeds:
             msg = "at least one tune seed and one test seed are needed."
             raise UserError(msg)
@@ -173,7 +175,7 @@ def problem_ingredients(problem: Problem, settings: Settings) -> dict[str, str]:
         "problem": problem.name,
         "problem source": source_hash(problem),
         "problem data": data_hash(problem),
-        "engine source": _file_hash(program.__file__),
+        "engine source": _hash_of_files(program.__file__, runner.__file__),
         "learning rates": repr(tuple(float(r) for r in settings.learning_rates)),
         "schedule": settings.schedule,
         "evaluation steps": repr(eval_steps(settings.budget(problem)).tolist()),
@@ -221,29 +223,32 @@ def data_hash(problem: Problem) -> str:
 def estimate(plan: Plan) -> Estimate:
     """What a plan costs when nothing of it is done yet, within a factor of about 2.
 
-    Time comes from XLA's count of floating-point operations of one gradient; an
-    optimizer that works more than Adam per step costs more.
+    Time comes from XLA's count of floating-point operations of one gradient and from
+    the number of parameters; an optimizer that works more than Adam costs more.
     """
     lanes = len(plan.settings.learning_rates)
     seeds = len(plan.settings.seeds)
     seconds = disk = 0.0
     per_problem = {c.problem.name: c.problem for c in plan.cells}
-    flops = {name: _gradient_flops(problem) for name, problem in per_problem.items()}
+    step = {name: _seconds_per_step(problem) for name, problem in per_problem.items()}
     for cell in plan.cells:
         budget = plan.settings.budget(cell.problem)
-        run_step = _SECONDS_PER_STEP + flops[cell.problem.name] / _FLOPS_PER_SECOND
-        seconds += _SECONDS_PER_COMPILATION + lanes * seeds * budget * run_step
+        seconds += _SECONDS_PER_COMPILATION
+        seconds += lanes * seeds * budget * step[cell.problem.name]
         disk += seeds * (_BLOCK_BYTES + lanes * len(eval_steps(budget)) * _ROW_BYTES)
     return Estimate(seconds, len(plan.cells), int(disk))
 
 
-def _gradient_flops(problem: Problem) -> float:
+def _seconds_per_step(problem: Problem) -> float:
     key = jax.random.key(0)
     params = jax.eval_shape(problem.init, key)
     batch = jax.eval_shape(problem.sample, key, problem.data)
     lowered = jax.jit(jax.grad(problem.loss)).lower(params, batch)
-    return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+    flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return _SECONDS_PER_STEP + flops * _SECONDS_PER_FLOP + size * _SECONDS_PER_PARAMETER
 
 
-def _file_hash(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def _hash_of_files(*paths: str) -> str:
+    content = b"".join(Path(path).read_bytes() for path in paths)
+    return hashlib.sha256(content).hexdigest()

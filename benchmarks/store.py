@@ -108,6 +108,8 @@ def finished(plan: Plan, out: Path, *, fresh: bool = False) -> set[tuple[str, in
             key, ingredients = blocks.read_origin(path)
             if key == cell.key:
                 found.add((key, seed))
+                # Still there if the process was killed right after the last write.
+                path.with_suffix(".partial.npz").unlink(missing_ok=True)
                 continue
             stale.append((cell, path))
             reasons.update(_differences(ingredients, cell.ingredients))

@@ -1,6 +1,7 @@
 """The engine against closed forms, and against itself cut into other pieces."""
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -227,17 +228,17 @@ def test_a_failing_optimizer_loses_nothing_else(tmp_path: Path) -> None:
         raise RuntimeError(msg)
 
     broken = toys.optimizer("broken", make)
-    plan = toys.plan([toys.quadratic()], [toys.SGD, broken], toys.settings())
+    leaving = toys.optimizer("leaving", lambda rate: sys.exit(3))
+    roster = [leaving, toys.SGD, broken]
+    plan = toys.plan([toys.quadratic()], roster, toys.settings())
     failures = engine.run_plan(plan, tmp_path, targets=lambda _: toys.TARGETS)
-    (failure,) = failures
-    assert (failure.optimizer, failure.message) == (
-        "broken",
-        "RuntimeError: I was never good.",
-    )
+    assert [(failure.optimizer, failure.message) for failure in failures] == [
+        ("leaving", "SystemExit: 3"),
+        ("broken", "RuntimeError: I was never good."),
+    ]
     results = store.load(tmp_path)
     assert list(results.curves) == [("toy_quadratic", "sgd")]
-    (failed,) = results.manifest["failed"]
-    assert "in make" in failed["traceback"]
+    assert "in make" in results.manifest["failed"][1]["traceback"]
 
 
 class Interrupt(engine.Progress):
@@ -282,3 +283,15 @@ def test_random_keys_in_a_state_survive(tmp_path: Path) -> None:
             toys.run(plan, out, workers=1, progress=Interrupt(), checkpoint_seconds=0.0)
     toys.run(plan, out)
     assert toys.numbers(out) == toys.numbers(tmp_path / "whole")
+
+
+def test_a_fault_of_the_listener_ends_the_run(tmp_path: Path) -> None:
+    class Deaf(engine.Progress):
+        def failed(self, cell: Cell, message: str) -> None:
+            msg = "what?"
+            raise BrokenPipeError(msg)
+
+    leaving = toys.optimizer("leaving", lambda rate: sys.exit(3))
+    plan = toys.small_plan(leaving)
+    with pytest.raises(BrokenPipeError):
+        toys.run(plan, tmp_path, workers=3, progress=Deaf())
