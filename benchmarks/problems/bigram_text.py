@@ -3,9 +3,9 @@
 Source: the help texts of Python's own `pydoc_data.topics`, with this recipe: topics
 in the order of their sorted names, joined with nothing between; every character
 that is neither printable ASCII nor a newline becomes a space; the symbols are the
-characters that occur, sorted (94 of them on Python 3.11); the pairs are all
-neighbours. The text grows with each Python, so results compare only on one: the
-pairs are the problem's data and thereby part of its fingerprint.
+characters that occur, sorted (94 of them on Python 3.11.7); the pairs are all
+neighbours. The text changes from one Python to the next, so results compare only on
+the same one: the pairs are the problem's data and thereby part of its fingerprint.
 
 Hard about it: convex, with the frequencies of language: a few rows of W get most of
 the gradient and 21 of 94 hold fewer than 100 pairs, so one rate for all of them is
