@@ -1,7 +1,7 @@
-"""The last two links of every alias: decoupled weight decay, and rate with sign.
+"""Decoupled weight decay, and the last link of an alias: rate with sign.
 
-Both do what the links of optax of the same name do, and keep the dtype of each
-update whatever the dtypes of params, rate and decay are.
+Both do what the links of optax do, and keep the dtype of each update whatever the
+dtypes of params, rate and decay are.
 """
 
 from typing import Any
@@ -14,28 +14,59 @@ from optimizers._common import numerics
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 
-def _init(hyperparameter: ScalarOrSchedule) -> Any:
-    if callable(hyperparameter):
-        return optax.ScaleByScheduleState(count=jnp.zeros([], jnp.int32))
-    return optax.EmptyState()
+def value_at(hyperparameter: ScalarOrSchedule, count: jax.Array) -> Scalar:
+    """The number itself, or what a schedule says for the 0-based count of updates."""
+    value = hyperparameter(count) if callable(hyperparameter) else hyperparameter
+    return numerics.scalar(value)
 
 
-def _advance(hyperparameter: ScalarOrSchedule, state: Any) -> tuple[Any, Any]:
-    """The value of this step, and the state of the next."""
-    if not callable(hyperparameter):
-        return numerics.scalar(hyperparameter), state
-    value = numerics.scalar(hyperparameter(state.count))
-    return value, optax.ScaleByScheduleState(numerics.increment(state.count))
+def add_decay(
+    function: str,
+    direction: PyTree,
+    params: PyTree,
+    weight_decay: Scalar,
+    mask: Mask = None,
+    rate: Scalar = 1.0,
+) -> PyTree:
+    """Adds rate * weight_decay * x to the direction, on the leaves that the mask names.
+
+    Args:
+      function: Who asks, for the message.
+      direction: The direction d.
+      params: The params x.
+      weight_decay: The decay of this step; a constant 0 needs no params.
+      mask: A tree of booleans, a prefix of one, a function that makes one, or None.
+      rate: The learning rate, where the direction already has it inside.
+
+    Returns:
+      The sum, in the dtypes of the direction.
+
+    Raises:
+      ValueError: There are no params.
+    """
+    if isinstance(weight_decay, float) and weight_decay == 0.0:
+        return direction
+    if params is None:
+        msg = (
+            f"{function}: update() needs params, because weight_decay adds a multiple "
+            "of the params. Call update(grads, state, params)."
+        )
+        raise ValueError(msg)
+
+    amount = rate * weight_decay
+
+    def subtree(decays: bool, direction: PyTree, params: PyTree) -> PyTree:
+        if not decays:
+            return direction
+        return jax.tree.map(lambda d, x: _add_multiple(d, amount, x), direction, params)
+
+    return jax.tree.map(subtree, _resolved(mask, params), direction, params)
 
 
 def add_decayed_weights(
     function: str, weight_decay: ScalarOrSchedule, mask: Mask = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Adds w x to the direction d; a constant w = 0 needs no params.
-
-    The transformation raises ValueError where it needs params and gets none.
-    """
-    off = isinstance(weight_decay, int | float) and weight_decay == 0
+    """The link of a chain that adds w x to the direction d; see `add_decay`."""
 
     def init(params: PyTree) -> Any:
         del params
@@ -45,21 +76,10 @@ def add_decayed_weights(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, Any]:
         del extra_args
-        if off:
-            return updates, state
-        if params is None:
-            msg = (
-                f"{function}: update() needs params, because weight_decay adds a "
-                "multiple of the params. Call update(grads, state, params)."
-            )
-            raise ValueError(msg)
         value, state = _advance(weight_decay, state)
-        return jax.tree.map(
-            lambda d, x: _add_multiple(d, value, x), updates, params
-        ), state
+        return add_decay(function, updates, params, value, mask), state
 
-    link = optax.GradientTransformationExtraArgs(init, update)
-    return link if mask is None or off else optax.masked(link, mask)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def scale_by_learning_rate(
@@ -82,10 +102,36 @@ def scale_by_learning_rate(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _init(hyperparameter: ScalarOrSchedule) -> Any:
+    if callable(hyperparameter):
+        return optax.ScaleByScheduleState(count=jnp.zeros([], jnp.int32))
+    return optax.EmptyState()
+
+
+def _advance(hyperparameter: ScalarOrSchedule, state: Any) -> tuple[Scalar, Any]:
+    """The value of this step, and the state of the next."""
+    if not callable(hyperparameter):
+        return numerics.scalar(hyperparameter), state
+    value = value_at(hyperparameter, state.count)
+    return value, optax.ScaleByScheduleState(numerics.increment(state.count))
+
+
+def _resolved(mask: Mask, params: PyTree) -> PyTree:
+    """A tree of booleans, or a prefix of one.
+
+    Params may be callable objects with leaves, and so may a mask made from them: a
+    function is what has nothing but callables inside.
+    """
+    if mask is None:
+        return True
+    leaves = jax.tree.leaves(mask)
+    return mask(params) if leaves and all(map(callable, leaves)) else mask
+
+
 @jax.jit
-def _add_multiple(d: jax.Array, weight_decay: Scalar, x: jax.Array) -> jax.Array:
+def _add_multiple(d: jax.Array, amount: Scalar, x: jax.Array) -> jax.Array:
     x = numerics.widen(x, d)
-    return (d.astype(x.dtype) + numerics.like(x, weight_decay) * x).astype(d.dtype)
+    return (d.astype(x.dtype) + numerics.like(x, amount) * x).astype(d.dtype)
 
 
 @jax.jit

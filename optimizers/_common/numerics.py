@@ -46,6 +46,11 @@ def scalar(value: ArrayLike) -> float | jax.Array:
     return float(cast("float", value))
 
 
+def wide_scalar(value: ArrayLike) -> jax.Array:
+    """The scalar as an array of the default float dtype: float32, or float64 in x64."""
+    return jnp.asarray(scalar(value)).astype(jax.dtypes.canonicalize_dtype(float))
+
+
 def like(x: jax.Array, value: Scalar) -> jax.Array:
     """The scalar in the dtype of the array."""
     return jnp.asarray(value).astype(x.dtype)
@@ -63,8 +68,7 @@ def increment(count: jax.Array) -> jax.Array:
 
 def bias_correction(decay: Scalar, count: jax.Array) -> jax.Array:
     """1 - decay**count for count >= 1; never 0, also where decay was rounded to 1."""
-    value = scalar(decay)
-    b = value if isinstance(value, jax.Array) else jnp.asarray(value, float)
+    b = wide_scalar(decay)
     below_one = 1.0 - float(jnp.finfo(b.dtype).epsneg)
     return 1.0 - lax.pow(jnp.minimum(b, below_one), count)
 
