@@ -172,7 +172,7 @@ def test_numbers_do_not_depend_on_workers_or_pieces(tmp_path: Path) -> None:
     toys.run(plan, tmp_path / "one", workers=1, checkpoint_seconds=1e9)
     toys.run(plan, tmp_path / "three", workers=3, checkpoint_seconds=0.0)
     one, three = toys.numbers(tmp_path / "one"), toys.numbers(tmp_path / "three")
-    assert len(one) == 2 * 3
+    assert len(one) == 2 * 2
     assert one == three
 
 
@@ -182,7 +182,7 @@ def test_numbers_do_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
         out = tmp_path / str(count)
         assert toys.run_child(out, devices=count) == 0
         runs[count] = toys.numbers(out)
-    assert len(runs[1]) == 6
+    assert len(runs[1]) == 4
     assert runs[1] == runs[2] == runs[8]
     keys = [store.read_json(tmp_path / n / "manifest.json")["cells"] for n in "128"]
     assert keys[0] == keys[1] == keys[2]
@@ -260,7 +260,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         toys.run(plan, out, workers=2, progress=Interrupt(), checkpoint_seconds=0.0)
     assert list(out.rglob("*.partial.npz"))
-    assert len(toys.numbers(out)) < 6
+    assert len(toys.numbers(out)) < 4
     toys.run(plan, out)
     assert toys.numbers(out) == toys.numbers(tmp_path / "whole")
     assert not list(out.rglob("*.partial.npz"))

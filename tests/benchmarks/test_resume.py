@@ -15,7 +15,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes
     out = tmp_path_factory.mktemp("uninterrupted") / "out"
     assert toys.run_child(out) == 0
     numbers = toys.numbers(out)
-    assert len(numbers) == 6
+    assert len(numbers) == 4
     return numbers
 
 
@@ -23,10 +23,10 @@ def test_killed_at_chosen_pieces(
     tmp_path: Path, whole: dict[str, dict[str, bytes]]
 ) -> None:
     out = tmp_path / "out"
-    # In the first block, in the middle, and so late that the rest is little.
-    for pieces in ("3", "60", "110"):
+    # In the first block, and, counted from there, in a later one.
+    for pieces in ("3", "60"):
         assert toys.run_child(out, pieces) == -signal.SIGKILL
-    assert len(toys.numbers(out)) < 6
+    assert len(toys.numbers(out)) < 4
     assert list(out.rglob("*.partial.npz"))
     assert toys.run_child(out) == 0
     assert toys.numbers(out) == whole

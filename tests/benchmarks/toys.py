@@ -154,7 +154,7 @@ def run(plan: Plan, out: Path, **options: Any) -> store.Results:
 
 def small_plan(*optimizers: Optimizer) -> Plan:
     """Two problems, one evaluated on the host and one in the program."""
-    return plan([quadratic(), regression()], list(optimizers), settings())
+    return plan([quadratic(), regression()], list(optimizers), settings(seeds=2))
 
 
 def run_child(out: Path, *arguments: str, devices: int = 1) -> int:
@@ -207,10 +207,19 @@ class KillMyself(engine.Progress):
 
 
 def main() -> None:
-    """Runs `small_plan` into a folder: `-m tests.benchmarks.toys OUT [PIECES]`."""
+    """Runs `small_plan` into a folder: `-m tests.benchmarks.toys OUT [PIECES]`.
+
+    The first cell goes to the last device, so that it matters how many there are.
+    """
     out, *pieces = sys.argv[1:]
     progress = KillMyself(int(pieces[0])) if pieces else None
-    run(small_plan(ADAM), Path(out), progress=progress, checkpoint_seconds=0.0)
+    run(
+        small_plan(ADAM),
+        Path(out),
+        devices=jax.devices()[::-1],
+        progress=progress,
+        checkpoint_seconds=0.0,
+    )
 
 
 if __name__ == "__main__":
