@@ -47,6 +47,16 @@ def non_negative(function: str, **values: Any) -> None:
     _require(function, "a finite number >= 0", lambda x: 0.0 <= x < math.inf, values)
 
 
+def positive(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is a finite number > 0 (or a schedule)."""
+    _require(function, "a finite number > 0", lambda x: 0.0 < x < math.inf, values)
+
+
+def fractions(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is in (0, 1)."""
+    _require(function, "in (0, 1)", lambda x: 0.0 < x < 1.0, values)
+
+
 def one_of(function: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless the value is one of the choices."""
     if value not in choices:

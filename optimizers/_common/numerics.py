@@ -34,6 +34,11 @@ def real_dtype(dtype: Any) -> np.dtype:
     return jnp.finfo(dtype).dtype
 
 
+def default_float() -> np.dtype:
+    """float32, or float64 in x64 mode."""
+    return jax.dtypes.canonicalize_dtype(float)
+
+
 def scalar(value: ArrayLike) -> float | jax.Array:
     """A Python float where the value is a number, else a real array of >= 32 bits.
 
@@ -42,13 +47,15 @@ def scalar(value: ArrayLike) -> float | jax.Array:
     `optax.inject_hyperparams` hands them over in the widest dtype of the params.
     """
     if isinstance(value, jax.Array):
+        if not jnp.issubdtype(value.dtype, jnp.inexact):
+            return value.astype(default_float())
         return value.real.astype(real_dtype(compute_dtype(value.dtype)))
     return float(cast("float", value))
 
 
 def wide_scalar(value: ArrayLike) -> jax.Array:
     """The scalar as an array of the default float dtype: float32, or float64 in x64."""
-    return jnp.asarray(scalar(value)).astype(jax.dtypes.canonicalize_dtype(float))
+    return jnp.asarray(scalar(value)).astype(default_float())
 
 
 def like(x: jax.Array, value: Scalar) -> jax.Array:

@@ -1,0 +1,483 @@
+"""AdaBound and AMSBound: Luo, Xiong, Liu and Sun (2019)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
+
+__all__ = [
+    "ScaleByAdaboundState",
+    "ScaleByAmsboundState",
+    "adabound",
+    "amsbound",
+    "scale_by_adabound",
+    "scale_by_amsbound",
+]
+
+_VARIANTS = ("released", "paper")
+
+
+class ScaleByAdaboundState(NamedTuple):
+    """State of `scale_by_adabound`."""
+
+    count: jax.Array  # t, shape (), int32
+    mu: PyTree  # m, shapes and dtypes of the params
+    nu: PyTree  # v, shapes of the params, real, at least float32
+
+
+class ScaleByAmsboundState(NamedTuple):
+    """State of `scale_by_amsbound`."""
+
+    count: jax.Array  # t, shape (), int32
+    mu: PyTree  # m, shapes and dtypes of the params
+    nu: PyTree  # v, shapes of the params, real, at least float32
+    nu_max: PyTree  # v-hat, as nu
+
+
+def scale_by_adabound(
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    *,
+    final_learning_rate: Scalar = 0.1,
+    gamma: Scalar = 1e-3,
+    base_learning_rate: Scalar | None = None,
+    variant: str = "released",
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The step of AdaBound, uphill and with the learning rate inside; see `adabound`.
+
+    Args:
+      learning_rate: A number, or a schedule of the 0-based count of updates.
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      eps: Added to the root of the second moment.
+      final_learning_rate: Where both bounds end.
+      gamma: How fast the bounds close, in (0, 1).
+      base_learning_rate: What the learning rate is divided by, where a schedule of
+        it is to scale the bounds too.
+      variant: ``"released"`` or ``"paper"``.
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
+        learning rate.
+      weight_decay_mask: Which leaves decay.
+
+    Returns:
+      The transformation. Do not put a learning rate after it; the sign is still to
+      be flipped.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients
+        do not have the structure and shapes of the params.
+    """
+    name = "scale_by_adabound"
+    _check(
+        name,
+        *(learning_rate, b1, b2, eps, final_learning_rate, gamma),
+        *(base_learning_rate, variant, weight_decay),
+    )
+
+    def init(params: PyTree) -> ScaleByAdaboundState:
+        return ScaleByAdaboundState(
+            count=jnp.zeros([], jnp.int32),
+            mu=trees.zeros_like(name, params),
+            nu=trees.accumulators_like(name, params),
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByAdaboundState]:
+        del extra_args
+        grads = trees.gradients(name, updates, state.nu)
+        count = numerics.increment(state.count)
+        rate = links.value_at(learning_rate, state.count)
+        mu = moments.ema(b1, grads, state.mu)  # (1)
+        nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
+        lower, upper = _bounds(
+            count, rate, final_learning_rate, gamma, base_learning_rate
+        )  # (3), (4)
+        before, after = _factors(variant, count, rate, b1, b2)
+        direction = jax.tree.map(
+            lambda m, v: _step(m, v, eps, before, lower, upper, after), mu, nu
+        )  # (5), (6)
+        direction = links.add_decay(
+            name,
+            direction,
+            params,
+            links.value_at(weight_decay, state.count),
+            weight_decay_mask,
+            rate,
+        )
+        return trees.cast_like(direction, grads), ScaleByAdaboundState(
+            count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def scale_by_amsbound(
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    *,
+    final_learning_rate: Scalar = 0.1,
+    gamma: Scalar = 1e-3,
+    base_learning_rate: Scalar | None = None,
+    variant: str = "released",
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The step of AMSBound, uphill and with the learning rate inside; see `amsbound`.
+
+    Args:
+      learning_rate: A number, or a schedule of the 0-based count of updates.
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      eps: Added to the root of the second moment.
+      final_learning_rate: Where both bounds end.
+      gamma: How fast the bounds close, in (0, 1).
+      base_learning_rate: What the learning rate is divided by, where a schedule of
+        it is to scale the bounds too.
+      variant: ``"released"`` or ``"paper"``.
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
+        learning rate.
+      weight_decay_mask: Which leaves decay.
+
+    Returns:
+      The transformation. Do not put a learning rate after it; the sign is still to
+      be flipped.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients
+        do not have the structure and shapes of the params.
+    """
+    name = "scale_by_amsbound"
+    _check(
+        name,
+        *(learning_rate, b1, b2, eps, final_learning_rate, gamma),
+        *(base_learning_rate, variant, weight_decay),
+    )
+
+    def init(params: PyTree) -> ScaleByAmsboundState:
+        return ScaleByAmsboundState(
+            count=jnp.zeros([], jnp.int32),
+            mu=trees.zeros_like(name, params),
+            nu=trees.accumulators_like(name, params),
+            nu_max=trees.accumulators_like(name, params),
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByAmsboundState]:
+        del extra_args
+        grads = trees.gradients(name, updates, state.nu)
+        count = numerics.increment(state.count)
+        rate = links.value_at(learning_rate, state.count)
+        mu = moments.ema(b1, grads, state.mu)  # (1)
+        nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
+        nu_max = moments.running_max(state.nu_max, nu)  # (2')
+        lower, upper = _bounds(
+            count, rate, final_learning_rate, gamma, base_learning_rate
+        )  # (3), (4)
+        before, after = _factors(variant, count, rate, b1, b2)
+        direction = jax.tree.map(
+            lambda m, v: _step(m, v, eps, before, lower, upper, after), mu, nu_max
+        )  # (5), (6)
+        direction = links.add_decay(
+            name,
+            direction,
+            params,
+            links.value_at(weight_decay, state.count),
+            weight_decay_mask,
+            rate,
+        )
+        return trees.cast_like(direction, grads), ScaleByAmsboundState(
+            count,
+            trees.cast_like(mu, state.mu),
+            trees.cast_like(nu, state.nu),
+            trees.cast_like(nu_max, state.nu_max),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def adabound(
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    *,
+    final_learning_rate: Scalar = 0.1,
+    gamma: Scalar = 1e-3,
+    base_learning_rate: Scalar | None = None,
+    variant: str = "released",
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""AdaBound: Adam at first, SGD with momentum in the end.
+
+    Each entry's learning rate is clipped into an interval that closes on one number.
+    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by entry,
+
+    .. math::
+
+       m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t                       && (1) \\
+       v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |g_t|^2                   && (2) \\
+       l_t &= \eta^*_t \left(1 - \frac{1}{\kappa t + 1}\right)          && (3) \\
+       h_t &= \eta^*_t \left(1 + \frac{1}{\kappa t}\right)              && (4) \\
+       \hat\eta_t &= \mathrm{clip}\left(\frac{\eta_t}{\sqrt{v_t} + \varepsilon}
+         \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t},\ l_t,\ h_t\right)  && (5) \\
+       x_t &= x_{t-1} - \hat\eta_t m_t - \eta_t \lambda x_{t-1}         && (6)
+
+    with :math:`m_0 = v_0 = 0`. This is the released form. The paper's form has no
+    bias correction and divides after clipping:
+
+    .. math::
+
+       x_t = x_{t-1} - \frac{1}{\sqrt t}\,
+         \mathrm{clip}\left(\frac{\eta_t}{\sqrt{v_t} + \varepsilon},
+         \ l_t,\ h_t\right) m_t - \eta_t \lambda x_{t-1}               && (6')
+
+    The limit is SGD with the rate :math:`\eta^* (1 - \beta_1)` and the momentum
+    :math:`\beta_1`, written as a sum. Once entries are clipped, the method is not
+    invariant to the gradient's scale.
+
+    Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
+    :math:`\varepsilon` eps, :math:`\eta^*` final_learning_rate, :math:`\kappa`
+    gamma, :math:`\lambda` weight_decay; the state holds :math:`t` as count,
+    :math:`m` as mu, :math:`v` as nu.
+
+    Defaults: those of the released code.
+
+    Differences from the released code: there the bounds follow a schedule of the
+    learning rate, as :math:`\eta^*_t = \eta^* \eta_t / \eta_0`. Here they do if
+    base_learning_rate says what :math:`\eta_0` is, which a schedule that starts at 0
+    cannot; without it, :math:`\eta^*_t = \eta^*`. Weight decay is decoupled and
+    multiplied by the learning rate. Differences from the paper, in both forms:
+    constant :math:`\beta_1`; an :math:`\varepsilon`; no projection.
+
+    Args:
+      learning_rate: A number, or a schedule of the 0-based count of updates.
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      eps: Added to the root of the second moment.
+      final_learning_rate: Where both bounds end.
+      gamma: How fast the bounds close, in (0, 1).
+      base_learning_rate: What the learning rate is divided by, where a schedule of
+        it is to scale the bounds too.
+      variant: ``"released"`` or ``"paper"``.
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
+        learning rate.
+      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
+        a function from the params to one.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of the gradients and are to be added
+      to the params.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
+        not have the structure and shapes of the params, or weight_decay needs params
+        and there are none.
+
+    References:
+      Luo, Xiong, Liu and Sun, Adaptive Gradient Methods with Dynamic Bound of
+      Learning Rate, ICLR 2019, Algorithm 2; arXiv:1902.09843.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> optimizer = optimizers.adabound(learning_rate=0.1)
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(200):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(x):.2f}")
+      0.00
+    """
+    _check(
+        "adabound",
+        *(learning_rate, b1, b2, eps, final_learning_rate, gamma),
+        *(base_learning_rate, variant, weight_decay),
+    )
+    return optax.chain(
+        scale_by_adabound(
+            learning_rate,
+            b1,
+            b2,
+            eps,
+            final_learning_rate=final_learning_rate,
+            gamma=gamma,
+            base_learning_rate=base_learning_rate,
+            variant=variant,
+            weight_decay=weight_decay,
+            weight_decay_mask=weight_decay_mask,
+        ),
+        optax.scale(-1.0),
+    )
+
+
+def amsbound(
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    *,
+    final_learning_rate: Scalar = 0.1,
+    gamma: Scalar = 1e-3,
+    base_learning_rate: Scalar | None = None,
+    variant: str = "released",
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""AMSBound: AdaBound whose second moment only grows.
+
+    The equations of `adabound`, with the running maximum of AMSGrad in place of
+    :math:`v_t` in (5) and (6'):
+
+    .. math::
+
+       \hat v_t = \max(\hat v_{t-1}, v_t), \quad \hat v_0 = 0          && (2')
+
+    It equals `adabound` as long as :math:`v` does not shrink.
+
+    Symbols: as in `adabound`; the state holds :math:`\hat v` as nu_max.
+
+    Defaults: those of the released code.
+
+    Differences from the paper and from the released code: those of `adabound`.
+
+    Args:
+      learning_rate: A number, or a schedule of the 0-based count of updates.
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      eps: Added to the root of the second moment.
+      final_learning_rate: Where both bounds end.
+      gamma: How fast the bounds close, in (0, 1).
+      base_learning_rate: What the learning rate is divided by, where a schedule of
+        it is to scale the bounds too.
+      variant: ``"released"`` or ``"paper"``.
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
+        learning rate.
+      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
+        a function from the params to one.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of the gradients and are to be added
+      to the params.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
+        not have the structure and shapes of the params, or weight_decay needs params
+        and there are none.
+
+    References:
+      Luo, Xiong, Liu and Sun, Adaptive Gradient Methods with Dynamic Bound of
+      Learning Rate, ICLR 2019, Algorithm 3; arXiv:1902.09843.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> optimizer = optimizers.amsbound(learning_rate=0.1)
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(200):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(x):.2f}")
+      0.00
+    """
+    _check(
+        "amsbound",
+        *(learning_rate, b1, b2, eps, final_learning_rate, gamma),
+        *(base_learning_rate, variant, weight_decay),
+    )
+    return optax.chain(
+        scale_by_amsbound(
+            learning_rate,
+            b1,
+            b2,
+            eps,
+            final_learning_rate=final_learning_rate,
+            gamma=gamma,
+            base_learning_rate=base_learning_rate,
+            variant=variant,
+            weight_decay=weight_decay,
+            weight_decay_mask=weight_decay_mask,
+        ),
+        optax.scale(-1.0),
+    )
+
+
+def _check(
+    name: str,
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar,
+    b2: Scalar,
+    eps: Scalar,
+    final_learning_rate: Scalar,
+    gamma: Scalar,
+    base_learning_rate: Scalar | None,
+    variant: str,
+    weight_decay: ScalarOrSchedule,
+) -> None:
+    checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
+    checks.decay_rates(name, b1=b1, b2=b2)
+    checks.non_negative(name, eps=eps, final_learning_rate=final_learning_rate)
+    checks.fractions(name, gamma=gamma)
+    if base_learning_rate is not None:
+        checks.positive(name, base_learning_rate=base_learning_rate)
+    checks.one_of(name, "variant", variant, _VARIANTS)
+
+
+def _bounds(
+    count: jax.Array,
+    rate: Scalar,
+    final_learning_rate: Scalar,
+    gamma: Scalar,
+    base_learning_rate: Scalar | None,
+) -> tuple[jax.Array, jax.Array]:
+    """Equations (3) and (4)."""
+    final = numerics.wide_scalar(final_learning_rate)
+    if base_learning_rate is not None:
+        base = numerics.wide_scalar(base_learning_rate)
+        final = final * numerics.wide_scalar(rate) / base
+    closing = numerics.wide_scalar(gamma) * numerics.wide_scalar(count)
+    return final * (closing / (closing + 1.0)), final * (1.0 + 1.0 / closing)
+
+
+def _factors(
+    variant: str, count: jax.Array, rate: Scalar, b1: Scalar, b2: Scalar
+) -> tuple[jax.Array, jax.Array]:
+    """What multiplies 1/sqrt(v) before clipping, and the result after it."""
+    rate = numerics.wide_scalar(rate)
+    if variant == "paper":
+        return rate, jax.lax.rsqrt(numerics.wide_scalar(count))
+    root = jnp.sqrt(numerics.bias_correction(b2, count))
+    return rate * root / numerics.bias_correction(b1, count), jnp.ones_like(rate)
+
+
+@jax.jit
+def _step(
+    m: jax.Array,
+    v: jax.Array,
+    eps: Scalar,
+    before: jax.Array,
+    lower: jax.Array,
+    upper: jax.Array,
+    after: jax.Array,
+) -> jax.Array:
+    """Equations (5) and (6)."""
+    denominator = jnp.sqrt(v) + numerics.like(v, eps)
+    rate = numerics.safe_divide(
+        jnp.broadcast_to(numerics.like(v, before), v.shape), denominator
+    )
+    rate = jnp.clip(rate, numerics.like(v, lower), numerics.like(v, upper))
+    return numerics.like(m, numerics.like(v, after) * rate) * m
