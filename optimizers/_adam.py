@@ -261,12 +261,7 @@ def adamw(
       >>> print(f"{loss(params):.2f}")
       0.00
     """
-    if mask is not None and weight_decay_mask is not None:
-        msg = (
-            "adamw: mask and weight_decay_mask are two names of one argument; "
-            "give only weight_decay_mask."
-        )
-        raise ValueError(msg)
+    mask = checks.one_mask("adamw", mask, weight_decay_mask)
     checks.non_negative("adamw", learning_rate=learning_rate, weight_decay=weight_decay)
     checks.decay_rates("adamw", b1=b1, b2=b2)
     checks.non_negative("adamw", eps=eps, eps_root=eps_root)
@@ -274,10 +269,6 @@ def adamw(
         scale_by_adam(
             b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype
         ),
-        links.add_decayed_weights(
-            "adamw",
-            weight_decay,
-            mask if weight_decay_mask is None else weight_decay_mask,
-        ),
+        links.add_decayed_weights("adamw", weight_decay, mask),
         links.scale_by_learning_rate(learning_rate),  # (6)
     )

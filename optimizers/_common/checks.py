@@ -63,3 +63,18 @@ def one_of(function: str, name: str, value: str, choices: tuple[str, ...]) -> No
         expected = ", ".join(map(repr, choices))
         msg = f"{function}: {name} must be one of {expected}, got {value!r}."
         raise ValueError(msg)
+
+
+def one_mask(function: str, mask: Any, weight_decay_mask: Any) -> Any:
+    """The mask under either of its names.
+
+    Raises:
+      ValueError: Both are given.
+    """
+    if mask is not None and weight_decay_mask is not None:
+        msg = (
+            f"{function}: mask and weight_decay_mask are two names of one argument; "
+            "give only weight_decay_mask."
+        )
+        raise ValueError(msg)
+    return mask if weight_decay_mask is None else weight_decay_mask

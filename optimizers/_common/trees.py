@@ -39,6 +39,19 @@ def accumulators_like(function: str, params: PyTree, dtype: Any = None) -> PyTre
     return jax.tree.map(leaf, params)
 
 
+def averages_like(function: str, params: PyTree) -> PyTree:
+    """Zeros for sums as in `accumulators_like`, complex where the params are.
+
+    Raises:
+      ValueError: A leaf is not of a floating-point or complex dtype; names its path.
+    """
+    _require_inexact(function, "params", params)
+    return jax.tree.map(
+        lambda p: jnp.zeros_like(p, dtype=numerics.compute_dtype(numerics.dtype_of(p))),
+        params,
+    )
+
+
 def gradients(function: str, updates: PyTree, like: PyTree) -> PyTree:
     """The updates as arrays, after a check against a state tree of the same params.
 
