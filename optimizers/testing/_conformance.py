@@ -104,6 +104,7 @@ def assert_conforms(
     factory: Callable[..., Any],
     *,
     exemptions: Mapping[str, str] | None = None,
+    rules: Iterable[Rule] | None = None,
     **kwargs: Any,
 ) -> None:
     """Asserts that an optimizer breaks no rule; arguments as for `check`.
@@ -113,7 +114,7 @@ def assert_conforms(
             how to mend it.
         ValueError: An exemption names no rule.
     """
-    report = check(factory, exemptions=exemptions, **kwargs)
+    report = check(factory, exemptions=exemptions, rules=rules, **kwargs)
     if report.failures:
         raise AssertionError(str(report))
 

@@ -1,5 +1,6 @@
 """Adams with one fault each, beside the rule that must find it and a word it says."""
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -112,8 +113,12 @@ def other_defaults(learning_rate: Any = 0.1, b1: Any = 0.9) -> Transformation:
     return sound_adam(learning_rate, b1)
 
 
-def checks_nothing(learning_rate: Any = 0.1, b1: Any = 0.9) -> Transformation:
-    return sound_adam(learning_rate, jnp.asarray(b1))
+def checks_nothing(b1: Any = 0.9) -> Transformation:
+    return scale_by_sound_adam(jnp.asarray(b1))
+
+
+def checks_under_another_name(b1: Any = 0.9) -> Transformation:
+    return scale_by_sound_adam(b1)
 
 
 def takes_logarithms(learning_rate: Any = 0.1, b1: Any = 0.9) -> Transformation:
@@ -160,21 +165,87 @@ def calls_callable_masks(
     return optax.chain(scale_by_sound_adam(), decay, by_rate(learning_rate))
 
 
+class ForeignState(NamedTuple):
+    count: Any
+    exp_avg: Tree
+    exp_avg_sq: Tree
+
+
+def other_state(kind: Any) -> Factory:
+    """Keeps the state in a NamedTuple of another kind."""
+
+    def factory(learning_rate: Any = 0.1) -> Transformation:
+        tx = scale_by_sound_adam()
+
+        def update(g: Tree, state: Any, params: Tree = None, **extra: Any) -> Any:
+            del extra
+            updates, new = tx.update(g, ScaleBySoundAdamState(*state[:3]), params)
+            return updates, kind(*new)
+
+        init = lambda params: kind(*tx.init(params))  # noqa: E731
+        return optax.chain(Transformation(init, update), by_rate(learning_rate))
+
+    return factory
+
+
 def has_a_local_state(learning_rate: Any = 0.1) -> Transformation:
     class State(NamedTuple):
         count: Any
         mu: Tree
         nu: Tree
 
-    tx = scale_by_sound_adam()
+    return other_state(State)(learning_rate)
+
+
+def needs_value(learning_rate: Any = 0.1) -> Transformation:
+    tx = sound_adam(learning_rate)
 
     def update(g: Tree, state: Any, params: Tree = None, **extra: Any) -> Any:
-        del extra
-        updates, new = tx.update(g, state, params)
-        return updates, State(*new)
+        del extra["value"]
+        return tx.update(g, state, params)
 
-    init = lambda params: State(*tx.init(params))  # noqa: E731
-    return optax.chain(Transformation(init, update), by_rate(learning_rate))
+    return Transformation(tx.init, update)
+
+
+class Unhashable(Transformation):
+    __hash__ = None
+
+
+def is_unhashable(learning_rate: Any = 0.1) -> Transformation:
+    return Unhashable(*sound_adam(learning_rate))
+
+
+def returns_a_pair(learning_rate: Any = 0.1) -> Any:
+    return tuple(sound_adam(learning_rate))
+
+
+def forgets_mu_dtype(learning_rate: Any = 0.1, mu_dtype: Any = None) -> Transformation:
+    del mu_dtype
+    return sound_adam(learning_rate)
+
+
+def ignores_eps_root(learning_rate: Any = 0.1, eps_root: Any = 0.0) -> Transformation:
+    del eps_root
+    return sound_adam(learning_rate)
+
+
+def takes_roots_of_the_rate(learning_rate: Any = 0.1) -> Transformation:
+    tx = sound_adam(learning_rate)
+    if callable(learning_rate):
+        return tx
+    # The derivative of the root is infinite at 0, which is where it stands.
+    return optax.chain(tx, optax.scale(1 + jnp.sqrt(0 * jnp.asarray(learning_rate))))
+
+
+def divides_by_bias_of_b2(learning_rate: Any = 0.1, b2: Any = 0.999) -> Transformation:
+    return optax.chain(sound_adam(learning_rate), optax.scale((1 - b2) / (1 - b2)))
+
+
+def divides_by_old_count(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    updates, new = update(g, state, params)
+    # 1 at every step of a run, 0/0 when mu is kept and the count is not.
+    moved = jnp.where(jnp.any(state.mu["layer"]["bias"] != 0), state.count, 1)
+    return jax.tree.map(lambda u: u * (moved / moved).astype(u.dtype), updates), new
 
 
 def changes_gradients(update: Any, g: Tree, state: Any, params: Tree) -> Any:
@@ -199,6 +270,27 @@ def divides_by_size(update: Any, g: Tree, state: Any, params: Tree) -> Any:
 def maps_over_none(update: Any, g: Tree, state: Any, params: Tree) -> Any:
     updates, state = update(g, state, params)
     return jax.tree.map(lambda u: 1 * u, updates, is_leaf=lambda x: x is None), state
+
+
+def maps_over_masked(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    updates, state = update(g, state, params)
+    is_masked = lambda x: isinstance(x, optax.MaskedNode)  # noqa: E731
+    return jax.tree.map(lambda u: 1 * u, updates, is_leaf=is_masked), state
+
+
+def reads_dtypes(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    jax.tree.map(lambda x: x.dtype, g)
+    return update(g, state, params)
+
+
+def counts_leaves(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    structure = jax.tree.structure(state.mu)
+    return update(structure.unflatten(jax.tree.leaves(g)), state, params)
+
+
+def adds_params(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    updates, state = update(g, state, params)
+    return jax.tree.map(lambda u, p: u + 0 * p, updates, params), state
 
 
 def calls_params(update: Any, g: Tree, state: Any, params: Tree) -> Any:
@@ -245,8 +337,15 @@ def _hidden_nan(u: jax.Array, g: Any) -> jax.Array:
     return jnp.where(g == 0, u, u * (g / g))
 
 
+drifts = spoilt_state(lambda new, old, g: new._replace(count=new.count * 1.0))
+
 FAULTS: dict[str, Fault] = {
     # Interface
+    "returns a pair": Fault(returns_a_pair, "returns_transformation", "tuple"),
+    "is unhashable": Fault(is_unhashable, "is_hashable", "unhashable"),
+    "misses a value in silence": Fault(
+        needs_value, "names_missing_extra_args", "KeyError"
+    ),
     "takes **kwargs": Fault(hides_its_arguments, "explicit_signature", "kwargs"),
     "refuses extra arguments": Fault(
         refuses_extra_args, "ignores_unknown_extra_args", "keyword argument"
@@ -276,9 +375,13 @@ FAULTS: dict[str, Fault] = {
         has_a_local_state, "state_survives_pickle", "local object"
     ),
     "calls a moment exp_avg": Fault(
-        lambda learning_rate=0.1: optax.contrib.dadapt_adamw(learning_rate),
-        "state_vocabulary",
-        "exp_avg",
+        other_state(ForeignState), "state_vocabulary", "exp_avg"
+    ),
+    "relies on a count that was reset": Fault(
+        spoilt_update(divides_by_old_count), "state_is_resettable", "resetting"
+    ),
+    "gives no update": Fault(
+        spoilt_leaf(lambda u, g: 0 * u), "trajectory_is_finite", "no update"
     ),
     "has a weak count": Fault(
         spoilt_init(lambda s, p: s._replace(count=jnp.asarray(0))),
@@ -286,7 +389,7 @@ FAULTS: dict[str, Fault] = {
         "weak int32[]",
     ),
     "turns the count into a float": Fault(
-        spoilt_state(lambda new, old, g: new._replace(count=new.count * 1.0)),
+        drifts,
         "state_types_are_stable",
         "float32[], expected int32[]",
     ),
@@ -363,7 +466,22 @@ FAULTS: dict[str, Fault] = {
         "complex_is_handled_or_refused",
         "times i",
     ),
+    "mixes dtypes of gradients and params": Fault(
+        spoilt_update(adds_params),
+        "strict_promotion_holds_for_wide_gradients",
+        "TypePromotionError",
+    ),
+    "forgets mu_dtype": Fault(forgets_mu_dtype, "moment_dtype_is_kept", "mu_dtype"),
+    "reads dtypes of split leaves": Fault(
+        spoilt_update(indexes_params), "complex_may_be_split", "AttributeError"
+    ),
     # Numerics
+    "ignores eps_root": Fault(
+        ignores_eps_root, "eps_root_makes_meta_gradients_finite", "nan"
+    ),
+    "takes a root of the rate": Fault(
+        takes_roots_of_the_rate, "rate_is_differentiable", "nan"
+    ),
     "divides zero by zero": Fault(
         spoilt_leaf(lambda u, g: u * (g / g)), "zero_gradients_are_safe", "nan"
     ),
@@ -388,6 +506,18 @@ FAULTS: dict[str, Fault] = {
     "maps over None": Fault(
         spoilt_update(maps_over_none), "none_is_an_empty_subtree", "NoneType"
     ),
+    "maps over MaskedNode": Fault(
+        spoilt_update(maps_over_masked), "masked_node_is_an_empty_subtree", "MaskedNode"
+    ),
+    "reads dtypes of Python floats": Fault(
+        spoilt_update(reads_dtypes), "python_and_numpy_leaves_work", "AttributeError"
+    ),
+    "indexes what is masked": Fault(
+        spoilt_update(indexes_params), "masked_integers_work", "KeyError"
+    ),
+    "counts leaves": Fault(
+        spoilt_update(counts_leaves), "other_structure_is_refused", "another name"
+    ),
     "divides by the size": Fault(
         spoilt_update(divides_by_size), "empty_trees_work", "ZeroDivisionError"
     ),
@@ -409,6 +539,9 @@ FAULTS: dict[str, Fault] = {
     "needs a concrete rate to inject": Fault(
         needs_a_concrete_rate, "hyperparameters_may_be_injected", "oncret"
     ),
+    "divides by 1 - b2": Fault(
+        divides_by_bias_of_b2, "injected_bfloat16_is_finite", "nan"
+    ),
     "counts schedules from one": Fault(
         counts_schedules_from_one, "schedules_count_from_zero", "update 0 asked"
     ),
@@ -419,6 +552,32 @@ FAULTS: dict[str, Fault] = {
         calls_callable_masks, "weight_decay_mask_is_any_mask", "raised"
     ),
     "checks nothing": Fault(checks_nothing, "bad_values_are_refused", "b1=1.5"),
+    "checks under another name": Fault(
+        checks_under_another_name, "bad_values_are_refused", "another_name"
+    ),
+    # Wrappers
+    "counts in Python in a chain": Fault(
+        counts_in_python, "works_in_chain", "in a chain"
+    ),
+    "branches on values, held back": Fault(
+        spoilt_update(branches_on_values), "works_under_apply_if_finite", "Tracer"
+    ),
+    "indexes params, masked": Fault(
+        spoilt_update(indexes_params), "works_under_masked", "KeyError"
+    ),
+    "indexes params, in a partition": Fault(
+        spoilt_update(indexes_params), "works_in_partition", "raised"
+    ),
+    "counts in Python, accumulated": Fault(
+        counts_in_python, "works_under_multi_steps", "MultiSteps"
+    ),
+    "drifts, looking ahead": Fault(drifts, "works_under_lookahead", "count"),
+    "drifts, schedule-free": Fault(drifts, "works_under_schedule_free", "count"),
+    "drifts, mechanized": Fault(drifts, "works_under_mechanize", "count"),
+    "drifts, in sam": Fault(drifts, "works_under_sam", "count"),
+    "drifts, flattened": Fault(drifts, "works_under_flatten", "count"),
+    "drifts, held back": Fault(drifts, "works_conditionally", "raised"),
+    "drifts, followed": Fault(drifts, "works_before_other_links", "count"),
     # Compilation
     "branches on values": Fault(
         spoilt_update(branches_on_values), "jit_equals_eager", "Tracer"
@@ -429,5 +588,35 @@ FAULTS: dict[str, Fault] = {
     "counts in Python under jit": Fault(
         counts_in_python, "jit_equals_eager", "differs"
     ),
+    "branches on values of many models": Fault(
+        spoilt_update(branches_on_values), "vmap_over_models", "Tracer"
+    ),
+    "counts in Python after a checkpoint": Fault(
+        counts_in_python, "state_survives_numpy", "next step"
+    ),
     "keeps tracers": Fault(keeps_tracers, "no_leaked_tracers", "raised"),
 }
+
+
+def _new_zeros(state: Any, params: Tree) -> Any:
+    return state._replace(mu=jax.tree.map(lambda p: jnp.zeros(p.shape), params))
+
+
+def _sums_gradients(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    # Outside shard_map there is no such axis.
+    with contextlib.suppress(NameError):
+        g = jax.lax.psum(g, "data")
+    return update(g, state, params)
+
+
+makes_new_zeros = spoilt_init(_new_zeros)
+reads_the_first_leaf = spoilt_init(first_leaf_is_read)
+sums_over_devices = spoilt_update(_sums_gradients)
+
+# The names of factories above, each with the rule about devices that must find it.
+SHARDING_FAULTS: tuple[tuple[str, str], ...] = (
+    ("makes_new_zeros", "eager_init_follows_params"),
+    ("makes_new_zeros", "explicit_sharding_is_stable"),
+    ("reads_the_first_leaf", "jitted_init_takes_shardings"),
+    ("sums_over_devices", "data_parallel_equals_one_device"),
+)

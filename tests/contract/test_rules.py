@@ -32,3 +32,10 @@ def test_what_carries_the_faults_is_sound() -> None:
     rules = [rule for rule in testing.conformance_rules() if rule.name in names]
     report = testing.check(spoilt_leaf(lambda u, g: u), rules=rules)
     assert not report.failures, str(report)
+
+
+def test_every_rule_has_a_fault() -> None:
+    # Those about devices have theirs in test_sharding.
+    rules = testing.conformance_rules()
+    here = {rule.name for rule in rules if "sharding" not in rule.check.__module__}
+    assert here == {fault.rule for fault in FAULTS.values()}

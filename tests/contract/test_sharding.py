@@ -4,14 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from optimizers.testing import Case
+from tests.contract.faulty import SHARDING_FAULTS
 
+# Prints, for each [module, name], the outcome and reason of each rule.
 PROGRAM = """
-import json, sys
-import optimizers
-from optimizers import testing
+import importlib, json, sys
 import jax
+from optimizers import testing
 
 assert jax.device_count() == 8
 rules = [
@@ -19,16 +24,19 @@ rules = [
     for rule in testing.conformance_rules()
     if rule.check.__module__.endswith(".sharding")
 ]
-reports = [
-    testing.check(getattr(optimizers, name), rules=rules, **kwargs)
-    for name, kwargs in json.load(sys.stdin)
-]
-outcomes = [[r.outcome for r in report.results] for report in reports]
-json.dump({"texts": [str(r) for r in reports], "outcomes": outcomes}, sys.stdout)
+answers = {}
+for module, name in json.load(sys.stdin):
+    factory = getattr(importlib.import_module(module), name)
+    report = testing.check(factory, rules=rules)
+    answers[name] = {r.rule: [r.outcome, r.reason] for r in report.results}
+json.dump(answers, sys.stdout)
 """
 
 
-def test_eight_devices_equal_one(cases: list[Case]) -> None:
+@pytest.fixture(scope="module")
+def answers(cases: list[Case]) -> dict[str, Any]:
+    factories = [("optimizers", case.base_name) for case in cases if not case.kwargs]
+    factories += [("tests.contract.faulty", name) for name, _ in SHARDING_FAULTS]
     flags = os.environ.get("XLA_FLAGS", "")
     environment = {
         **os.environ,
@@ -37,7 +45,8 @@ def test_eight_devices_equal_one(cases: list[Case]) -> None:
     }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        input=json.dumps([(case.base_name, case.kwargs) for case in cases]),
+        cwd=Path(__file__).parents[2],
+        input=json.dumps(factories),
         env=environment,
         capture_output=True,
         text=True,
@@ -45,7 +54,19 @@ def test_eight_devices_equal_one(cases: list[Case]) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert len(answer["outcomes"]) == len(cases)
-    for text, outcomes in zip(answer["texts"], answer["outcomes"], strict=True):
-        assert outcomes == ["passed"] * 4, text
+    return json.loads(done.stdout)
+
+
+def test_eight_devices_equal_one(answers: dict[str, Any], cases: list[Case]) -> None:
+    for case in cases:
+        results = answers[case.base_name]
+        assert len(results) == 4
+        for rule, (outcome, reason) in results.items():
+            assert outcome == "passed", f"{case.base_name}, {rule}: {reason}"
+
+
+@pytest.mark.parametrize(("name", "rule"), SHARDING_FAULTS)
+def test_a_fault_meets_its_rule(answers: dict[str, Any], name: str, rule: str) -> None:
+    outcome, reason = answers[name][rule]
+    assert outcome == "failed"
+    assert reason

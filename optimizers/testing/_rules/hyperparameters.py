@@ -205,7 +205,7 @@ def _require_decay(case: Case) -> None:
 
 
 def bad_values_are_refused(case: Case) -> None:
-    """Bad values raise a ValueError with the argument and the value."""
+    """Bad values raise a ValueError with the function, argument and value."""
     checked = [name for name in _BAD_VALUES if name in case.parameters]
     applies_if(bool(checked), "no hyperparameter with a known range")
     for name in checked:
@@ -219,6 +219,9 @@ def _assert_value_refused(case: Case, name: str, value: Any) -> None:
         case.make(**{name: value})
     except ValueError as error:
         text = str(error)
+        # A lambda has no name to say.
+        named = case.base_name in text or not case.base_name.isidentifier()
+        assert named, f"{given}: no {case.base_name!r} in: {text}"
         assert re.search(rf"\b{name}\b", text), f"{given}: no {name!r} in: {text}"
         assert str(value) in text, f"{given}: the value is missing in: {text}"
     except Exception as error:
