@@ -20,7 +20,7 @@ class ScaleBySimplifiedAdemamixState(NamedTuple):
     """State of `scale_by_simplified_ademamix`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, a sum; shapes and dtypes of the params
+    mu: PyTree  # m, a sum; shapes of the params, at least float32
     nu: PyTree  # v, shapes of the params, real, at least float32
 
 
@@ -52,7 +52,7 @@ def scale_by_simplified_ademamix(
     def init(params: PyTree) -> ScaleBySimplifiedAdemamixState:
         return ScaleBySimplifiedAdemamixState(
             count=jnp.zeros([], jnp.int32),
-            mu=trees.zeros_like(name, params),
+            mu=trees.averages_like(name, params),
             nu=trees.accumulators_like(name, params),
         )
 
