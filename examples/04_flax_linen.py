@@ -25,7 +25,7 @@ targets = jnp.sin(2 * inputs)
 state = TrainState.create(
     apply_fn=model.apply,
     params=model.init(jax.random.key(0), inputs),
-    tx=optax.chain(optax.clip_by_global_norm(1.0), optimizers.adamw(1e-2)),
+    tx=optax.chain(optax.clip_by_global_norm(1.0), optimizers.adamw(3e-2)),
 )
 
 
@@ -40,7 +40,7 @@ def step(state: TrainState, rows: jax.Array) -> TrainState:
     return state.apply_gradients(grads=jax.grad(loss)(state.params, rows))
 
 
-batches = jax.random.randint(jax.random.key(1), (300, 32), 0, len(inputs))
+batches = jax.random.randint(jax.random.key(1), (100, 32), 0, len(inputs))
 print(f"before {loss(state.params, jnp.arange(256)):.2f}")
 for rows in batches:
     state = step(state, rows)

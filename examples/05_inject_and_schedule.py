@@ -14,12 +14,14 @@ def loss(x: jax.Array) -> jax.Array:
 
 def train(optimizer: optax.GradientTransformation, steps: int) -> jax.Array:
     """The point that is reached from zero."""
-    x = jnp.zeros(2)
-    state = optimizer.init(x)
-    for _ in range(steps):
+
+    def step(_: int, carry: tuple) -> tuple:
+        x, state = carry
         updates, state = optimizer.update(jax.grad(loss)(x), state, x)
-        x = optax.apply_updates(x, updates)
-    return x
+        return optax.apply_updates(x, updates), state
+
+    x = jnp.zeros(2)
+    return jax.lax.fori_loop(0, steps, step, (x, optimizer.init(x)))[0]
 
 
 # A schedule is asked for 0 at the first step, as everywhere in optax.
@@ -40,4 +42,4 @@ print(f"quartered  {loss(x):.2f}")
 # A rate is an array like any other: try eight of them at once.
 rates = jnp.logspace(-3, 0, 8)
 losses = jax.vmap(lambda rate: loss(train(optimizers.adam(rate), 30)))(rates)
-print(f"best rate  {rates[losses.argmin()]:.2f}")
+print(f"best rate  {rates[losses.argmin()]:.1f}")
