@@ -1,0 +1,257 @@
+"""Adam-atan2, Adam without an eps: Everett et al. (2024)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
+
+__all__ = ["ScaleByAdamAtan2State", "adam_atan2", "scale_by_adam_atan2"]
+
+# atan(z) = z + z (c_1 z^2 + c_2 z^4 + ... + c_8 z^16) on [0, 1], to 2.4e-8 of atan(z).
+# The c_k have the least largest relative error on the 2001 points (1 - cos u) / 2 with
+# u at the middles of 2001 equal parts of [0, pi]: a linear program in c_k and that
+# error e, |(z + z sum_k c_k z^(2k)) / atan(z) - 1| <= e, in scipy.optimize.linprog
+# with all rows times 1e6, so that its tolerances do not matter.
+_ARCTANGENT = (
+    -0.333331527,
+    0.199937729,
+    -0.142110558,
+    0.106660069,
+    -0.0755221934,
+    0.0432119239,
+    -0.0163679687,
+    0.00292070282,
+)
+
+
+class ScaleByAdamAtan2State(NamedTuple):
+    """State of `scale_by_adam_atan2`."""
+
+    count: jax.Array  # t, shape (), int32
+    mu: PyTree  # m, shapes and dtypes of the params
+    nu_sqrt: PyTree  # q, shapes of the params, real, at least float32
+
+
+def scale_by_adam_atan2(
+    b1: Scalar = 0.9, b2: Scalar = 0.999, *, a: Scalar = 1.27, b: Scalar = 1.0
+) -> optax.GradientTransformationExtraArgs:
+    """The direction of Adam-atan2, uphill and without a learning rate.
+
+    See `adam_atan2`.
+
+    Args:
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      a: Multiplies the angle.
+      b: Multiplies the root of the second moment inside the angle.
+
+    Returns:
+      The transformation.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients
+        do not have the structure and shapes of the params.
+    """
+    name = "scale_by_adam_atan2"
+    checks.decay_rates(name, b1=b1, b2=b2)
+    checks.positive(name, a=a, b=b)
+
+    def init(params: PyTree) -> ScaleByAdamAtan2State:
+        return ScaleByAdamAtan2State(
+            count=jnp.zeros([], jnp.int32),
+            mu=trees.zeros_like(name, params),
+            nu_sqrt=trees.accumulators_like(name, params),
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByAdamAtan2State]:
+        del params, extra_args
+        grads = trees.gradients(name, updates, state.nu_sqrt)
+        count = numerics.increment(state.count)
+        decay = numerics.wide_scalar(b2)
+        old, new = jnp.sqrt(decay), jnp.sqrt(1.0 - decay)
+        mu = moments.ema(b1, grads, state.mu)  # (1)
+        nu_sqrt = jax.tree.map(
+            lambda g, q: _root_mean_square(old, new, g, q), grads, state.nu_sqrt
+        )  # (2)
+        slope = jnp.sqrt(numerics.bias_correction(b2, count)) / (
+            numerics.bias_correction(b1, count) * numerics.wide_scalar(b)
+        )
+        factor, root = numerics.wide_scalar(a), jnp.sqrt(slope)
+        direction = jax.tree.map(
+            lambda m, q: _scaled_angle(factor, root, m, q), mu, nu_sqrt
+        )  # (3)
+        return trees.cast_like(direction, grads), ScaleByAdamAtan2State(
+            count,
+            trees.cast_like(mu, state.mu),
+            trees.cast_like(nu_sqrt, state.nu_sqrt),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def adam_atan2(
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    *,
+    a: Scalar = 1.27,
+    b: Scalar = 1.0,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adam-atan2: Adam that does not see the gradient's scale, and has no eps.
+
+    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by entry,
+
+    .. math::
+
+       m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t                           && (1) \\
+       q_t &= \sqrt{\beta_2 q_{t-1}^2 + (1 - \beta_2) |g_t|^2}              && (2) \\
+       d_t &= a \, \mathrm{atan2}\left(\frac{m_t}{1 - \beta_1^t},
+              \ \frac{b \, q_t}{\sqrt{1 - \beta_2^t}}\right)                && (3) \\
+       x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                      && (4)
+
+    with :math:`m_0 = q_0 = 0`. Where :math:`m` and :math:`q` are both 0, so is the
+    angle. Where the gradient is complex, the angle is that of :math:`|m_t|`, and
+    :math:`d_t` points the way of :math:`m_t`.
+
+    The direction is near :math:`(a/b) \hat m / \sqrt{\hat v}` where that is small,
+    :math:`a \pi / 4` on the first step (0.997 by default) and never longer than
+    :math:`a \pi / 2` (1.995). Where updates are small they are :math:`a / b` of
+    Adam's, so that a learning rate tuned for Adam may come down by that. With
+    :math:`a = b \to \infty` it is Adam with an :math:`\varepsilon` of 0.
+
+    Gradients times a constant give the same steps: the same bits for a power of two,
+    also in bfloat16, and to rounding else, from 1e-30 to 1e30 and further as long as
+    they and their moments are normal numbers of the dtype.
+
+    Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
+    :math:`a` a, :math:`b` b, :math:`\lambda` weight_decay; the state holds :math:`t`
+    as count, :math:`m` as mu, :math:`q` as nu_sqrt.
+
+    Defaults: ``a`` and ``b`` of the released PyTorch port (adam-atan2-pytorch), whose
+    :math:`a = 1.27 \approx 4 / \pi` maps a ratio of 1 to about 1; the decay rates of
+    Adam.
+
+    Differences from the paper: the state holds the root of Adam's second moment, and
+    (2) is computed without squaring gradients, because :math:`|g|^2` in float32 is 0
+    below 1e-19 and infinite above 1e19, which would change the steps. Differences from
+    released code: one port takes :math:`\beta_2 = 0.99`; another corrects the bias of
+    :math:`m` outside of the angle, which makes the first step 27% longer.
+
+    Args:
+      learning_rate: A number, or a schedule of the 0-based count of updates.
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      a: Multiplies the angle; the longest step is pi/2 of it, times the rate.
+      b: Multiplies the root of the second moment inside the angle; ``a / b`` is the
+        slope where the ratio of the moments is small.
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
+        learning rate.
+      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
+        a function from the params to one.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of the gradients and are to be added
+      to the params.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
+        not have the structure and shapes of the params, or weight_decay needs params
+        and there are none.
+
+    References:
+      Everett et al., Scaling Exponents Across Parameterizations and Optimizers,
+      ICML 2024; arXiv:2407.05872.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: 1e-20 * jnp.sum((x - 3.0) ** 2)
+      >>> optimizer = optimizers.adam_atan2(learning_rate=0.3)
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(100):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{jnp.max(jnp.abs(x - 3.0)):.1f}")
+      0.0
+    """
+    checks.non_negative(
+        "adam_atan2", learning_rate=learning_rate, weight_decay=weight_decay
+    )
+    checks.decay_rates("adam_atan2", b1=b1, b2=b2)
+    checks.positive("adam_atan2", a=a, b=b)
+    return optax.chain(
+        scale_by_adam_atan2(b1, b2, a=a, b=b),
+        links.add_decayed_weights("adam_atan2", weight_decay, weight_decay_mask),
+        links.scale_by_learning_rate(learning_rate),  # (4)
+    )
+
+
+@jax.jit
+def _root_mean_square(
+    old: jax.Array, new: jax.Array, g: jax.Array, q: jax.Array
+) -> jax.Array:
+    """Equation (2)."""
+    size = _absolute(numerics.widen(g, q))
+    q = q.astype(size.dtype)
+    return _hypotenuse(numerics.like(q, old) * q, numerics.like(q, new) * size)
+
+
+@jax.jit
+def _scaled_angle(
+    factor: jax.Array, root: jax.Array, m: jax.Array, q: jax.Array
+) -> jax.Array:
+    """Equation (3), with the corrections' ratio split between m and q.
+
+    One half of it, its root, goes to each, so that neither leaves the range of the
+    dtype for a large or a small b.
+    """
+    size, root = _absolute(m), numerics.like(q, root)
+    angle = numerics.like(q, factor) * _arctangent(root * size, q / root)
+    if jnp.iscomplexobj(m):
+        return angle * numerics.safe_divide(m, size)
+    return jnp.where(m < 0.0, -angle, angle)
+
+
+def _absolute(x: jax.Array) -> jax.Array:
+    """|x|, without squares also for complex x."""
+    if jnp.iscomplexobj(x):
+        return _hypotenuse(jnp.abs(x.real), jnp.abs(x.imag))
+    return jnp.abs(x)
+
+
+def _hypotenuse(x: jax.Array, y: jax.Array) -> jax.Array:
+    """sqrt(x^2 + y^2) for x, y >= 0.
+
+    Only the ratio is squared: where that underflows, it is too small to matter.
+    """
+    longer = jnp.maximum(x, y)
+    ratio = numerics.safe_divide(jnp.minimum(x, y), longer)
+    return longer * jnp.sqrt(1.0 + lax.square(ratio))
+
+
+def _arctangent(y: jax.Array, x: jax.Array) -> jax.Array:
+    """atan2(y, x) for x, y >= 0, and 0 at the origin, where derivatives are finite.
+
+    In float32 within 1.8e-7 of the true angle: a polynomial, because the processor
+    has no instruction for it and XLA calls a function for every entry.
+    """
+    if x.dtype == jnp.float64:
+        origin = (x == 0.0) & (y == 0.0)
+        return lax.atan2(y, jnp.where(origin, 1.0, x))
+    z = numerics.safe_divide(jnp.minimum(x, y), jnp.maximum(x, y))
+    square = lax.square(z)
+    series = jnp.zeros_like(z)
+    for coefficient in reversed(_ARCTANGENT):
+        series = (series + coefficient) * square
+    angle = z + z * series
+    return jnp.where(y > x, np.pi / 2 - angle, angle)

@@ -1,0 +1,206 @@
+"""Learning rates that follow the width of a network: Everett et al. (2024)."""
+
+from typing import Any
+
+import jax
+import optax
+
+from optimizers._common import checks, numerics
+from optimizers._common.typing import Mask, PyTree, Scalar
+
+__all__ = ["width_scaled_learning_rate"]
+
+_NAME = "width_scaled_learning_rate"
+_LAYERS = ("embedding", "hidden", "readout")
+_OPTIMIZERS = ("sgd", "adam", "adafactor")
+_ALIGNMENTS = ("full", "none")
+
+# A and B of each layer: weights are n^-A w, and w starts with the deviation n^-B.
+_PARAMETERIZATIONS = {
+    "standard": {"embedding": (0.0, 0.0), "hidden": (0.0, 0.5), "readout": (0.0, 0.5)},
+    "ntk": {"embedding": (0.0, 0.0), "hidden": (0.5, 0.0), "readout": (0.5, 0.0)},
+    "mup": {"embedding": (-0.5, 0.5), "hidden": (0.0, 0.5), "readout": (0.5, 0.5)},
+    "mean_field": {
+        "embedding": (0.0, 0.0),
+        "hidden": (0.5, 0.0),
+        "readout": (1.0, 0.0),
+    },
+}
+
+
+def width_scaled_learning_rate(
+    labels: Mask,
+    width_ratio: Scalar,
+    *,
+    parameterization: str = "standard",
+    optimizer: str = "adam",
+    alignment: str = "full",
+) -> optax.GradientTransformationExtraArgs:
+    r"""Carries a learning rate tuned on a narrow network over to a wide one.
+
+    The last link of a chain. It multiplies the update :math:`u` of every leaf by a
+    power of the ratio of the two widths, which depends on where the leaf is:
+
+    .. math::
+
+       u \leftarrow (n / n_0)^{c_l} u                                    && (1)
+
+    A layer computes :math:`n^{-A_l} w z`, where :math:`w` starts with entries of the
+    size :math:`n^{-B_l}` and :math:`z` is what comes in. Steps shall move what goes
+    out by as much in a wide network as in a narrow one. For a step :math:`\Delta w`
+    with entries of equal size that is
+
+    .. math::
+
+       n^{-A_l} \, |\Delta w| \, n^{\alpha_l} = O(1)                     && (2)
+
+    where :math:`\alpha_l` tells how the :math:`n` incoming activations add up: with
+    ``alignment="full"`` they are aligned with the step, :math:`\alpha_l = 1`; with
+    ``"none"`` they are not, :math:`\alpha_l = 1/2`. An embedding has few inputs,
+    :math:`\alpha_l = 0`. The step is the learning rate times
+
+    .. math::
+
+       n^{0}    &\quad\text{for adam}                                    && (3) \\
+       n^{-B_l} &\quad\text{for adafactor, whose step is relative to } w && (4) \\
+       n^{G_l}  &\quad\text{for sgd, the size of the gradient}           && (5)
+
+    with :math:`G_l = -A_l` in the readout (o) and :math:`G_l = -A_l - A_o - B_o`
+    elsewhere. Hence :math:`c_l = A_l - \alpha_l`, plus :math:`B_l` for adafactor, or
+    minus :math:`G_l` for sgd. For embedding / hidden / readout:
+
+    =================  ================  ===================  =================
+    full alignment     sgd               adam                 adafactor
+    =================  ================  ===================  =================
+    ``"standard"``     1/2, -1/2, -1     0, -1, -1            0, -1/2, -1/2
+    ``"ntk"``          1/2, 1/2, 0       0, -1/2, -1/2        0, -1/2, -1/2
+    ``"mup"``          0, 0, 0           -1/2, -1, -1/2       0, -1/2, 0
+    ``"mean_field"``   1, 1, 1           0, -1/2, 0           0, -1/2, 0
+    =================  ================  ===================  =================
+
+    Without alignment, hidden and readout have 1/2 more. Adam's eps must shrink as the
+    gradients do, like :math:`n^{G_l}`; `adam_atan2` has none.
+
+    Symbols: :math:`n / n_0` width_ratio, :math:`l` labels.
+
+    Defaults: Adam with full alignment in the standard parameterization, for which the
+    paper's prescription of a rate for each layer does better than muP.
+
+    Differences from the paper: the exponents are derived here, from (2) to (5).
+
+    Args:
+      labels: ``"embedding"``, ``"hidden"`` or ``"readout"`` for every leaf: a tree of
+        them, a prefix of one, or a function from the updates (which have the
+        structure and shapes of the params) to one. A layer whose number of inputs
+        does not grow with the network is an embedding, biases too; one whose number
+        of outputs does not, is a readout.
+      width_ratio: The width of this network by that of the network whose learning
+        rate is used.
+      parameterization: How weights start and what multiplies them, by the name in
+        the table above. It is not applied: the network must be so already.
+      optimizer: What makes the updates: ``"adam"`` for everything whose steps do not
+        depend on the sizes of gradients and weights, ``"sgd"`` or ``"adafactor"``.
+      alignment: ``"full"`` or ``"none"``.
+
+    Returns:
+      The transformation, without state. Everything before it in the chain is scaled,
+      decoupled weight decay too.
+
+    Raises:
+      ValueError: An argument is not one of its choices, or width_ratio is not
+        positive; in `update`, the labels do not fit the updates.
+
+    References:
+      Everett et al., Scaling Exponents Across Parameterizations and Optimizers,
+      ICML 2024; arXiv:2407.05872.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> params = {"in": jnp.ones((8, 64)), "out": jnp.ones((64, 2))}
+      >>> optimizer = optax.chain(
+      ...     optimizers.adam_atan2(learning_rate=1e-2),
+      ...     optimizers.width_scaled_learning_rate(
+      ...         {"in": "embedding", "out": "readout"}, width_ratio=64 / 16
+      ...     ),
+      ... )
+      >>> state = optimizer.init(params)
+      >>> updates, state = optimizer.update(params, state, params)
+      >>> print(jax.tree.map(lambda u: f"{u[0, 0]:.4f}", updates))
+      {'in': '-0.0100', 'out': '-0.0025'}
+    """
+    checks.positive(_NAME, width_ratio=width_ratio)
+    choices = tuple(_PARAMETERIZATIONS)
+    checks.one_of(_NAME, "parameterization", parameterization, choices)
+    checks.one_of(_NAME, "optimizer", optimizer, _OPTIMIZERS)
+    checks.one_of(_NAME, "alignment", alignment, _ALIGNMENTS)
+    exponents = _exponents(parameterization, optimizer, alignment)
+    if not callable(labels):
+        _require_layers(labels)
+
+    def init(params: PyTree) -> optax.EmptyState:
+        del params
+        return optax.EmptyState()
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, optax.EmptyState]:
+        del params, extra_args
+        ratio = numerics.scalar(width_ratio)
+        factors = {layer: ratio ** exponents[layer] for layer in _LAYERS}
+
+        def subtree(layer: str, updates: PyTree) -> PyTree:
+            if exponents[layer] == 0.0:
+                return updates
+            return jax.tree.map(lambda u: _multiply(factors[layer], u), updates)  # (1)
+
+        return jax.tree.map(subtree, _resolved(labels, updates), updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _exponents(
+    parameterization: str, optimizer: str, alignment: str
+) -> dict[str, float]:
+    """The c_l of equations (2) to (5)."""
+    layers = _PARAMETERIZATIONS[parameterization]
+    backward = sum(layers["readout"])
+    exponents = {}
+    for layer, (a, b) in layers.items():
+        exponent = a
+        if layer != "embedding":
+            exponent -= 1.0 if alignment == "full" else 0.5  # (2)
+        if optimizer == "adafactor":
+            exponent += b  # (4)
+        if optimizer == "sgd":
+            exponent += a if layer == "readout" else a + backward  # (5)
+        exponents[layer] = exponent
+    return exponents
+
+
+def _resolved(labels: Mask, updates: PyTree) -> PyTree:
+    """A tree of labels that is a prefix of the updates."""
+    if callable(labels):
+        labels = labels(updates)
+        _require_layers(labels)
+    try:
+        jax.tree.map(lambda layer, subtree: None, labels, updates)
+    except ValueError as error:
+        msg = (
+            f"{_NAME}: the labels have the structure {jax.tree.structure(labels)}, "
+            f"but the updates have {jax.tree.structure(updates)}; the labels must be "
+            "the same or a prefix of it."
+        )
+        raise ValueError(msg) from error
+    return labels
+
+
+def _require_layers(labels: PyTree) -> None:
+    for path, label in jax.tree_util.tree_leaves_with_path(labels):
+        where = f"the label at {jax.tree_util.keystr(path)}" if path else "the label"
+        checks.one_of(_NAME, where, label, _LAYERS)
+
+
+@jax.jit
+def _multiply(factor: Scalar, u: jax.Array) -> jax.Array:
+    wide = numerics.widen(u)
+    return (numerics.like(wide, factor) * wide).astype(u.dtype)
