@@ -7,11 +7,12 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
 
-from benchmarks import program, provenance, runner, sources
+from benchmarks import lanes, program, provenance, runner, sources
 from benchmarks.errors import UserError
 from benchmarks.problem import Problem
 from benchmarks.roster import Optimizer
@@ -175,7 +176,7 @@ def problem_ingredients(problem: Problem, settings: Settings) -> dict[str, str]:
         "problem": problem.name,
         "problem source": source_hash(problem),
         "problem data": data_hash(problem),
-        "engine source": _hash_of_files(program.__file__, runner.__file__),
+        "engine source": _hash_of_files(lanes, program, runner),
         "learning rates": repr(tuple(float(r) for r in settings.learning_rates)),
         "schedule": settings.schedule,
         "evaluation steps": repr(eval_steps(settings.budget(problem)).tolist()),
@@ -226,7 +227,7 @@ def estimate(plan: Plan) -> Estimate:
     Time comes from XLA's count of floating-point operations of one gradient and from
     the number of parameters; an optimizer that works more than Adam costs more.
     """
-    lanes = len(plan.settings.learning_rates)
+    rates = len(plan.settings.learning_rates)
     seeds = len(plan.settings.seeds)
     seconds = disk = 0.0
     per_problem = {c.problem.name: c.problem for c in plan.cells}
@@ -234,8 +235,8 @@ def estimate(plan: Plan) -> Estimate:
     for cell in plan.cells:
         budget = plan.settings.budget(cell.problem)
         seconds += _SECONDS_PER_COMPILATION
-        seconds += lanes * seeds * budget * step[cell.problem.name]
-        disk += seeds * (_BLOCK_BYTES + lanes * len(eval_steps(budget)) * _ROW_BYTES)
+        seconds += rates * seeds * budget * step[cell.problem.name]
+        disk += seeds * (_BLOCK_BYTES + rates * len(eval_steps(budget)) * _ROW_BYTES)
     return Estimate(seconds, len(plan.cells), int(disk))
 
 
@@ -249,6 +250,6 @@ def _seconds_per_step(problem: Problem) -> float:
     return _SECONDS_PER_STEP + flops * _SECONDS_PER_FLOP + size * _SECONDS_PER_PARAMETER
 
 
-def _hash_of_files(*paths: str) -> str:
-    content = b"".join(Path(path).read_bytes() for path in paths)
+def _hash_of_files(*modules: ModuleType) -> str:
+    content = b"".join(Path(str(m.__file__)).read_bytes() for m in modules)
     return hashlib.sha256(content).hexdigest()

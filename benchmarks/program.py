@@ -9,16 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import ArrayLike
 
+from benchmarks.lanes import Make, Transformation, transformation, update_lane
 from benchmarks.problem import Problem, PyTree
-
-# A lane whose training loss exceeds this multiple of its first one (of 1, where the
-# first is smaller) has diverged.
-DIVERGENCE = 1e6
-
-Make = Callable[[Any], optax.GradientTransformationExtraArgs]
 
 
 class Carry(NamedTuple):
@@ -93,29 +87,59 @@ def compile_program(
     serves every block and every way of cutting a block into chunks.
     """
     began = time.perf_counter()
+    from_rate = transformation(make, schedule, budget)
+
+    def init(rates: jax.Array, params: PyTree) -> PyTree:
+        return jax.vmap(lambda rate, p: from_rate(rate).init(p))(rates, params)
+
     on_device = jax.sharding.SingleDeviceSharding(device)
 
     def shaped(x: Any, *leading: int) -> jax.ShapeDtypeStruct:
         dtype = x.dtype if _is_key(x) else jax.dtypes.canonicalize_dtype(x.dtype)
         return jax.ShapeDtypeStruct((*leading, *x.shape), dtype, sharding=on_device)
 
-    def transformation(rate: jax.Array) -> optax.GradientTransformationExtraArgs:
-        return optax.with_extra_args_support(make(_scheduled(rate, schedule, budget)))
-
-    def init(rates: jax.Array, lane_params: PyTree) -> PyTree:
-        return jax.vmap(lambda rate, p: transformation(rate).init(p))(
-            rates, lane_params
-        )
-
-    rates = jax.ShapeDtypeStruct((lanes,), jnp.float32, sharding=on_device)
+    scalar = shaped(np.int32(0))
+    floats = shaped(np.float32(0), lanes)
     lane_params = jax.tree.map(lambda x: shaped(x, lanes), params)
-    state = jax.eval_shape(init, rates, lane_params)
-    lane = functools.partial(_update_lane, problem.loss, transformation)
-    report = functools.partial(_report, problem)
-    rows = jax.tree.map(
-        lambda r: jax.ShapeDtypeStruct((points, *r.shape), r.dtype),
-        jax.eval_shape(report, lane_params, data),
+    state = jax.eval_shape(lambda *args: _wrap(init(*args)), floats, lane_params)
+    state = jax.tree.map(shaped, state)
+    row = jax.eval_shape(functools.partial(_report, problem), lane_params, data)
+    rows = jax.tree.map(lambda x: shaped(x, points), row)
+    traced = jax.jit(_program(problem, from_rate, init, rows)).trace(
+        Carry(
+            step=scalar,
+            params=lane_params,
+            state=state,
+            alive=shaped(np.bool_(0), lanes),
+            diverged_at=shaped(scalar, lanes),
+            first_loss=floats,
+        ),
+        floats,
+        shaped(jax.eval_shape(lambda: jax.random.key(0))),
+        shaped(scalar, points),
+        scalar,
+        scalar,
+        jax.tree.map(shaped, data),
     )
+    trace_s = time.perf_counter() - began
+    compiled = traced.lower().compile()
+    costs = {
+        "trace_s": trace_s,
+        "compile_s": time.perf_counter() - began - trace_s,
+        "state_bytes": _bytes(state) / lanes,
+        "param_bytes": _bytes(lane_params) / lanes,
+        **_xla_costs(compiled),
+    }
+    return Program(compiled, device, state, rows, costs)
+
+
+def _program(
+    problem: Problem,
+    from_rate: Transformation,
+    init: Callable[[jax.Array, PyTree], PyTree],
+    rows: PyTree,
+) -> Callable[..., tuple[Carry, PyTree]]:
+    lane = functools.partial(update_lane, problem.loss, from_rate)
 
     def program(
         carry: Carry,
@@ -127,15 +151,6 @@ def compile_program(
         data: PyTree,
     ) -> tuple[Carry, PyTree]:
         batches = jax.random.fold_in(key, 1)
-        fresh = carry.step == 0
-        begun = init(rates, carry.params)
-        carry = carry._replace(
-            state=jax.tree.map(
-                lambda new, old: jnp.where(fresh, new, old),
-                begun,
-                _unwrap(carry.state, begun),
-            )
-        )
 
         def step(carry: Carry) -> Carry:
             batch = problem.sample(jax.random.fold_in(batches, carry.step), data)
@@ -145,94 +160,27 @@ def compile_program(
             return Carry(carry.step + 1, *lanes)
 
         def point(i: jax.Array, loop: tuple[Carry, PyTree]) -> tuple[Carry, PyTree]:
-            carry, rows = loop
+            carry, filled = loop
             carry = jax.lax.while_loop(lambda c: c.step < stops[i], step, carry)
-            row = report(carry.params, data)
-            return carry, jax.tree.map(lambda r, x: r.at[i].set(x), rows, row)
+            row = _report(problem, carry.params, data)
+            put = functools.partial(
+                jax.lax.dynamic_update_index_in_dim, index=i, axis=0
+            )
+            return carry, jax.tree.map(put, filled, row)
 
+        begun = init(rates, carry.params)
+        state = jax.tree.map(
+            functools.partial(jnp.where, carry.step == 0),
+            begun,
+            _unwrap(carry.state, begun),
+        )
         blank = jax.tree.map(lambda r: jnp.zeros(r.shape, r.dtype), rows)
-        carry, filled = jax.lax.fori_loop(first, last, point, (carry, blank))
+        carry, filled = jax.lax.fori_loop(
+            first, last, point, (carry._replace(state=state), blank)
+        )
         return carry._replace(state=_wrap(carry.state)), filled
 
-    scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=on_device)
-    vector = jax.ShapeDtypeStruct((lanes,), jnp.int32, sharding=on_device)
-    raw_state = jax.tree.map(shaped, jax.eval_shape(_wrap, state))
-    traced = jax.jit(program).trace(
-        Carry(
-            scalar,
-            lane_params,
-            raw_state,
-            vector.update(dtype=jnp.bool_),
-            vector,
-            rates,
-        ),
-        rates,
-        shaped(jax.eval_shape(lambda: jax.random.key(0))),
-        vector.update(shape=(points,)),
-        scalar,
-        scalar,
-        jax.tree.map(shaped, data),
-    )
-    trace_s = time.perf_counter() - began
-    compiled = traced.lower().compile()
-    costs = {
-        "trace_s": trace_s,
-        "compile_s": time.perf_counter() - began - trace_s,
-        "state_bytes": float(_bytes(raw_state) / lanes),
-        "param_bytes": float(_bytes(lane_params) / lanes),
-        **_xla_costs(compiled),
-    }
-    return Program(compiled, device, raw_state, rows, costs)
-
-
-def _scheduled(rate: jax.Array, schedule: str, budget: int) -> Any:
-    if schedule == "cosine":
-        return lambda count: rate * 0.5 * (1.0 + jnp.cos(jnp.pi * count / budget))
-    return rate
-
-
-def _update_lane(
-    loss: Callable[[PyTree, PyTree], jax.Array],
-    transformation: Callable[[jax.Array], optax.GradientTransformationExtraArgs],
-    step: jax.Array,
-    rate: jax.Array,
-    params: PyTree,
-    state: PyTree,
-    alive: jax.Array,
-    diverged_at: jax.Array,
-    first_loss: jax.Array,
-    batch: PyTree,
-) -> tuple[PyTree, PyTree, jax.Array, jax.Array, jax.Array]:
-    """One update of one lane, undone where the lane has diverged."""
-
-    def value_fn(params: PyTree) -> jax.Array:
-        return loss(params, batch)
-
-    grad_fn = jax.grad(value_fn)
-    value, grad = jax.value_and_grad(value_fn)(params)
-    updates, new_state = transformation(rate).update(
-        grad, state, params, value=value, grad=grad, value_fn=value_fn, grad_fn=grad_fn
-    )
-    new_params = optax.apply_updates(params, updates)
-
-    first_loss = jnp.where(step == 0, value, first_loss).astype(jnp.float32)
-    limit = DIVERGENCE * jnp.maximum(jnp.abs(first_loss), 1.0)
-    finite = [jnp.isfinite(p).all() for p in jax.tree.leaves(new_params)]
-    sound = functools.reduce(
-        jnp.logical_and, finite, jnp.isfinite(value) & (value <= limit)
-    )
-    goes_on = alive & sound
-
-    def keep(new: PyTree, old: PyTree) -> PyTree:
-        return jax.tree.map(lambda n, o: jnp.where(goes_on, n, o), new, old)
-
-    return (
-        keep(new_params, params),
-        keep(new_state, state),
-        goes_on,
-        jnp.where(alive & ~sound, step, diverged_at),
-        first_loss,
-    )
+    return program
 
 
 def _report(problem: Problem, params: PyTree, data: PyTree) -> dict[str, PyTree]:

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import engine, program, store
+from benchmarks import engine, lanes, store
 from benchmarks.plan import Cell
 from benchmarks.store import Curves
 from tests.benchmarks import toys
@@ -125,7 +125,7 @@ def test_a_lane_that_grows_is_frozen_and_its_neighbours_go_on(tmp_path: Path) ->
     for row, x0 in enumerate(starts(toys.quadratic(), curves.seeds)):
         x = x0 * factor ** np.arange(60)[:, None]
         loss = 0.5 * x**2 @ toys.CURVATURES.astype(np.float64)
-        at = int(np.argmax(loss > program.DIVERGENCE * max(1.0, loss[0])))
+        at = int(np.argmax(loss > lanes.DIVERGENCE * max(1.0, loss[0])))
         assert curves.diverged_at[row].tolist() == [-1, at]
         frozen = curves.metrics["loss"][row, 1, curves.steps >= at]
         np.testing.assert_allclose(frozen, loss[at], 1e-4)
