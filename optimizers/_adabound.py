@@ -464,7 +464,7 @@ def _factors(
     return rate * root / numerics.bias_correction(b1, count), jnp.ones_like(rate)
 
 
-@jax.jit
+@numerics.inline_jit
 def _step(
     m: jax.Array,
     v: jax.Array,

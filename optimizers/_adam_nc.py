@@ -148,7 +148,7 @@ def adam_nc(
     )
 
 
-@jax.jit
+@numerics.inline_jit
 def _mean_of_squares(t: jax.Array, g: jax.Array, v: jax.Array) -> jax.Array:
     square = numerics.abs_square(numerics.widen(g, v))
     v = v.astype(square.dtype)

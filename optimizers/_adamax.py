@@ -151,7 +151,7 @@ def adamax(
     )
 
 
-@jax.jit
+@numerics.inline_jit
 def _decayed_max(decay: Scalar, floor: Scalar, g: jax.Array, u: jax.Array) -> jax.Array:
     size = jnp.abs(numerics.widen(g, u))
     decayed = numerics.like(size, decay) * u.astype(size.dtype)

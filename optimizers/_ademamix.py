@@ -316,14 +316,14 @@ def _mixing(
     return weight, -jnp.expm1(_log_b3(count, b1, b3, warmup_steps))
 
 
-@jax.jit
+@numerics.inline_jit
 def _approach(share: Scalar, g: jax.Array, s: jax.Array) -> jax.Array:
     g = numerics.widen(g, s)
     s = s.astype(g.dtype)
     return s + numerics.like(g, share) * (g - s)
 
 
-@jax.jit
+@numerics.inline_jit
 def _mix(m: jax.Array, weight: Scalar, s: jax.Array) -> jax.Array:
     m = numerics.widen(m, s)
     return m + numerics.like(m, weight) * s.astype(m.dtype)

@@ -158,7 +158,7 @@ def simplified_ademamix(
     )
 
 
-@jax.jit
+@numerics.inline_jit
 def _multiply_add(a: Scalar, x: jax.Array, y: jax.Array) -> jax.Array:
     """A x + y."""
     x = numerics.widen(x, y)

@@ -128,13 +128,13 @@ def _resolved(mask: Mask, params: PyTree) -> PyTree:
     return mask(params) if leaves and all(map(callable, leaves)) else mask
 
 
-@jax.jit
+@numerics.inline_jit
 def _add_multiple(d: jax.Array, amount: Scalar, x: jax.Array) -> jax.Array:
     x = numerics.widen(x, d)
     return (d.astype(x.dtype) + numerics.like(x, amount) * x).astype(d.dtype)
 
 
-@jax.jit
+@numerics.inline_jit
 def _multiply(step: Scalar, d: jax.Array) -> jax.Array:
     wide = numerics.widen(d)
     return (numerics.like(wide, step) * wide).astype(d.dtype)

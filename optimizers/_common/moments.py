@@ -2,8 +2,6 @@
 
 All of them compute in at least float32 and return what they computed; the caller
 casts to the dtype that the state keeps, so that this step's update loses nothing.
-What happens to one leaf is jitted, so that a tree of many leaves is traced once per
-shape and not once per leaf.
 """
 
 import jax
@@ -47,30 +45,30 @@ def ratio(
     return jax.tree.map(numerics.division(outside), numerator, denominator)
 
 
-@jax.jit
+@numerics.inline_jit
 def _ema(b: Scalar, one_minus_b: Scalar, x: jax.Array, s: jax.Array) -> jax.Array:
     x = numerics.widen(x, s)
     b, one_minus_b = numerics.like(x, b), numerics.like(x, one_minus_b)
     return b * s.astype(x.dtype) + one_minus_b * x
 
 
-@jax.jit
+@numerics.inline_jit
 def _ema_of_squares(
     b: Scalar, one_minus_b: Scalar, x: jax.Array, s: jax.Array
 ) -> jax.Array:
     return _ema(b, one_minus_b, numerics.abs_square(numerics.widen(x, s)), s)
 
 
-@jax.jit
+@numerics.inline_jit
 def _running_max(s: jax.Array, v: jax.Array) -> jax.Array:
     return jnp.maximum(s.astype(v.dtype), v)
 
 
-@jax.jit
+@numerics.inline_jit
 def _divide(s: jax.Array, correction: jax.Array) -> jax.Array:
     return numerics.divide(s, numerics.like(s.real, correction))
 
 
-@jax.jit
+@numerics.inline_jit
 def _root(v: jax.Array, outside: Scalar, inside: Scalar) -> jax.Array:
     return jnp.sqrt(v + numerics.like(v, inside)) + numerics.like(v, outside)
