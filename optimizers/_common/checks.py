@@ -52,6 +52,11 @@ def positive(function: str, **values: Any) -> None:
     _require(function, "a finite number > 0", lambda x: 0.0 < x < math.inf, values)
 
 
+def at_least_one(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is >= 1, infinity included."""
+    _require(function, "at least 1", lambda x: x >= 1.0, values)
+
+
 def fractions(function: str, **values: Any) -> None:
     """Raises ValueError unless each value is in (0, 1)."""
     _require(function, "in (0, 1)", lambda x: 0.0 < x < 1.0, values)

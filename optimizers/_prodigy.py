@@ -1,0 +1,422 @@
+"""Prodigy: Mishchenko and Defazio (2024)."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers._common import checks, links, numerics, trees
+from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
+
+__all__ = ["ScaleByProdigyState", "prodigy", "scale_by_prodigy"]
+
+Reduce = Callable[[jax.Array], jax.Array]
+
+
+class ScaleByProdigyState(NamedTuple):
+    """State of `scale_by_prodigy`."""
+
+    count: jax.Array  # t, shape (), int32
+    mu: PyTree  # m, shapes and dtypes of the params (float32 for float16)
+    nu: PyTree  # v, shapes of the params, real, at least float32
+    grad_sum: PyTree  # s, shapes of the params, at least float32
+    start: PyTree  # x_0, as the params
+    distance: jax.Array  # d, shape (), the widest of float32 and the params
+    distance_max: jax.Array  # d-max, as distance
+    numerator: jax.Array  # N, as distance
+
+
+def scale_by_prodigy(
+    learning_rate: ScalarOrSchedule = 1.0,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    b3: Scalar | None = None,
+    eps: Scalar = 1e-8,
+    *,
+    d0: Scalar = 1e-6,
+    d_coef: Scalar = 1.0,
+    growth_rate: Scalar = math.inf,
+    bias_correction: bool = True,
+    safeguard_warmup: bool = False,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+    reduce: Reduce | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The step of Prodigy, uphill and with its rate inside; see `prodigy`.
+
+    Args:
+      learning_rate: Factor on the distance, a number or a schedule of the 0-based
+        count of updates.
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the root of
+        b2.
+      eps: Added, times the distance, to the root of the second moment.
+      d0: First estimate of the distance, positive; should be too small.
+      d_coef: Factor on the estimate of the distance.
+      growth_rate: The distance grows at most by this factor per step, at least 1.
+      bias_correction: Whether the rate has Adam's corrections of both moments.
+      safeguard_warmup: Whether to leave the rate out of the estimate's denominator.
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
+        learning rate and the distance.
+      weight_decay_mask: Which leaves decay.
+      reduce: Sums a small vector over the devices that hold parts of the params.
+
+    Returns:
+      The transformation. Do not put a learning rate after it; the sign is still to
+      be flipped.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, there are no
+        params, or the gradients do not have their structure and shapes.
+    """
+    name = "scale_by_prodigy"
+    _check(name, learning_rate, b1, b2, b3, eps, d0, d_coef, growth_rate, weight_decay)
+
+    def init(params: PyTree) -> ScaleByProdigyState:
+        mu = trees.zeros_like(name, params)
+        return ScaleByProdigyState(
+            count=jnp.zeros([], jnp.int32),
+            mu=jax.tree.map(_wide_enough, mu),
+            nu=trees.accumulators_like(name, params),
+            grad_sum=trees.averages_like(name, params),
+            start=jax.tree.map(_copy, params),
+            distance=_scalar_like(params, d0),
+            distance_max=_scalar_like(params, d0),
+            numerator=_scalar_like(params, 0.0),
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByProdigyState]:
+        del extra_args
+        if params is None:
+            msg = (
+                f"{name}: update() needs params, because the estimate compares them "
+                "with the first ones. Call update(grads, state, params)."
+            )
+            raise ValueError(msg)
+        grads = trees.gradients(name, updates, state.grad_sum)
+        params = jax.tree.map(jnp.asarray, params)
+        count = numerics.increment(state.count)
+        d = numerics.wide_scalar(state.distance)
+        rate = d * links.value_at(learning_rate, state.count)
+        if bias_correction:
+            rate = rate * jnp.sqrt(numerics.bias_correction(b2, count))
+            rate = rate / numerics.bias_correction(b1, count)  # (1)
+
+        first, second = numerics.scalar(b1), numerics.scalar(b2)
+        third = second**0.5 if b3 is None else numerics.scalar(b3)
+        relative = d / numerics.wide_scalar(d0)
+        weights = _Weights(
+            b1=numerics.wide_scalar(first),
+            of_mu=(1.0 - first) * d,
+            b2=numerics.wide_scalar(second),
+            of_nu=(1.0 - second) * jnp.square(d),
+            b3=numerics.wide_scalar(third),
+            of_sum=relative * (d if safeguard_warmup else rate),
+        )
+        averages = jax.tree.map(
+            lambda g, m, v, s, x0, x: _averages(weights, g, m, v, s, x0, x),
+            *(grads, state.mu, state.nu, state.grad_sum, state.start, params),
+        )
+
+        product, length = _sums(
+            reduce, _field(averages, "product"), _field(averages, "length")
+        )
+        numerator = weights.b3 * numerics.wide_scalar(state.numerator)
+        numerator = numerator + relative * rate * product  # (2)
+        estimate = numerics.safe_divide(
+            numerics.wide_scalar(d_coef) * numerator, length
+        )  # (6)
+        # An estimate that overflowed says nothing.
+        estimate = jnp.where(jnp.isfinite(estimate), estimate, 0.0)
+        distance_max = jnp.maximum(
+            numerics.wide_scalar(state.distance_max), estimate
+        )  # (8)
+        untouched = state.distance == _as(state.distance, d0)
+        base = jnp.where(untouched, jnp.maximum(d, estimate), d)  # (7)
+        limit = numerics.wide_scalar(growth_rate) * base
+        distance = jnp.minimum(distance_max, limit)  # (9)
+
+        mu, nu = _field(averages, "mu"), _field(averages, "nu")
+        floor = distance * numerics.scalar(eps)
+        divide = numerics.division(numerics.scalar(d0) * numerics.scalar(eps))
+        direction = jax.tree.map(lambda m, v: _step(divide, rate, floor, m, v), mu, nu)
+        direction = links.add_decay(
+            name,
+            direction,
+            params,
+            links.value_at(weight_decay, state.count),
+            weight_decay_mask,
+            rate,
+        )
+        return trees.cast_like(direction, grads), ScaleByProdigyState(
+            count=count,
+            mu=trees.cast_like(mu, state.mu),
+            nu=trees.cast_like(nu, state.nu),
+            grad_sum=trees.cast_like(_field(averages, "grad_sum"), state.grad_sum),
+            start=state.start,
+            distance=distance.astype(state.distance.dtype),
+            distance_max=distance_max.astype(state.distance_max.dtype),
+            numerator=numerator.astype(state.numerator.dtype),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def prodigy(
+    learning_rate: ScalarOrSchedule = 1.0,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    b3: Scalar | None = None,
+    eps: Scalar = 1e-8,
+    *,
+    d0: Scalar = 1e-6,
+    d_coef: Scalar = 1.0,
+    growth_rate: Scalar = math.inf,
+    bias_correction: bool = True,
+    safeguard_warmup: bool = False,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+    reduce: Reduce | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Prodigy: Adam that finds the size of its steps from how far it has come.
+
+    As D-Adaptation, it keeps a growing estimate :math:`d` of the distance
+    :math:`\|x_0 - x_*\|_\infty`, and with it of the best learning rate; recent
+    gradients weigh more, by :math:`d^2`, which finds the distance sooner. With the
+    product and the norm over the whole tree and the rest entry by entry, for the
+    gradient :math:`g_t` at :math:`x_{t-1}` and :math:`d = d_{t-1}`,
+
+    .. math::
+
+       \lambda_t &= d \, \gamma_t \sqrt{1 - \beta_2^t} / (1 - \beta_1^t)    && (1) \\
+       N_t &= \beta_3 N_{t-1}
+         + (d / d_0) \lambda_t \langle g_t, x_0 - x_{t-1} \rangle           && (2) \\
+       m_t &= \beta_1 m_{t-1} + (1 - \beta_1) d \, g_t                      && (3) \\
+       v_t &= \beta_2 v_{t-1} + (1 - \beta_2) d^2 |g_t|^2                   && (4) \\
+       s_t &= \beta_3 s_{t-1} + (d / d_0) \lambda_t g_t                     && (5) \\
+       \hat d_t &= c \, N_t / \|s_t\|_1                                     && (6) \\
+       d &\leftarrow \max(d, \hat d_t) \text{ if } d = d_0                  && (7) \\
+       d^{\max}_t &= \max(d^{\max}_{t-1}, \hat d_t)                         && (8) \\
+       d_t &= \min(d^{\max}_t, r \, d)                                      && (9) \\
+       x_t &= x_{t-1} - \lambda_t m_t / (\sqrt{v_t} + d_t \varepsilon)
+         - \lambda_t w \, x_{t-1}                                           && (10)
+
+    with :math:`N_0 = m_0 = v_0 = s_0 = 0` and :math:`d^{\max}_0 = d_0`. Without
+    ``bias_correction``, :math:`\lambda_t = d \gamma_t`. With ``safeguard_warmup``,
+    :math:`\lambda_t` in (5) is :math:`d`.
+
+    Symbols: :math:`\gamma` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
+    :math:`\beta_3` b3, :math:`\varepsilon` eps, :math:`d_0` d0, :math:`c` d_coef,
+    :math:`r` growth_rate, :math:`w` weight_decay; the state holds :math:`t` as count,
+    :math:`m` as mu, :math:`v` as nu, :math:`s` as grad_sum, :math:`x_0` as start,
+    :math:`d` as distance, :math:`d^{\max}` as distance_max, :math:`N` as numerator.
+    `optimizers.distance_estimates` reads :math:`d`.
+
+    Defaults: those of the release and the numbers of ``optax.contrib.prodigy``, whose
+    betas are b1 and b2 here, beta3 is b3, estim_lr0 is d0 and estim_lr_coef is
+    d_coef. The authors advise a learning rate of 1 times a cosine that ends at 0.
+
+    Differences from the paper: the first estimate that exceeds :math:`d_0` is taken
+    whole, also with a growth_rate, by (7), as in the release; to keep :math:`d` where
+    it is, set ``d_coef=0``.
+
+    Differences from released code: the release corrects no bias unless asked to, and
+    skips steps of rate 0, which here only drop out of (2) and (5); its slice_p, which
+    estimates from every p-th entry, is left out. optax has no growth_rate, shares the
+    buffers of the params, so that both cannot be donated, and a first gradient of
+    zero, or a first rate of 0, makes its :math:`d` NaN for ever; here 0/0 is 0.
+
+    Abstract params make a start of zeros.
+
+    Args:
+      learning_rate: Factor on the distance, a number or a schedule of the 0-based
+        count of updates.
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the root of
+        b2.
+      eps: Added, times the distance, to the root of the second moment.
+      d0: First estimate of the distance, positive; should be too small.
+      d_coef: Factor on the estimate of the distance.
+      growth_rate: The distance grows at most by this factor per step, at least 1.
+      bias_correction: Whether the rate has Adam's corrections of both moments.
+      safeguard_warmup: Whether to leave the rate out of the estimate's denominator,
+        for schedules that start near 0.
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by
+        :math:`\lambda_t`.
+      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
+        a function from the params to one.
+      reduce: Only where each device holds a part of the params and calls `update` by
+        itself, as in ``shard_map``: sums a small vector over these devices, for
+        instance ``lambda x: jax.lax.psum(x, "data")``.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of the gradients and are to be added
+      to the params.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, there are no
+        params, or the gradients do not have their structure and shapes.
+
+    References:
+      Mishchenko and Defazio, Prodigy: An Expeditiously Adaptive Parameter-Free
+      Learner, ICML 2024; arXiv:2306.06101.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> optimizer = optimizers.prodigy()
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(300):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(x):.2f}")
+      0.00
+    """
+    _check(
+        "prodigy", learning_rate, b1, b2, b3, eps, d0, d_coef, growth_rate, weight_decay
+    )
+    return optax.chain(
+        scale_by_prodigy(
+            learning_rate,
+            b1,
+            b2,
+            b3,
+            eps,
+            d0=d0,
+            d_coef=d_coef,
+            growth_rate=growth_rate,
+            bias_correction=bias_correction,
+            safeguard_warmup=safeguard_warmup,
+            weight_decay=weight_decay,
+            weight_decay_mask=weight_decay_mask,
+            reduce=reduce,
+        ),
+        optax.scale(-1.0),  # (10)
+    )
+
+
+class _Weights(NamedTuple):
+    """The decay rates of one step, and the weight of the gradient in each average."""
+
+    b1: jax.Array
+    of_mu: jax.Array
+    b2: jax.Array
+    of_nu: jax.Array
+    b3: jax.Array
+    of_sum: jax.Array
+
+
+class _Leaf(NamedTuple):
+    product: jax.Array
+    length: jax.Array
+    mu: jax.Array
+    nu: jax.Array
+    grad_sum: jax.Array
+
+
+@jax.jit
+def _averages(
+    weights: _Weights,
+    g: jax.Array,
+    m: jax.Array,
+    v: jax.Array,
+    s: jax.Array,
+    x0: jax.Array,
+    x: jax.Array,
+) -> _Leaf:
+    g = numerics.widen(g, s)
+    m, v, s = m.astype(g.dtype), v.astype(g.real.dtype), s.astype(g.dtype)
+    b1, of_mu, b2, of_nu, b3, of_sum = (numerics.like(v, w) for w in weights)
+    product = g.conj() * (x0.astype(g.dtype) - x.astype(g.dtype))  # in (2)
+    m = b1 * m + of_mu * g  # (3)
+    v = b2 * v + of_nu * numerics.abs_square(g)  # (4)
+    s = b3 * s + of_sum * g  # (5)
+    return _Leaf(jnp.sum(product.real), jnp.sum(jnp.abs(s)), m, v, s)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(
+    divide: Callable[[jax.Array, jax.Array], jax.Array],
+    rate: jax.Array,
+    floor: jax.Array,
+    m: jax.Array,
+    v: jax.Array,
+) -> jax.Array:
+    rate, floor = numerics.like(v, rate), numerics.like(v, floor)
+    return rate * divide(m, jnp.sqrt(v) + floor)  # in (10)
+
+
+def _sums(reduce: Reduce | None, *partials: PyTree) -> list[jax.Array]:
+    """The sum of each tree of scalars."""
+    sums = [_add_up(jax.tree.leaves(tree)) for tree in partials]
+    return sums if reduce is None else list(reduce(jnp.stack(sums)))
+
+
+@jax.jit
+def _add_up(scalars: list[jax.Array]) -> jax.Array:
+    return sum(map(numerics.wide_scalar, scalars), start=numerics.wide_scalar(0.0))
+
+
+def _field(leaves: PyTree, name: str) -> PyTree:
+    """One field of a tree whose leaves are of `_Leaf`."""
+    return jax.tree.map(
+        lambda leaf: getattr(leaf, name),
+        leaves,
+        is_leaf=lambda node: isinstance(node, _Leaf),
+    )
+
+
+def _wide_enough(zeros: jax.Array) -> jax.Array:
+    """As float32 where float16, in which d g would be 0 at first."""
+    return numerics.widen(zeros) if zeros.dtype == jnp.float16 else zeros
+
+
+def _copy(leaf: Any) -> jax.Array:
+    """The leaf in a buffer of its own; zeros of a leaf that has no values."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jnp.zeros_like(leaf)
+    return jnp.array(leaf, dtype=numerics.dtype_of(leaf))
+
+
+def _scalar_like(params: PyTree, value: Scalar) -> jax.Array:
+    """The value in the widest of float32 and the real dtypes of the params."""
+    dtypes = (
+        numerics.real_dtype(numerics.dtype_of(leaf)) for leaf in jax.tree.leaves(params)
+    )
+    return numerics.wide_scalar(value).astype(numerics.compute_dtype(*dtypes))
+
+
+def _as(d: jax.Array, value: Scalar) -> jax.Array:
+    return numerics.wide_scalar(value).astype(d.dtype)
+
+
+def _check(
+    function: str,
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar,
+    b2: Scalar,
+    b3: Scalar | None,
+    eps: Scalar,
+    d0: Scalar,
+    d_coef: Scalar,
+    growth_rate: Scalar,
+    weight_decay: ScalarOrSchedule,
+) -> None:
+    checks.non_negative(
+        function, learning_rate=learning_rate, weight_decay=weight_decay
+    )
+    checks.decay_rates(function, b1=b1, b2=b2)
+    if b3 is not None:
+        checks.decay_rates(function, b3=b3)
+    checks.non_negative(function, eps=eps, d_coef=d_coef)
+    checks.positive(function, d0=d0)
+    checks.at_least_one(function, growth_rate=growth_rate)
