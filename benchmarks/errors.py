@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """A mistake in the input, told in one sentence: what failed, the value, the cure."""
+    """A mistake in the input, in one sentence: what failed, the value, the cure."""
