@@ -3,10 +3,14 @@
 from optimizers.testing._rule import Rule
 from optimizers.testing._rules import (
     compilation,
+    counters,
+    decay,
     dtypes,
+    grammar,
     hyperparameters,
     interface,
     numerics,
+    promotion,
     serialization,
     sharding,
     state,
@@ -16,11 +20,15 @@ from optimizers.testing._rules import (
 
 ALL: tuple[Rule, ...] = (
     *interface.RULES,
+    *grammar.RULES,
     *state.RULES,
+    *counters.RULES,
     *dtypes.RULES,
+    *promotion.RULES,
     *numerics.RULES,
     *trees.RULES,
     *hyperparameters.RULES,
+    *decay.RULES,
     *wrappers.RULES,
     *compilation.RULES,
     *sharding.RULES,

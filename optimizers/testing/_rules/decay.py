@@ -1,0 +1,87 @@
+"""Decoupled weight decay and its mask."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from optimizers.testing import _compare, _data
+from optimizers.testing._case import Case, run
+from optimizers.testing._rule import applies_if, rule
+
+
+class _CallableTree(NamedTuple):
+    layer: Any
+    other: Any
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+def weight_decay_is_decoupled(case: Case) -> None:
+    """Decay shrinks params in proportion and may be a schedule."""
+    _require_decay(case)
+    zeros = _data.full_like(case.params, 0.0)
+    updates, _ = run(case.make(weight_decay=0.5), case.params, [zeros])
+    sign = -1.0 if case.descends else 1.0
+    for (path, u), (_, p) in zip(
+        _compare.leaves(updates[0]), _compare.leaves(case.params), strict=True
+    ):
+        ratio = sign * np.asarray(u, np.float64) / np.asarray(p, np.float64)
+        assert np.all(ratio > 0), f"decay{path} does not shrink the params: {ratio}"
+        assert np.ptp(ratio) <= 1e-4 * np.max(ratio), (
+            f"decay{path} is not proportional to the params: ratios {ratio.ravel()}"
+        )
+    constant, _ = run(case.make(weight_decay=0.1), case.params, case.stream)
+    schedule = case.make(weight_decay=lambda count: 0.1)
+    scheduled, _ = run(schedule, case.params, case.stream)
+    _compare.assert_close(scheduled, constant, "a constant schedule of the decay", 1e-6)
+
+
+def weight_decay_mask_is_any_mask(case: Case) -> None:
+    """Decay masks are trees, prefixes, functions or callable trees."""
+    _require_decay(case)
+    names = [n for n in ("weight_decay_mask", "mask") if n in case.parameters]
+    assert names, f"{case.base_name} has weight_decay but no weight_decay_mask"
+    around = lambda tree: _CallableTree(tree["layer"], tree["layer"]["bias"])  # noqa: E731
+    params = around(case.params)
+    grads = around(case.stream[0])
+    off, _ = run(case.make(weight_decay=0.0), params, [grads])
+    on, _ = run(case.make(weight_decay=0.5, **{names[0]: None}), params, [grads])
+    expected = _CallableTree(on[0].layer, off[0].other)
+    full = _CallableTree({"bias": True, "kernel": True}, False)
+    masks = {
+        "callable tree": full,
+        "prefix tree": _CallableTree(True, False),
+        "function": lambda tree: full,
+    }
+    for name in names:
+        for kind, mask in masks.items():
+            tx = case.make(weight_decay=0.5, **{name: mask})
+            updates, _ = run(tx, params, [grads])
+            what = f"{name} as a {kind}"
+            _compare.assert_close(updates[0], expected, what, rtol=1e-6)
+    for path, (a, b) in zip(
+        ("layer", "other"), zip(on[0], off[0], strict=True), strict=True
+    ):
+        differ = not np.array_equal(jax.tree.leaves(a)[0], jax.tree.leaves(b)[0])
+        assert differ, f"weight_decay=0.5 changed nothing in {path}"
+
+
+def _require_decay(case: Case) -> None:
+    applies_if("weight_decay" in case.parameters, "no weight_decay")
+
+
+RULES = (
+    rule(
+        weight_decay_is_decoupled,
+        (40,),
+        "Use optax.add_decayed_weights after the primitive, before the rate.",
+    ),
+    rule(
+        weight_decay_mask_is_any_mask,
+        (29, 40),
+        "Hand the mask to optax.add_decayed_weights; decide whether it is a function "
+        "by its leaves, since a tree may be callable too.",
+    ),
+)

@@ -1,0 +1,128 @@
+"""What tells aliases, primitives and wrappers apart."""
+
+import inspect
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from optimizers.testing import _compare
+from optimizers.testing._case import Case, run
+from optimizers.testing._rule import applies_if, rule
+
+_LINK_ARGUMENTS = {"learning_rate", "weight_decay", "weight_decay_mask", "mask"}
+
+
+def has_right_sign(case: Case) -> None:
+    """Aliases and wrappers step downhill, primitives and prefixes uphill."""
+    updates, _ = case.expected
+    inner = 0.0
+    pairs = zip(
+        jax.tree.leaves(updates[0]), jax.tree.leaves(case.stream[0]), strict=True
+    )
+    for u, g in pairs:
+        inner += float(np.sum(np.asarray(u, np.float64) * np.asarray(g, np.float64)))
+    where = "downhill" if case.descends else "uphill"
+    right = inner < 0 if case.descends else inner > 0
+    assert right, f"⟨update, gradient⟩ is {inner:.3g}, so the first step is not {where}"
+
+
+def alias_is_chain(case: Case) -> None:
+    """Alias x is chain(scale_by_x, decay, rate) with the same defaults."""
+    applies_if(case.takes_rate and case.descends, "not an alias")
+    primitive = _find_primitive(case)
+    applies_if(primitive is not None, f"no scale_by_{case.base_name} beside it")
+    own = inspect.signature(primitive).parameters
+    for name, parameter in own.items():
+        if name in case.parameters:
+            alias_default = case.parameters[name].default
+            assert parameter.default == alias_default, (
+                f"{name} defaults to {alias_default!r} in {case.base_name} and to "
+                f"{parameter.default!r} in {primitive.__name__}"
+            )
+    applies_if(
+        "learning_rate" not in own,
+        f"{primitive.__name__} takes the learning rate itself",
+    )
+    chained = _chain(case, primitive, set(own))
+    updates, _ = run(chained, case.params, case.stream)
+    _compare.assert_close(
+        updates, case.expected[0], "the chain, against the alias", 1e-6
+    )
+
+
+def _chain(case: Case, primitive: Any, own: set[str]) -> Any:
+    kwargs = {k: v for k, v in case.kwargs.items() if k not in _LINK_ARGUMENTS}
+    missing = set(kwargs) - own
+    assert not missing, f"{primitive.__name__} has no argument {sorted(missing)}"
+    links = [primitive(**kwargs)]
+    decay = case.kwargs.get("weight_decay", _default(case, "weight_decay"))
+    if decay is not None:
+        mask = case.kwargs.get("weight_decay_mask", case.kwargs.get("mask"))
+        links.append(optax.add_decayed_weights(decay, mask))
+    return optax.chain(*links, optax.scale_by_learning_rate(case.rate))
+
+
+def _default(case: Case, name: str) -> Any:
+    parameter = case.parameters.get(name)
+    return None if parameter is None else parameter.default
+
+
+def _find_primitive(case: Case) -> Any:
+    """Returns scale_by_x from the alias's module or its package, if there is one."""
+    name = case.base_name
+    function = getattr(case.factory, "func", case.factory)
+    module = getattr(function, "__module__", "")
+    for place in (module, module.partition(".")[0]):
+        for stem in (name, name.removesuffix("w")):
+            found = getattr(sys.modules.get(place), f"scale_by_{stem}", None)
+            if found is not None:
+                return found
+    return None
+
+
+def forwards_extra_args(case: Case) -> None:
+    """A wrapper forwards extra arguments to those who take them."""
+    applies_if(case.is_wrapper, "not a wrapper")
+    seen: set[str] = set()
+
+    def recording_update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, Any]:
+        seen.update(extra_args)
+        return jax.tree.map(lambda g: -0.1 * g, updates), state
+
+    init = optax.identity().init
+    recorder = optax.GradientTransformationExtraArgs(init, recording_update)
+    run(case.factory(recorder, **case.kwargs), case.params, case.stream[:1])
+    assert "value" in seen, f"the inner optimizer got only {sorted(seen)}"
+
+    def plain_update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return recording_update(updates, state, params)
+
+    plain = optax.GradientTransformation(init, plain_update)
+    run(case.factory(plain, **case.kwargs), case.params, case.stream[:1])
+
+
+RULES = (
+    rule(
+        has_right_sign,
+        (5,),
+        "Flip the sign once, in the last link of the alias "
+        "(optax.scale_by_learning_rate); never in the primitive.",
+    ),
+    rule(
+        alias_is_chain,
+        (8, 40),
+        "Build the alias as a chain of the primitive and optax's links, and write the "
+        "same defaults in both.",
+    ),
+    rule(
+        forwards_extra_args,
+        (3,),
+        "Start with optimizer = optax.with_extra_args_support(optimizer) and pass "
+        "**extra_args on.",
+    ),
+)

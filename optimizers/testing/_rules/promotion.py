@@ -1,0 +1,83 @@
+"""JAX's modes of promotion: 64-bit types, strict dtypes, strict ranks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optimizers.testing import _compare, _data
+from optimizers.testing._case import Case, abstract_steps, run
+from optimizers.testing._compare import leaves
+from optimizers.testing._rule import rule
+
+
+def x64_follows_leaves(case: Case) -> None:
+    """float64 leaves are computed in float64; float32 stays float32."""
+    with jax.enable_x64(True):
+        mixed = {"layer": {"bias": "float32", "kernel": "float64"}}
+        for dtype in ("float32", "float64", mixed):
+            params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
+            state, traced, updates = abstract_steps(case.tx, params, grads)
+            _compare.assert_same_types(traced, state, f"state, x64, {dtype}")
+            _compare.assert_same_dtypes(updates, grads, f"updates, x64, {dtype}")
+        _assert_float64_matters(case)
+
+
+def _assert_float64_matters(case: Case) -> None:
+    """Asserts that what the update depends on, it depends on to 1e-10."""
+    params, stream = _data.make_params("float64"), _data.make_stream(2, "float64")
+    base, _ = run(case.tx, params, stream)
+    moved = {}
+    for size in (1e-10, 1e-3):
+        changed = jax.tree.map(lambda g, size=size: g + size * jnp.sin(9 * g), stream)
+        updates, _ = run(case.tx, params, changed)
+        pairs = zip(leaves(updates[1]), leaves(base[1]), strict=True)
+        moved[size] = {path for (path, u), (_, b) in pairs if np.any(u != b)}
+    lost = sorted(moved[1e-3] - moved[1e-10])
+    assert not lost, (
+        f"updates{lost} change with float64 gradients by 1e-3 but not by 1e-10"
+    )
+
+
+def strict_promotion_holds(case: Case) -> None:
+    """Init and update run under numpy_dtype_promotion='strict'."""
+    for dtype in ("float32", "bfloat16", _data.MIXED):
+        params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
+        with jax.numpy_dtype_promotion("strict"):
+            abstract_steps(case.tx, params, grads)
+
+
+def strict_promotion_holds_for_wide_gradients(case: Case) -> None:
+    """So they do with float32 gradients on bfloat16 params."""
+    params, grads = _data.make_params("bfloat16"), _data.make_grads(0, "float32")
+    with jax.numpy_dtype_promotion("strict"):
+        abstract_steps(case.tx, params, grads)
+
+
+def rank_promotion_holds(case: Case) -> None:
+    """Init and update run under numpy_rank_promotion='raise'."""
+    with jax.numpy_rank_promotion("raise"):
+        abstract_steps(case.tx, case.params, case.stream[0])
+
+
+RULES = (
+    rule(
+        x64_follows_leaves,
+        (24,),
+        "Take every dtype from the leaf; never from a Python float or a default.",
+    ),
+    rule(
+        strict_promotion_holds,
+        (25,),
+        "Cast the counter and the hyperparameters to the compute dtype first.",
+    ),
+    rule(
+        strict_promotion_holds_for_wide_gradients,
+        (21, 25),
+        "Cast gradients and moments to one compute dtype first.",
+    ),
+    rule(
+        rank_promotion_holds,
+        (26,),
+        "Combine arrays of one shape, or arrays and scalars.",
+    ),
+)
