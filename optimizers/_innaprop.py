@@ -58,7 +58,7 @@ def scale_by_innaprop(
         return ScaleByInnapropState(
             count=jnp.zeros([], jnp.int32),
             nu=trees.accumulators_like(name, params),
-            velocity=jax.tree.map(_wide_zeros, params),
+            velocity=trees.averages_like(name, params),
         )
 
     def update(
@@ -145,9 +145,9 @@ def innaprop(
     \beta)` = (0.1, 0.9), which is faster at first, and (2, 2), which may end lower.
 
     Differences from the released code: the velocity, which needs no params in
-    `init`, loses nothing to cancellation, and has no division by
-    :math:`\beta - \eta`; that code divides 0 by 0 where :math:`\eta = \beta`.
-    Keep :math:`\eta < \beta` all the same: beyond, the method is not stable.
+    `init`, loses nothing to cancellation, and does not divide by
+    :math:`\beta - \eta`, which is 0 where the two are equal. Keep
+    :math:`\eta < \beta` all the same: beyond, the method is not stable.
 
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.
@@ -215,11 +215,6 @@ def _check(
     checks.positive(name, beta=beta)
     checks.decay_rates(name, b2=b2)
     checks.non_negative(name, eps=eps, weight_decay=weight_decay)
-
-
-def _wide_zeros(p: Any) -> jax.Array:
-    """Zeros for p, complex where the params are."""
-    return jnp.zeros_like(p, dtype=numerics.compute_dtype(numerics.dtype_of(p)))
 
 
 @jax.jit
