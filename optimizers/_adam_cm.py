@@ -1,0 +1,286 @@
+"""Adam with critical momenta (Adam+CM): Malviya et al. (2024)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
+
+__all__ = ["ScaleByAdamCmState", "adam_cm", "scale_by_adam_cm"]
+
+_CAPACITY = 5
+
+
+class ScaleByAdamCmState(NamedTuple):
+    """State of `scale_by_adam_cm`."""
+
+    count: jax.Array  # t, shape (), int32
+    mu: PyTree  # m, shapes and dtypes of the params
+    nu: PyTree  # v, shapes of the params, real, at least float32
+    buffer: tuple[PyTree, ...]  # the critical momenta, each as mu, unused ones 0
+    keys: jax.Array  # their priorities, shape (capacity,), at least float32
+
+
+def scale_by_adam_cm(
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    *,
+    capacity: int | None = None,
+    decay: Scalar = 0.7,
+    reduce: Callable[[jax.Array], jax.Array] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The direction of Adam with critical momenta, uphill; see `adam_cm`.
+
+    Args:
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      eps: Added to the root of the second moment.
+      capacity: How many momenta are kept; None is 5.
+      decay: What every priority is multiplied by at each step, in [0, 1].
+      reduce: Applied to the vector that holds the squared norm of the gradient.
+
+    Returns:
+      The transformation.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients
+        do not have the structure and shapes of the params.
+    """
+    name = "scale_by_adam_cm"
+    _check(name, b1, b2, eps, capacity, decay)
+
+    def init(params: PyTree) -> ScaleByAdamCmState:
+        size = _size(name, capacity)
+        mu = trees.zeros_like(name, params)
+        dtypes = (numerics.dtype_of(m) for m in jax.tree.leaves(mu))
+        wide = numerics.real_dtype(numerics.compute_dtype(*dtypes))
+        return ScaleByAdamCmState(
+            count=jnp.zeros([], jnp.int32),
+            mu=mu,
+            nu=trees.accumulators_like(name, params),
+            buffer=tuple(trees.zeros_like(name, params) for _ in range(size)),
+            keys=jnp.zeros(size, wide),
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByAdamCmState]:
+        del params, extra_args
+        grads = trees.gradients(name, updates, state.nu)
+        count = numerics.increment(state.count)
+        wide_mu = moments.ema(b1, grads, state.mu)  # (1)
+        mu = trees.cast_like(wide_mu, state.mu)
+        total, buffer, keys = wide_mu, state.buffer, state.keys
+        if buffer:
+            stored = jnp.minimum(state.count, len(buffer))
+            share = 1.0 / numerics.wide_scalar(jnp.maximum(stored, 1))
+            total = jax.tree.map(
+                lambda m, *critical: _add_mean(m, share, *critical), wide_mu, *buffer
+            )  # (2)
+            norm = _norm(grads, keys.dtype, reduce)
+            chosen = _chosen(keys, stored, norm)
+            keys = _decayed(keys, chosen, norm, numerics.wide_scalar(decay))
+            buffer = tuple(
+                jax.tree.map(lambda m, old, i=i: _replace(chosen, i, m, old), mu, slot)
+                for i, slot in enumerate(buffer)
+            )  # (4)
+        nu = moments.ema_of_squares(b2, total, state.nu)  # (3)
+        direction = moments.ratio(
+            moments.debias(total, b1, count), moments.debias(nu, b2, count), eps
+        )  # (5)
+        return trees.cast_like(direction, grads), ScaleByAdamCmState(
+            count, mu, trees.cast_like(nu, state.nu), buffer, keys
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def adam_cm(
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    *,
+    capacity: int | None = None,
+    decay: Scalar = 0.7,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+    reduce: Callable[[jax.Array], jax.Array] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adam that also follows momenta remembered from steps with large gradients.
+
+    A buffer of :math:`C` momenta, each with a priority, pushes the params on through
+    sharp minima. For the gradient :math:`g_t` at the params :math:`x_{t-1}`,
+
+    .. math::
+
+       m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t                          && (1) \\
+       M_t &= m_t + \text{mean of the momenta in the buffer}               && (2) \\
+       v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |M_t|^2                      && (3) \\
+       d_t &= \frac{M_t / (1 - \beta_1^t)}
+         {\sqrt{v_t / (1 - \beta_2^t)} + \varepsilon}                      && (5) \\
+       x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                     && (6)
+
+    with :math:`m_0 = v_0 = 0` and an empty buffer, whose mean is 0. After (2),
+
+    4. :math:`m_t` enters the buffer with the priority :math:`\|g_t\|_2`, the norm of
+       the whole tree: into a free place, or in place of the momentum of the lowest
+       priority if its own is higher. Then every priority is multiplied by
+       :math:`\delta`.
+
+    A constant gradient makes :math:`M \to 2g`. Because :math:`v` averages squares of
+    a moment that starts at 0, and (5) corrects that moment afterwards, the first
+    step has the length :math:`\eta / (1 - \beta_1)`, ten times Adam's: warm the
+    learning rate up.
+
+    Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
+    :math:`\varepsilon` eps, :math:`C` capacity, :math:`\delta` decay,
+    :math:`\lambda` weight_decay; the state holds :math:`t` as count, :math:`m` as mu,
+    :math:`v` as nu.
+
+    Defaults: those of the released code. Its authors recommend a capacity of 5, 10 or
+    20, a decay of 0.7 or 0.99, and Adam's learning rate or a tenth of it.
+
+    Differences from the released code, which: makes no step at :math:`t = 1` and
+    stores the raw gradient there; takes the sum of the leaves' norms as the priority;
+    updates the sum of the buffer by adding and subtracting, which drifts; and has no
+    capacity of 0, which is Adam with :math:`|m|^2` for :math:`|g|^2` in (3).
+
+    Args:
+      learning_rate: A number, or a schedule of the 0-based count of updates.
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      eps: Added to the root of the second moment, outside.
+      capacity: How many momenta are kept, each a tree like the params; None is 5.
+        It fixes the shape of the state: under `optax.inject_hyperparams` list it in
+        static_args.
+      decay: What every priority is multiplied by at each step, in [0, 1].
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
+        learning rate.
+      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
+        a function from the params to one.
+      reduce: Applied to the vector of shape (1,) that holds the squared norm of the
+        gradient, where a device has only a part of each param, as in
+        `jax.shard_map`: ``lambda x: jax.lax.psum(x, "data")``.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of the gradients and are to be added
+      to the params.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `init`, capacity is traced;
+        in `update`, the gradients do not have the structure and shapes of the params,
+        or weight_decay needs params and there are none.
+
+    References:
+      Malviya, Mordido, Baratin, Babanezhad Harikandeh, Huang, Lacoste-Julien,
+      Pascanu and Chandar, Promoting Exploration in Memory-Augmented Adam using
+      Critical Momenta, TMLR 2024; arXiv:2307.09638.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> rate = optax.cosine_decay_schedule(0.1, 300)
+      >>> optimizer = optimizers.adam_cm(rate, capacity=2)
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(300):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(x):.2f}")
+      0.00
+    """
+    checks.non_negative(
+        "adam_cm", learning_rate=learning_rate, weight_decay=weight_decay
+    )
+    _check("adam_cm", b1, b2, eps, capacity, decay)
+    return optax.chain(
+        scale_by_adam_cm(b1, b2, eps, capacity=capacity, decay=decay, reduce=reduce),
+        links.add_decayed_weights("adam_cm", weight_decay, weight_decay_mask),
+        links.scale_by_learning_rate(learning_rate),  # (6)
+    )
+
+
+def _check(
+    name: str, b1: Scalar, b2: Scalar, eps: Scalar, capacity: Any, decay: Scalar
+) -> None:
+    checks.decay_rates(name, b1=b1, b2=b2)
+    checks.non_negative(name, eps=eps, decay=decay)
+    if isinstance(decay, int | float) and decay > 1.0:
+        msg = f"{name}: decay must be in [0, 1], got {decay!r}."
+        raise ValueError(msg)
+    if not isinstance(capacity, jax.core.Tracer):
+        _size(name, capacity)
+
+
+def _size(name: str, capacity: Any) -> int:
+    """The capacity as a number."""
+    if capacity is None:
+        return _CAPACITY
+    if isinstance(capacity, jax.core.Tracer):
+        msg = (
+            f"{name}: capacity fixes the shape of the state and cannot be traced. "
+            'Give optax.inject_hyperparams static_args="capacity".'
+        )
+        raise ValueError(msg)
+    number = np.asarray(capacity)
+    if number.ndim or not np.issubdtype(number.dtype, np.integer) or number < 0:
+        msg = f"{name}: capacity must be an integer >= 0, got {capacity!r}."
+        raise ValueError(msg)
+    return int(number)
+
+
+@jax.jit
+def _add_mean(m: jax.Array, share: jax.Array, *critical: jax.Array) -> jax.Array:
+    """Equation (2); places not yet taken hold 0."""
+    total = critical[0].astype(m.dtype)
+    for other in critical[1:]:
+        total = total + other.astype(m.dtype)
+    return m + numerics.like(m, share) * total
+
+
+def _norm(
+    grads: PyTree, dtype: Any, reduce: Callable[[jax.Array], jax.Array] | None
+) -> jax.Array:
+    """The norm of the whole tree, finite."""
+    square = jnp.zeros(1, dtype)
+    for leaf in jax.tree.leaves(jax.tree.map(_sum_of_squares, grads)):
+        square = square + leaf.astype(dtype)
+    if reduce is not None:
+        square = reduce(square)
+    return jnp.sqrt(jnp.minimum(square[0], jnp.finfo(dtype).max))
+
+
+@jax.jit
+def _sum_of_squares(g: jax.Array) -> jax.Array:
+    return jnp.sum(numerics.abs_square(numerics.widen(g)))
+
+
+@jax.jit
+def _chosen(keys: jax.Array, stored: jax.Array, norm: jax.Array) -> jax.Array:
+    """The place that the momentum takes, as booleans, none of them if it takes none."""
+    places = jnp.arange(keys.size, dtype=jnp.int32)
+    free = places == stored
+    lowest = (places == jnp.argmin(keys).astype(jnp.int32)) & (norm > jnp.min(keys))
+    return jnp.where(stored < keys.size, free, lowest)
+
+
+@jax.jit
+def _decayed(
+    keys: jax.Array, chosen: jax.Array, norm: jax.Array, decay: jax.Array
+) -> jax.Array:
+    return numerics.like(keys, decay) * jnp.where(chosen, norm, keys)
+
+
+@jax.jit
+def _replace(
+    chosen: jax.Array, place: jax.Array, m: jax.Array, old: jax.Array
+) -> jax.Array:
+    return jnp.where(chosen[place], m, old)

@@ -1,0 +1,460 @@
+"""Optimistic AMSGrad and its predictors against NumPy, worked numbers and theory."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+import optimizers
+from optimizers import _optimistic_amsgrad as optimistic
+from tests.reference import support
+from tests.reference.support import T5, PyTree, assert_close, assert_worked_numbers, run
+
+# (gradients so far, newest last) -> prediction of the next
+Guess = Callable[[list[np.ndarray]], np.ndarray]
+
+
+def last(history: list[np.ndarray]) -> np.ndarray:
+    return history[-1]
+
+
+def zero(history: list[np.ndarray]) -> np.ndarray:
+    return np.zeros_like(history[-1])
+
+
+def coefficients(points: list[np.ndarray], regularization: float) -> np.ndarray:
+    u = np.diff(np.stack([p.ravel() for p in points]), axis=0)
+    z = np.linalg.solve(u @ u.T + regularization * np.eye(len(u)), np.ones(len(u)))
+    return z / z.sum()
+
+
+def rmpe(window: int, regularization: float = 1e-3, newest: bool = False) -> Guess:
+    """Scieur, d'Aspremont and Bach: the average of the older end of each difference."""
+
+    def guess(history: list[np.ndarray]) -> np.ndarray:
+        points = history[-window - 1 :]
+        if len(points) < 2:
+            return np.zeros_like(history[-1])
+        c = coefficients(points, regularization)
+        averaged = points[1:] if newest else points[:-1]
+        return np.einsum("i,i...->...", c, np.stack(averaged))
+
+    return guess
+
+
+def reference(
+    start: np.ndarray,
+    gradients: np.ndarray,
+    *,
+    guess: Guess = last,
+    second_moment: str = "gradient",
+    learning_rate: float | np.ndarray = 0.1,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Wang et al. (2021), Algorithm 1, with its two sequences of params."""
+    rates = np.broadcast_to(learning_rate, len(gradients))
+    w_tilde, m = start, np.zeros_like(start)
+    theta, v, v_max = (np.zeros_like(start) for _ in range(3))
+    trajectory, history = [], []
+    for g, rate in zip(gradients, rates, strict=True):
+        history.append(g)
+        error = g if second_moment == "gradient" else g - m
+        theta_before, theta = theta, b1 * theta + (1 - b1) * g
+        v = b2 * v + (1 - b2) * error**2
+        v_max = np.maximum(v_max, v)
+        w_tilde = w_tilde - rate * theta / (np.sqrt(v_max) + eps)
+        m = guess(history)
+        h = b1 * theta_before + (1 - b1) * m
+        trajectory.append(w_tilde - rate * h / (np.sqrt(v_max) + eps))
+    return np.stack(trajectory), {"mu": theta, "nu": v, "nu_max": v_max}
+
+
+PREDICTORS = {
+    "none": (None, last),
+    "last": (optimistic.last_gradient_predictor(), last),
+    "zero": (optimistic.zero_predictor(), zero),
+    "rmpe": (optimistic.rmpe_predictor(window=2), rmpe(2)),
+}
+WORKED = {
+    ("none", "gradient"): (
+        [
+            0.367544667966,
+            0.994930391062,
+            0.974681534215,
+            0.418596485959,
+            0.367198316629,
+        ],
+        (-2.63245551203, -3.26013587652),
+    ),
+    ("zero", "gradient"): (
+        [
+            0.683772333983,
+            0.712059430081,
+            1.04372754018,
+            0.693066821677,
+            0.300109180744,
+        ],
+        (-2.31622775602, -3.20052927967),
+    ),
+    ("rmpe", "gradient"): (
+        [
+            0.683772333983,
+            0.570623949591,
+            1.35780444982,
+            0.758447624126,
+            0.161563374047,
+        ],
+        (-2.31622775602, -3.15111427443),
+    ),
+    ("rmpe", "prediction_error"): (
+        [
+            0.683772333983,
+            0.570623949591,
+            1.35780444982,
+            0.804500540842,
+            0.384756958994,
+        ],
+        (-2.31622775602, -2.95037733094),
+    ),
+    ("none", "prediction_error"): (
+        [
+            0.367544667966,
+            0.903783312806,
+            0.870681373269,
+            0.410394065757,
+            0.430715940637,
+        ],
+        (-2.63245551203, -2.9883135129),
+    ),
+}
+WORKED["last", "gradient"] = WORKED["none", "gradient"]
+WORKED["last", "prediction_error"] = WORKED["none", "prediction_error"]
+
+
+@pytest.mark.parametrize("case", WORKED, ids="-".join)
+def test_worked_numbers(case: tuple[str, str], x64: None) -> None:
+    predictor, guess = PREDICTORS[case[0]]
+    expected, _ = reference(*T5, guess=guess, second_moment=case[1])
+    assert_worked_numbers(expected, *WORKED[case])
+    optimizer = optimistic.optimistic_amsgrad(
+        0.1, predictor=predictor, second_moment=case[1]
+    )
+    assert_worked_numbers(run(optimizer, T5)[0], *WORKED[case])
+
+
+@pytest.mark.parametrize("second_moment", ["gradient", "prediction_error"])
+@pytest.mark.parametrize("predictor", ["none", "last", "zero"])
+@pytest.mark.parametrize(
+    "options", [{}, {"b1": 0.0}, {"b1": 0.5, "b2": 0.7, "eps": 1e-3}], ids=str
+)
+def test_follows_the_equations(
+    options: dict[str, float], predictor: str, second_moment: str, x64: None
+) -> None:
+    sequence = support.random_sequence(50)
+    ours, guess = PREDICTORS[predictor]
+    options = {**options, "second_moment": second_moment}
+    params, _ = run(
+        optimistic.optimistic_amsgrad(0.1, predictor=ours, **options), sequence
+    )
+    expected = support.run_reference(
+        lambda x, g: reference(x, g, guess=guess, **options), sequence
+    )
+    assert_close(params, expected, 1e-12)
+
+
+def flat(tree: PyTree, batch: int = 0) -> np.ndarray:
+    return np.concatenate(
+        [np.reshape(x, (*x.shape[:batch], -1)) for x in jax.tree.leaves(tree)], batch
+    )
+
+
+def smooth_sequence(steps: int) -> support.Sequence:
+    """A tree whose gradients are of one size: (2) of RMPE is well conditioned."""
+    start = support.random_sequence(1).start
+    rng = np.random.default_rng(3)
+    return support.Sequence(
+        start, jax.tree.map(lambda x: rng.normal(size=(steps, *np.shape(x))), start)
+    )
+
+
+@pytest.mark.parametrize("second_moment", ["gradient", "prediction_error"])
+@pytest.mark.parametrize(
+    ("window", "regularization", "newest"),
+    [(5, 1e-3, False), (1, 1e-3, False), (3, 10.0, False), (4, 1e-3, True)],
+)
+def test_rmpe_follows_the_equations_over_the_whole_tree(
+    window: int, regularization: float, newest: bool, second_moment: str, x64: None
+) -> None:
+    sequence = smooth_sequence(50)
+    predictor = optimistic.rmpe_predictor(window, regularization, newest=newest)
+    params, _ = run(
+        optimistic.optimistic_amsgrad(
+            0.1, predictor=predictor, second_moment=second_moment
+        ),
+        sequence,
+    )
+    expected, _ = reference(
+        flat(sequence.start),
+        flat(sequence.gradients, 1),
+        guess=rmpe(window, regularization, newest),
+        second_moment=second_moment,
+    )
+    np.testing.assert_allclose(flat(params, 1), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_state_holds_the_moments(x64: None) -> None:
+    _, state = run(optimistic.scale_by_optimistic_amsgrad(0.1), T5)
+    _, expected = reference(*T5)
+    assert_close(
+        {"mu": state.mu, "nu": state.nu, "nu_max": state.nu_max}, expected, 1e-13
+    )
+    assert state.count == 5
+    assert state.rate == 0.1
+    assert (state.mu_next, state.prediction, state.memory) == ((), (), ())
+
+
+def test_a_schedule_is_taken_back_at_its_own_rate(x64: None) -> None:
+    sequence = support.random_sequence(30)
+    rates = np.array([0.0, *np.random.default_rng(0).random(29)])
+    params, _ = run(
+        optimistic.optimistic_amsgrad(lambda count: jnp.asarray(rates)[count]), sequence
+    )
+    expected = support.run_reference(
+        lambda x, g: reference(x, g, learning_rate=rates), sequence
+    )
+    assert_close(params, expected, 1e-12)
+
+
+@pytest.mark.parametrize("b1", [0.0, 0.9])
+def test_last_gradient_is_optimistic_adam_with_a_maximum(b1: float, x64: None) -> None:
+    """Daskalakis et al.: x - 2 rate r_t + rate r_{t-1}, with r of uncorrected AMSGrad.
+
+    Optax starts from r_0 = r_1, the paper from r_0 = 0: that is one more rate r_1.
+    """
+    sequence = support.random_sequence(40)
+    optax_chain = optax.chain(
+        optimizers.scale_by_amsgrad(b1=b1, variant="paper"),
+        optax.scale_by_optimistic_gradient(),
+        optax.scale_by_learning_rate(0.1),
+    )
+    theirs, _ = support.run_optax(optax_chain, sequence)
+    ours, _ = run(optimistic.optimistic_amsgrad(0.1, b1=b1), sequence)
+    shifted = jax.tree.map(lambda a, b: b + (a[:1] - b[:1]), ours, theirs)
+    assert_close(ours, shifted, 1e-12)
+
+
+def test_zero_without_momentum_is_amsgrad(x64: None) -> None:
+    sequence = support.random_sequence(40)
+    predictor = optimistic.zero_predictor()
+    params, _ = run(
+        optimistic.optimistic_amsgrad(0.1, b1=0.0, predictor=predictor), sequence
+    )
+    amsgrad, _ = run(optimizers.amsgrad(0.1, b1=0.0, variant="paper"), sequence)
+    assert_close(params, amsgrad, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "first"),
+    [("none", 6.3245553), ("zero", 3.1622777), ("rmpe", 3.1622777)],
+)
+def test_first_step(predictor: str, first: float, x64: None) -> None:
+    sequence = support.Sequence(np.zeros(2), np.array([[-5.0, 300.0]]))
+    ours, _ = PREDICTORS[predictor]
+    params, _ = run(optimistic.optimistic_amsgrad(1.0, predictor=ours), sequence)
+    np.testing.assert_allclose(params[0], [first, -first], rtol=1e-6)
+
+
+def test_the_maximum_never_shrinks(x64: None) -> None:
+    gradients = jnp.asarray(support.random_sequence(50).gradients["bias"])
+    primitive = optimistic.scale_by_optimistic_amsgrad(
+        0.1, second_moment="prediction_error"
+    )
+
+    def step(state: optax.OptState, g: jax.Array) -> tuple[optax.OptState, jax.Array]:
+        _, state = primitive.update(g, state)
+        return state, state.nu_max
+
+    _, maxima = jax.lax.scan(step, primitive.init(jnp.zeros(3)), gradients)
+    assert (np.diff(maxima, axis=0) >= 0).all()
+
+
+def predictions(predictor: optimistic.Predictor, gradients: PyTree) -> PyTree:
+    """Each step's prediction, from one compiled scan."""
+    first = jax.tree.map(lambda g: g[0], gradients)
+
+    def step(memory: PyTree, g: PyTree) -> tuple[PyTree, PyTree]:
+        prediction, memory = predictor.predict(g, memory)
+        return memory, prediction
+
+    return jax.lax.scan(step, predictor.init(first), gradients)[1]
+
+
+def test_rmpe_worked_predictions(x64: None) -> None:
+    actual = predictions(optimistic.rmpe_predictor(2, 1e-3), jnp.asarray(T5.gradients))
+    g = T5.gradients
+    expected = [
+        [0, 0],
+        [1, 10],
+        [-2.27440, -0.914677],
+        0.581131 * g[1] + 0.418869 * g[2],
+        0.552828 * g[2] + 0.447172 * g[3],
+    ]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("regularization", [0.0, 1e-3])
+def test_rmpe_of_a_constant_is_the_constant(regularization: float) -> None:
+    constant = jnp.tile(jnp.asarray([1.0, -300.0, 1e-4]), (9, 1))
+    actual = predictions(optimistic.rmpe_predictor(5, regularization), constant)
+    np.testing.assert_allclose(actual[1:], constant[1:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_rmpe_of_a_geometric_sequence_is_its_limit(newest: bool, x64: None) -> None:
+    powers = 0.7 ** np.arange(12)[:, None]
+    gradients = np.array([2.0, -1.0]) + powers * np.array([5.0, 3.0])
+    predictor = optimistic.rmpe_predictor(2, 1e-12, newest=newest)
+    actual = predictions(predictor, jnp.asarray(gradients))
+    np.testing.assert_allclose(actual[4:], np.tile([2.0, -1.0], (8, 1)), atol=1e-6)
+
+
+def test_rmpe_with_a_large_regularization_averages(x64: None) -> None:
+    gradients = jnp.asarray(smooth_sequence(9).gradients["bias"])
+    actual = predictions(optimistic.rmpe_predictor(3, 1e12), gradients)
+    np.testing.assert_allclose(actual[-1], np.mean(gradients[-4:-1], axis=0), atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_normalized_rmpe_follows_the_scale(scale: float, x64: None) -> None:
+    gradients = jnp.asarray(smooth_sequence(9).gradients["bias"])
+    predictor = optimistic.rmpe_predictor(3, 1e-2, normalize=True)
+    expected = scale * predictions(predictor, gradients)
+    actual = predictions(predictor, scale * gradients)
+    np.testing.assert_allclose(actual, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("regularization", [0.0, 1e-3])
+@pytest.mark.parametrize("size", [0.0, 1e-25, 1e3, 1e12, 1e19, 1e30])
+def test_rmpe_is_finite_and_moderate_in_float32(
+    size: float, regularization: float
+) -> None:
+    """Five differences of two entries are linearly dependent."""
+    rng = np.random.default_rng(0)
+    gradients = jnp.asarray(size * rng.normal(size=(20, 2)), jnp.float32)
+    actual = predictions(optimistic.rmpe_predictor(5, regularization), gradients)
+    assert np.isfinite(actual).all()
+    assert np.abs(actual).max() <= 100 * size
+
+
+def test_rmpe_takes_complex_leaves_as_pairs_of_reals(x64: None) -> None:
+    rng = np.random.default_rng(0)
+    pairs = rng.normal(size=(9, 2, 3))
+    predictor = optimistic.rmpe_predictor(3)
+    whole = predictions(predictor, {"z": jnp.asarray(pairs[:, 0] + 1j * pairs[:, 1])})
+    parts = predictions(predictor, jnp.asarray(pairs))
+    np.testing.assert_allclose(whole["z"].real, parts[:, 0], rtol=1e-10)
+    np.testing.assert_allclose(whole["z"].imag, parts[:, 1], rtol=1e-10)
+
+
+def test_rmpe_under_vmap_is_each_lane(x64: None) -> None:
+    gradients = jnp.asarray(np.random.default_rng(0).normal(size=(4, 9, 3)))
+    predictor = optimistic.rmpe_predictor(3)
+    lanes = jax.vmap(lambda g: predictions(predictor, g))(gradients)
+    for lane, g in zip(lanes, gradients, strict=True):
+        np.testing.assert_allclose(lane, predictions(predictor, g), rtol=1e-11)
+
+
+def test_rmpe_reduces_over_devices(x64: None) -> None:
+    devices = jax.devices()
+    gradients = jnp.asarray(np.random.default_rng(0).normal(size=(9, 3 * len(devices))))
+    predictor = optimistic.rmpe_predictor(
+        3, reduce=lambda products: jax.lax.psum(products, "data")
+    )
+    spec = PartitionSpec(None, "data")
+    mapped = jax.jit(
+        jax.shard_map(
+            lambda g: predictions(predictor, g),
+            mesh=Mesh(np.asarray(devices), ("data",)),
+            in_specs=spec,
+            out_specs=spec,
+            check_vma=False,
+        )
+    )
+    expected = predictions(optimistic.rmpe_predictor(3), gradients)
+    np.testing.assert_allclose(mapped(gradients), expected, rtol=1e-10)
+
+
+def test_rmpe_keeps_its_types_with_wider_gradients() -> None:
+    predictor = optimistic.rmpe_predictor(3)
+    params = {"a": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(2, jnp.complex64)}
+    memory = predictor.init(params)
+    gradients = jax.tree.map(lambda p: p.astype(jnp.complex64), params)
+    gradients["a"] = jnp.ones(3, jnp.float32)
+    _, after = jax.eval_shape(predictor.predict, gradients, memory)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, memory)
+    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(
+        lambda x: x.dtype, memory
+    )
+
+
+@pytest.mark.parametrize("window", [0, -1, 2.5, True, "5"])
+def test_bad_windows_are_refused(window: object) -> None:
+    with pytest.raises(ValueError, match="rmpe_predictor: window must be an integer"):
+        optimistic.rmpe_predictor(window)  # pyright: ignore[reportArgumentType]
+
+
+def test_bad_predictors_are_refused() -> None:
+    with pytest.raises(ValueError, match="optimistic_amsgrad: predictor must be"):
+        optimistic.optimistic_amsgrad(
+            0.1,
+            predictor="rmpe",  # pyright: ignore[reportArgumentType]
+        )
+
+
+def test_an_own_predictor_may_know_the_next_gradient(x64: None) -> None:
+    """With the true next gradient as prediction, h is the average of an older one."""
+    sequence = support.random_sequence(20)
+    gradients = jax.tree.map(jnp.asarray, sequence.gradients)
+    oracle = optimistic.Predictor(
+        lambda params: jnp.zeros([], jnp.int32),
+        lambda gradient, t: (jax.tree.map(lambda g: g[(t + 1) % 20], gradients), t + 1),
+    )
+    params, _ = run(optimistic.optimistic_amsgrad(0.1, predictor=oracle), sequence)
+    expected = support.run_reference(
+        lambda x, g: reference(x, g, guess=lambda past: g[len(past) % 20]), sequence
+    )
+    assert_close(params, expected, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "expected"),
+    [
+        ("last", [2.7824, 1.735377, 0.675056, 0.102148]),
+        ("rmpe", [2.760993, 1.606871, 0.674022, 0.105569]),
+    ],
+)
+def test_predictors_on_a_parabola(
+    predictor: str, expected: list[float], x64: None
+) -> None:
+    """Gradient descent with a predicted half step on w^2 / 2, at t = 5, 10, 20, 40."""
+    ours = {
+        "last": optimistic.last_gradient_predictor(),
+        "rmpe": optimistic.rmpe_predictor(),
+    }[predictor]
+
+    def step(carry: PyTree, _: None) -> tuple[PyTree, jax.Array]:
+        w_tilde, w, memory = carry
+        w_tilde = w_tilde - 0.1 * w
+        prediction, memory = ours.predict(w, memory)
+        w = w_tilde - 0.1 * prediction
+        return (w_tilde, w, memory), w
+
+    start = jnp.asarray(5.0)
+    _, path = jax.lax.scan(step, (start, start, ours.init(start)), length=40)
+    np.testing.assert_allclose(path[jnp.asarray([4, 9, 19, 39])], expected, atol=6e-7)
