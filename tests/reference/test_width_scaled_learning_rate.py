@@ -1,0 +1,245 @@
+"""Rates by width: the printed table, the rule behind it, and real networks."""
+
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from optimizers import _adam
+from optimizers._width_scaled_learning_rate import width_scaled_learning_rate
+from tests.reference import support
+
+LAYERS = ("embedding", "hidden", "readout")
+
+# Exponents of the width for embedding, hidden, readout.
+TABLE = {
+    ("standard", "full"): {
+        "sgd": "1/2 -1/2 -1",
+        "adam": "0 -1 -1",
+        "adafactor": "0 -1/2 -1/2",
+    },
+    ("ntk", "full"): {
+        "sgd": "1/2 1/2 0",
+        "adam": "0 -1/2 -1/2",
+        "adafactor": "0 -1/2 -1/2",
+    },
+    ("mup", "full"): {
+        "sgd": "0 0 0",
+        "adam": "-1/2 -1 -1/2",
+        "adafactor": "0 -1/2 0",
+    },
+    ("mean_field", "full"): {
+        "sgd": "1 1 1",
+        "adam": "0 -1/2 0",
+        "adafactor": "0 -1/2 0",
+    },
+    ("standard", "none"): {
+        "sgd": "1/2 0 -1/2",
+        "adam": "0 -1/2 -1/2",
+        "adafactor": "0 0 0",
+    },
+    ("ntk", "none"): {
+        "sgd": "1/2 1 1/2",
+        "adam": "0 0 0",
+        "adafactor": "0 0 0",
+    },
+    ("mup", "none"): {
+        "sgd": "0 1/2 1/2",
+        "adam": "-1/2 -1/2 0",
+        "adafactor": "0 0 1/2",
+    },
+    ("mean_field", "none"): {
+        "sgd": "1 3/2 3/2",
+        "adam": "0 0 1/2",
+        "adafactor": "0 0 1/2",
+    },
+}
+
+CELLS = [
+    (*row, optimizer, cells)
+    for row, columns in TABLE.items()
+    for optimizer, cells in columns.items()
+]
+
+
+def scaled(
+    labels: support.PyTree, updates: support.PyTree, **options: str
+) -> support.PyTree:
+    """The updates after the link, at a ratio of 16."""
+    link = width_scaled_learning_rate(labels, 16.0, **options)
+    return link.update(updates, link.init(updates))[0]
+
+
+@pytest.mark.parametrize(("parameterization", "alignment", "optimizer", "cells"), CELLS)
+def test_table(
+    parameterization: str, alignment: str, optimizer: str, cells: str, x64: None
+) -> None:
+    factors = scaled(
+        {layer: layer for layer in LAYERS},
+        {layer: jnp.ones([]) for layer in LAYERS},
+        parameterization=parameterization,
+        alignment=alignment,
+        optimizer=optimizer,
+    )
+    for layer, cell in zip(LAYERS, cells.split(), strict=True):
+        np.testing.assert_allclose(
+            np.log(factors[layer]) / np.log(16), float(Fraction(cell)), atol=1e-15
+        )
+
+
+def test_defaults(x64: None) -> None:
+    labels = {layer: layer for layer in LAYERS}
+    updates = {layer: jnp.full(2, 3.0) for layer in LAYERS}
+    expected = {"embedding": 3.0, "hidden": 3 / 16, "readout": 3 / 16}
+    support.assert_close(
+        scaled(labels, updates),
+        {layer: np.full(2, expected[layer]) for layer in LAYERS},
+        0.0,
+    )
+
+
+def test_a_ratio_of_one_changes_nothing() -> None:
+    updates = support.cast(support.random_sequence(1).gradients, jnp.float32)
+    for optimizer in ("sgd", "adam", "adafactor"):
+        link = width_scaled_learning_rate("hidden", 1.0, optimizer=optimizer)
+        result, _ = link.update(updates, link.init(updates))
+        jax.tree.map(np.testing.assert_array_equal, result, updates)
+
+
+def test_labels_as_a_prefix_and_as_a_function() -> None:
+    updates = {"in": jnp.ones(2), "blocks": [jnp.ones(3), {"w": jnp.ones(())}]}
+    whole = {"in": "embedding", "blocks": ["hidden", {"w": "hidden"}]}
+    prefix = {"in": "embedding", "blocks": "hidden"}
+
+    def by_name(tree: support.PyTree) -> support.PyTree:
+        return {name: prefix[name] for name in tree}
+
+    expected = {"in": np.ones(2), "blocks": [np.ones(3) / 16, {"w": np.ones(()) / 16}]}
+    for labels in (whole, prefix, by_name):
+        support.assert_close(scaled(labels, updates), expected, 0.0)
+
+
+def test_bears_leaves_that_are_masked_out() -> None:
+    params = {"in": jnp.ones(2), "out": jnp.ones(2)}
+    labels = {"in": "embedding", "out": "readout"}
+    link = optax.masked(
+        width_scaled_learning_rate(labels, 4.0), {"in": False, "out": True}
+    )
+    result, _ = link.update(params, link.init(params))
+    expected = {"in": np.ones(2), "out": np.full(2, 0.25)}
+    support.assert_close(result, expected, 0.0)
+
+
+def test_keeps_dtypes() -> None:
+    updates = {
+        "half": jnp.ones(2, jnp.float16),
+        "brain": jnp.ones(2, jnp.bfloat16),
+        "complex": jnp.ones(2, jnp.complex64),
+    }
+    for ratio in (16.0, np.float64(16.0), jnp.float32(16.0), jnp.int32(16)):
+        link = width_scaled_learning_rate("hidden", ratio)
+        result, _ = jax.jit(link.update)(updates, link.init(updates))
+        for name, update in updates.items():
+            assert result[name].dtype == update.dtype
+            np.testing.assert_array_equal(result[name], update / 16)
+
+
+# What multiplies the weights of each layer and how they start: the powers of 1 / width.
+NETWORKS = {
+    "standard": ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5)),
+    "ntk": ((0.0, 0.5, 0.5), (0.0, 0.0, 0.0)),
+    "mup": ((-0.5, 0.0, 0.5), (0.5, 0.5, 0.5)),
+    "mean_field": ((0.0, 0.5, 1.0), (0.0, 0.0, 0.0)),
+}
+
+
+def _network(
+    parameterization: str, width: int
+) -> tuple[dict[str, jax.Array], dict[str, float]]:
+    """The params of a network with 8 inputs and 1 output, and what multiplies them."""
+    rng = np.random.default_rng(width)
+    powers, deviations = NETWORKS[parameterization]
+    shapes = ((8, width), (width, width), (width, 1))
+    params = {
+        layer: jnp.asarray(rng.normal(size=shape) / width**deviation)
+        for layer, shape, deviation in zip(LAYERS, shapes, deviations, strict=True)
+    }
+    multipliers = {
+        layer: width**-power for layer, power in zip(LAYERS, powers, strict=True)
+    }
+    return params, multipliers
+
+
+def _moved(parameterization: str, optimizer: str, width: int) -> dict[str, float]:
+    """How far one step moves what each layer puts out, its input staying the same.
+
+    The step follows the gradient of the very inputs that are measured, so that they
+    are aligned with it.
+    """
+    params, multipliers = _network(parameterization, width)
+    inputs = jnp.asarray(np.random.default_rng(0).normal(size=8))
+
+    def forward(params: dict[str, jax.Array]) -> jax.Array:
+        x = inputs
+        for layer in LAYERS:
+            x = multipliers[layer] * (x @ params[layer])
+            x = jnp.tanh(x) if layer != "readout" else x
+        return x[0]
+
+    rule = _adam.adam(1e-3) if optimizer == "adam" else optax.sgd(1e-3)
+    link = width_scaled_learning_rate(
+        {layer: layer for layer in LAYERS},
+        width / 64,
+        parameterization=parameterization,
+        optimizer=optimizer,
+    )
+    chain = optax.chain(rule, link)
+    gradient = jax.grad(forward)(params)
+    if optimizer == "adam":  # otherwise its eps stands above the gradients
+        gradient = jax.tree.map(lambda g: 1e6 * g, gradient)
+    updates, _ = chain.update(gradient, chain.init(params), params)
+    x, moved = inputs, {}
+    for layer in LAYERS:
+        change = multipliers[layer] * (x @ updates[layer])
+        moved[layer] = float(jnp.sqrt(jnp.mean(change**2)))
+        x = jnp.tanh(multipliers[layer] * (x @ params[layer]))
+    return moved
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("parameterization", NETWORKS)
+def test_steps_move_wide_networks_as_far_as_narrow_ones(
+    parameterization: str, optimizer: str, x64: None
+) -> None:
+    narrow, wide = (_moved(parameterization, optimizer, n) for n in (64, 1024))
+    for layer in LAYERS:
+        slope = np.log(wide[layer] / narrow[layer]) / np.log(16)
+        assert abs(slope) < 0.1, (layer, slope)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": "input"}, "the label must be one of 'embedding', 'hidden'"),
+        ({"labels": {"a": "input"}}, r"the label at \['a'\] must be one of"),
+        ({"width_ratio": 0.0}, "width_ratio must be a finite number > 0"),
+        ({"parameterization": "sp"}, "parameterization must be one of 'standard'"),
+        ({"optimizer": "lion"}, "optimizer must be one of 'sgd', 'adam'"),
+        ({"alignment": "half"}, "alignment must be one of 'full', 'none'"),
+    ],
+)
+def test_refuses(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^width_scaled_learning_rate: {message}"):
+        width_scaled_learning_rate(
+            **{"labels": "hidden", "width_ratio": 2.0} | arguments
+        )
+
+
+def test_refuses_labels_of_another_structure() -> None:
+    with pytest.raises(ValueError, match="the labels have the structure"):
+        scaled({"a": "hidden"}, {"b": jnp.ones(2)})
+    with pytest.raises(ValueError, match=r"the label at \['b'\] must be one of"):
+        scaled(lambda tree: dict.fromkeys(tree, "bias"), {"b": jnp.ones(2)})
