@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from optimizers._common import checks, links, moments, numerics, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
@@ -124,20 +125,20 @@ def scale_by_dadapt_sgd(
         )
         rate = d * links.value_at(learning_rate, state.count)
 
-        square, product = _sums(
-            reduce,
-            jax.tree.map(_square, grads),
-            jax.tree.map(_product, grads, state.grad_sum),
-        )
+        products = jax.tree.map(_product, grads, state.grad_sum)
+        square, product = _sums(reduce, jax.tree.map(_square, grads), products)
         norm = jnp.where(norm == 0.0, _safe_sqrt(square), norm)  # (1)
         weight = numerics.safe_divide(rate, norm)  # (2)
         numerator = numerator + weight * product  # (3)
-        steps = jax.tree.map(lambda g: _times(weight, g), grads)
-        grad_sum = jax.tree.map(_plus, state.grad_sum, steps)  # (4)
+        grad_sum = jax.tree.map(
+            lambda known, g, s: _plus(_after(known, weight), g, s),
+            *(products, grads, state.grad_sum),
+        )  # (4)
         (sum_square,) = _sums(reduce, jax.tree.map(_square, grad_sum))
         estimate = numerics.safe_divide(
             numerics.scalar(d_coef) * numerator, _safe_sqrt(sum_square)
         )  # (5)
+        steps = jax.tree.map(lambda g: _times(weight, g), grads)
         if has_momentum:
             steps = moments.ema(momentum, steps, state.mu)  # (7)
         direction = links.add_decay(
@@ -148,6 +149,7 @@ def scale_by_dadapt_sgd(
             weight_decay_mask,
             rate,
         )
+        direction = jax.tree.map(_saturated, direction, grads)
         return trees.cast_like(direction, grads), ScaleByDadaptSgdState(
             count=numerics.increment(state.count),
             mu=trees.cast_like(steps, state.mu) if has_momentum else None,
@@ -752,7 +754,7 @@ class _AdagradLeaf(NamedTuple):
     step: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(numerics.inline_jit, static_argnums=0)
 def _adam(
     divide: Callable[[jax.Array, jax.Array], jax.Array],
     decays: _Decays,
@@ -763,11 +765,11 @@ def _adam(
 ) -> _AdamLeaf:
     g = numerics.widen(g, s)
     m, v, s = m.astype(g.dtype), v.astype(g.real.dtype), s.astype(g.dtype)
-    b1, of_mu, _, of_nu, _, of_sum, eps = (numerics.like(v, decay) for decay in decays)
-    product = _product(g, divide(s, jnp.sqrt(v) + eps))  # in (2)
-    b2, root = (
-        _after(product, numerics.like(v, decay)) for decay in (decays.b2, decays.root)
+    b1, of_mu, b2, of_nu, root, of_sum, eps = (
+        numerics.like(v, decay) for decay in decays
     )
+    product = _product(g, divide(s, jnp.sqrt(v) + eps))  # in (2)
+    b2, root, eps = (_after(product, value) for value in (b2, root, eps))
     m = b1 * m + of_mu * g  # (3)
     v = b2 * v + of_nu * numerics.abs_square(g)  # (4)
     s = root * s + of_sum * g  # (5)
@@ -775,7 +777,7 @@ def _adam(
     return _AdamLeaf(product, jnp.sum(jnp.abs(s)), m, v, s, step)
 
 
-@jax.jit
+@numerics.inline_jit
 def _adagrad(
     rate: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
 ) -> _AdagradLeaf:
@@ -783,24 +785,30 @@ def _adagrad(
     a, s = a.astype(g.real.dtype), s.astype(g.dtype)
     rate, eps = numerics.like(a, rate), numerics.like(a, eps)
     square = numerics.abs_square(g)
-    before = jnp.sqrt(a)
-    a = a + square  # (2)
-    after = jnp.sqrt(a)
-    q = after + eps  # (3)
+    before, after = jnp.sqrt(a), jnp.sqrt(a + square)
     turned = numerics.divide(s, before + eps) * (square / (after + before))
-    step = numerics.divide(rate * g - turned, q)  # (8)
+    step = numerics.divide(rate * g - turned, after + eps)  # (8)
+    # XLA writes to memory what two sums or the step have in common; behind a barrier
+    # nothing is, and computing it again costs less.
+    g, a, s = lax.optimization_barrier((g, a, s))
+    a = a + numerics.abs_square(g)  # (2)
     s = s + rate * g  # (5)
+    length = jnp.sum(jnp.abs(s))
+    q = jnp.sqrt(a) + _after(length, eps)  # (3)
+    sum_square = jnp.sum(numerics.abs_square(s) / q)
+    g, again = lax.optimization_barrier((g, a))
+    q = jnp.sqrt(again) + _after(sum_square, eps)  # (3)
     return _AdagradLeaf(
-        sum_square=jnp.sum(numerics.abs_square(s) / q),
-        square=jnp.sum(square / q),
-        length=jnp.sum(jnp.abs(s)),
+        sum_square=sum_square,
+        square=jnp.sum(numerics.abs_square(g) / q),
+        length=length,
         nu=a,
         grad_sum=s,
         step=step,
     )
 
 
-@jax.jit
+@numerics.inline_jit
 def _product(x: jax.Array, y: jax.Array) -> jax.Array:
     """Re<x, y> of two leaves."""
     x = numerics.widen(x, y)
@@ -809,21 +817,21 @@ def _product(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.sum(x * y.astype(x.dtype))
 
 
-@jax.jit
+@numerics.inline_jit
 def _square(x: jax.Array) -> jax.Array:
     return jnp.sum(numerics.abs_square(numerics.widen(x)))
 
 
-@jax.jit
+@numerics.inline_jit
 def _times(weight: jax.Array, g: jax.Array) -> jax.Array:
     g = numerics.widen(g)
     return numerics.like(g, weight) * g
 
 
-@jax.jit
-def _plus(s: jax.Array, step: jax.Array) -> jax.Array:
-    step = numerics.widen(step, s)
-    return s.astype(step.dtype) + step
+@numerics.inline_jit
+def _plus(weight: jax.Array, g: jax.Array, s: jax.Array) -> jax.Array:
+    g = numerics.widen(g, s)
+    return s.astype(g.dtype) + numerics.like(g, weight) * g
 
 
 def _after(known: jax.Array, value: jax.Array) -> jax.Array:
@@ -832,7 +840,20 @@ def _after(known: jax.Array, value: jax.Array) -> jax.Array:
     Made from it, a new state leaf can take the place of the old one that the sum
     reads. Otherwise XLA may order them the other way round and copy the old leaf.
     """
+    known = known.astype(value.dtype)
     return jnp.where(jnp.isnan(known), known, value)
+
+
+@numerics.inline_jit
+def _saturated(step: jax.Array, g: jax.Array) -> jax.Array:
+    """Finite steps as they are finite in the dtype of the gradient.
+
+    After a tiny first gradient, steps can be too large for float16.
+    """
+    largest = float(jnp.finfo(g.dtype).max)
+    if largest >= jnp.finfo(step.dtype).max or jnp.iscomplexobj(step):
+        return step
+    return jnp.where(jnp.isfinite(step), jnp.clip(step, -largest, largest), step)
 
 
 def _safe_sqrt(square: jax.Array) -> jax.Array:
@@ -847,7 +868,7 @@ def _sums(reduce: Reduce | None, *partials: PyTree) -> list[jax.Array]:
     return sums if reduce is None else list(reduce(jnp.stack(sums)))
 
 
-@jax.jit
+@numerics.inline_jit
 def _add_up(scalars: list[jax.Array]) -> jax.Array:
     return sum(map(numerics.wide_scalar, scalars), start=numerics.wide_scalar(0.0))
 
@@ -855,7 +876,11 @@ def _add_up(scalars: list[jax.Array]) -> jax.Array:
 def _grown(d: jax.Array, estimate: jax.Array, growth_rate: Scalar) -> jax.Array:
     """max(d, min(estimate, r d)); an estimate that overflowed says nothing."""
     wide = numerics.wide_scalar(d)
-    limit = numerics.wide_scalar(growth_rate) * wide
+    # As a number, infinity has derivatives that are not NaN.
+    factor = jnp.minimum(
+        numerics.wide_scalar(growth_rate), float(jnp.finfo(wide.dtype).max)
+    )
+    limit = factor * wide
     estimate = jnp.where(jnp.isfinite(estimate), estimate, 0.0)
     return jnp.maximum(wide, jnp.minimum(estimate, limit)).astype(d.dtype)
 

@@ -140,7 +140,9 @@ def scale_by_prodigy(
         )  # (8)
         untouched = state.distance == _as(state.distance, d0)
         base = jnp.where(untouched, jnp.maximum(d, estimate), d)  # (7)
-        limit = numerics.wide_scalar(growth_rate) * base
+        # As a number, infinity has derivatives that are not NaN.
+        largest = float(jnp.finfo(base.dtype).max)
+        limit = jnp.minimum(numerics.wide_scalar(growth_rate), largest) * base
         distance = jnp.minimum(distance_max, limit)  # (9)
 
         mu, nu = _field(averages, "mu"), _field(averages, "nu")
@@ -323,7 +325,7 @@ class _Leaf(NamedTuple):
     grad_sum: jax.Array
 
 
-@jax.jit
+@numerics.inline_jit
 def _averages(
     weights: _Weights,
     g: jax.Array,
@@ -343,7 +345,7 @@ def _averages(
     return _Leaf(jnp.sum(product.real), jnp.sum(jnp.abs(s)), m, v, s)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(numerics.inline_jit, static_argnums=0)
 def _step(
     divide: Callable[[jax.Array, jax.Array], jax.Array],
     rate: jax.Array,
@@ -361,7 +363,7 @@ def _sums(reduce: Reduce | None, *partials: PyTree) -> list[jax.Array]:
     return sums if reduce is None else list(reduce(jnp.stack(sums)))
 
 
-@jax.jit
+@numerics.inline_jit
 def _add_up(scalars: list[jax.Array]) -> jax.Array:
     return sum(map(numerics.wide_scalar, scalars), start=numerics.wide_scalar(0.0))
 
