@@ -1,0 +1,205 @@
+"""The verdict in words: what the runs show, what they do not, and the warnings.
+
+Paragraphs are plain text with names in backquotes.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from benchmarks.comparison import MIN_SEEDS, Comparison, groups, twins
+from benchmarks.stats import ALPHA, MISSED, CellStats
+from benchmarks.store import Results
+
+Cells = dict[tuple[str, str], CellStats]
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a`, `b` and `c`."""
+    quoted = [f"`{name}`" for name in names]
+    if len(quoted) < 2:
+        return "".join(quoted)
+    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """A number and its noun: 1 problem, 7 problems."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+def bounds(interval: np.ndarray) -> str:
+    """A 95 % interval of factors."""
+    return f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
+def headline(comparison: Comparison) -> str:
+    """Who was fastest, by how much, and who cannot be told from it."""
+    names, reference = comparison.optimizers, comparison.reference
+    if len(names) < 2:
+        return f"Only {listed(names)} finished, so there is nothing to compare with."
+    best = names[0]
+    on = f"On {counted(len(comparison.problems), 'problem')}"
+    if best == reference:
+        text = f"{on} no optimizer was faster on average than {listed([best])}."
+    else:
+        size = f"{comparison.speedup[0]:.2f} times as fast as `{reference}`"
+        if comparison.p_values is not None:
+            size += f" (95 % interval {bounds(comparison.interval[0])})"
+        text = f"{on} `{best}` was fastest on average: it reached the targets {size}."
+    if comparison.p_values is None:
+        return (
+            f"{text} With {counted(comparison.seeds, 'test seed')} nothing is tested "
+            f"(that takes {MIN_SEEDS}): take the order as a description of these "
+            "runs only."
+        )
+    others = zip(names[1:], comparison.p_values[0, 1:], strict=True)
+    like = [name for name, p in others if p >= ALPHA]
+    if not like:
+        return f"{text} It differs from every other optimizer in the table."
+    return f"{text} It cannot be told apart from {listed(like)}."
+
+
+def told_apart(comparison: Comparison) -> str:
+    """Pairs that differ, sets that do not, and how the rest stands to the reference."""
+    if comparison.p_values is None:
+        return ""
+    names = comparison.optimizers
+    upper = np.triu_indices(len(names), 1)
+    different = int((comparison.p_values[upper] < ALPHA).sum())
+    parts = [
+        f"Of {counted(len(upper[0]), 'pair')} of optimizers {different} can be told "
+        f"apart and {len(upper[0]) - different} cannot (paired by problem and seed, "
+        "sign-flip test, Holm's correction, 5 %)."
+    ]
+    home = names.index(comparison.reference)
+    against = comparison.p_values[home] < ALPHA
+    faster = [n for i, n in enumerate(names) if against[i] and i < home]
+    slower = [n for i, n in enumerate(names) if against[i] and i > home]
+    if faster:
+        parts.append(f"Faster than `{comparison.reference}`: {listed(faster)}.")
+    if slower:
+        parts.append(f"Slower: {listed(slower)}.")
+    sets = "; ".join(listed(group) for group in groups(comparison))
+    if sets:
+        parts.append(f"Sets in which no pair can be told apart: {sets}.")
+    same = twins(comparison)
+    for original in dict.fromkeys(same.values()):
+        copies = [name for name, of in same.items() if of == original]
+        parts.append(
+            f"{listed([original, *copies])} needed the same steps in every run."
+        )
+    return " ".join(parts)
+
+
+def winners(cells: Cells, comparison: Comparison) -> str:
+    """Who needs the fewest median steps to the middle target, by problem."""
+    won: dict[tuple[str, ...], list[str]] = {}
+    for problem in comparison.problems:
+        medians = {
+            name: float(np.median(cells[problem, name].middle))
+            for name in comparison.optimizers
+        }
+        least = min(medians.values())
+        first = tuple(n for n, m in medians.items() if m == least < math.inf)
+        won.setdefault(first, []).append(problem)
+    parts = [
+        f"{listed(names) or 'nobody'} on {', '.join(problems)}"
+        for names, problems in sorted(won.items(), key=lambda item: -len(item[1]))
+    ]
+    return f"Fewest steps to the middle target: {'; '.join(parts)}."
+
+
+def other_problems(comparison: Comparison) -> str:
+    """How far the conclusion depends on the choice of problems."""
+    wide = comparison.wide_interval
+    if np.isnan(wide).all() or len(comparison.optimizers) < 2:
+        return ""
+    others = [
+        i for i, n in enumerate(comparison.optimizers) if n != comparison.reference
+    ]
+    safe = [
+        comparison.optimizers[i] for i in others if wide[i, 0] > 1 or wide[i, 1] < 1
+    ]
+    first = others[0]
+    text = (
+        "The choice of problems weighs more than the seeds: with the problems redrawn "
+        f"too, the interval of `{comparison.optimizers[first]}` becomes "
+        f"{bounds(wide[first])}."
+    )
+    if safe:
+        return f"{text} The sign would hold for {listed(safe)} only."
+    return f"{text} No optimizer's interval then excludes 1."
+
+
+def warnings(cells: Cells, results: Results) -> str:
+    """Diverged runs, rates at the edge of the grid, targets missed."""
+    every = list(cells.values())
+    diverged = sum(int(cell.diverged.sum()) for cell in every)
+    runs = sum(len(cell.seeds) for cell in every)
+    edge = sum(bool(cell.edge) for cell in every)
+    missed = sum(math.isinf(np.median(cell.middle)) for cell in every)
+    asked = len(results.manifest["problems"]) * len(results.manifest["optimizers"])
+    parts = [
+        f"{diverged} of {counted(runs, 'reported run')} diverged (†).",
+        f"In {edge} of {counted(len(every), 'cell')} the best learning rate ends the "
+        "grid (◊), so a better one may lie outside."
+        if edge
+        else "No best learning rate lies at the end of the grid.",
+        f"In {missed} the median run misses the middle target (∅)."
+        if missed
+        else "The median run reaches the middle target everywhere.",
+    ]
+    if len(every) < asked:
+        parts.append(f"{asked - len(every)} of {asked} cells have not been run.")
+    return " ".join(parts)
+
+
+def limits(results: Results) -> str:
+    """What no reader should conclude from this suite."""
+    settings = results.manifest["settings"]
+    rates = len(settings["learning_rates"])
+    seeds = span(settings["tune_seeds"])
+    return (
+        "What this does not show: anything about large models or long training. The "
+        "problems are small; only the learning rate is tuned, per "
+        f"problem, among {counted(rates, 'rate')} with a {settings['schedule']} "
+        f"schedule, on {seeds}; every other hyperparameter keeps its default. "
+        "Speed is counted in steps, each with one gradient; what a step costs stands "
+        f"in the cost table. A missed target counts as {MISSED:g} budgets, so "
+        "speed-ups over an optimizer that misses many targets are lower bounds."
+    )
+
+
+def span(seeds: Sequence[int]) -> str:
+    """seed 0; seeds 0–2; seeds 1, 5, 9."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]}–{seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds))}"
+
+
+def verdict(results: Results, cells: Cells, comparison: Comparison | None) -> list[str]:
+    """Paragraphs, the most important first."""
+    if comparison is None:
+        first = [
+            "Nothing can be compared yet: no optimizer has finished every problem."
+        ]
+    else:
+        first = [
+            headline(comparison),
+            told_apart(comparison),
+            f"{winners(cells, comparison)} {other_problems(comparison)}".strip(),
+        ]
+        left_out = [
+            n for n in results.manifest["optimizers"] if n not in comparison.optimizers
+        ]
+        if left_out:
+            first.append(
+                f"Left out of the comparison, because not every problem is finished: "
+                f"{listed(left_out)}."
+            )
+    return [
+        text for text in (*first, warnings(cells, results), limits(results)) if text
+    ]
