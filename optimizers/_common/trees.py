@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optimizers._common import numerics
 from optimizers._common.typing import PyTree
@@ -12,13 +13,22 @@ from optimizers._common.typing import PyTree
 def zeros_like(function: str, params: PyTree, dtype: Any = None) -> PyTree:
     """Zeros of the shapes and shardings of the params, in their dtype or the given.
 
+    Complex leaves stay complex: in complex64 where the given dtype is narrower.
+
     Raises:
       ValueError: A leaf is not of a floating-point or complex dtype; names its path.
     """
     _require_inexact(function, "params", params)
-    return jax.tree.map(
-        lambda p: jnp.zeros_like(p, dtype=dtype or numerics.dtype_of(p)), params
-    )
+
+    def leaf(p: Any) -> jax.Array:
+        own = numerics.dtype_of(p)
+        if dtype is None:
+            return jnp.zeros_like(p, dtype=own)
+        if jnp.issubdtype(own, jnp.complexfloating):
+            return jnp.zeros_like(p, dtype=np.promote_types(dtype, np.complex64))
+        return jnp.zeros_like(p, dtype=dtype)
+
+    return jax.tree.map(leaf, params)
 
 
 def accumulators_like(function: str, params: PyTree, dtype: Any = None) -> PyTree:
