@@ -310,9 +310,10 @@ def _mixing(
     warmup_steps: Scalar | None,
 ) -> tuple[Scalar, Scalar]:
     """alpha(t) and 1 - b3(t), for the 0-based count t - 1."""
+    weight, b3 = links.value_at(alpha, count), links.value_at(b3, count)
     if warmup_steps is None:
-        return links.value_at(alpha, count), 1.0 - links.value_at(b3, count)
-    weight = numerics.wide_scalar(alpha) * _progress(count, warmup_steps)
+        return weight, 1.0 - b3
+    weight = numerics.wide_scalar(weight) * _progress(count, warmup_steps)
     return weight, -jnp.expm1(_log_b3(count, b1, b3, warmup_steps))
 
 
