@@ -176,9 +176,7 @@ def innaprop(
     Examples:
       >>> import jax, jax.numpy as jnp, optax, optimizers
       >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
-      >>> optimizer = optimizers.innaprop(
-      ...     learning_rate=0.1, alpha=2.0, beta=2.0, weight_decay=0.0
-      ... )
+      >>> optimizer = optimizers.innaprop(learning_rate=0.1, weight_decay=0.0)
       >>> x = jnp.zeros(2)
       >>> state = optimizer.init(x)
       >>> for _ in range(100):

@@ -50,21 +50,20 @@ def sizes(steps: int, shape: tuple[int, ...], decades: float) -> np.ndarray:
     )
 
 
-def directions(gradients: np.ndarray, dtype: jax.typing.DTypeLike) -> np.ndarray:
-    """What the primitive returns at each step."""
+@jax.jit
+def _directions(gradients: jax.Array) -> jax.Array:
     primitive = scale_by_adam_atan2()
 
-    @jax.jit
-    def scan(gradients: jax.Array) -> jax.Array:
-        def step(
-            state: optax.OptState, g: jax.Array
-        ) -> tuple[optax.OptState, jax.Array]:
-            direction, state = primitive.update(g, state)
-            return state, direction
+    def step(state: optax.OptState, g: jax.Array) -> tuple[optax.OptState, jax.Array]:
+        direction, state = primitive.update(g, state)
+        return state, direction
 
-        return jax.lax.scan(step, primitive.init(gradients[0]), gradients)[1]
+    return jax.lax.scan(step, primitive.init(gradients[0]), gradients)[1]
 
-    result = scan(jnp.asarray(gradients, dtype))
+
+def directions(gradients: np.ndarray, dtype: jax.typing.DTypeLike) -> np.ndarray:
+    """What the primitive returns at each step."""
+    result = _directions(jnp.asarray(gradients, dtype))
     assert result.dtype == dtype
     return np.asarray(result.astype(np.float32))
 
