@@ -78,23 +78,30 @@ def scale_by_adam_cm(
         wide_mu = moments.ema(b1, grads, state.mu)  # (1)
         mu = trees.cast_like(wide_mu, state.mu)
         total, buffer, keys = wide_mu, state.buffer, state.keys
+        stored = jnp.minimum(state.count, len(buffer))
         if buffer:
-            stored = jnp.minimum(state.count, len(buffer))
             share = 1.0 / numerics.wide_scalar(jnp.maximum(stored, 1))
             total = jax.tree.map(
                 lambda m, *critical: _add_mean(m, share, *critical), wide_mu, *buffer
             )  # (2)
-            norm = _norm(grads, keys.dtype, reduce)
-            chosen = _chosen(keys, stored, norm)
-            keys = _decayed(keys, chosen, norm, numerics.wide_scalar(decay))
-            buffer = tuple(
-                jax.tree.map(lambda m, old, i=i: _replace(chosen, i, m, old), mu, slot)
-                for i, slot in enumerate(buffer)
-            )  # (4)
         nu = moments.ema_of_squares(b2, total, state.nu)  # (3)
         direction = moments.ratio(
             moments.debias(total, b1, count), moments.debias(nu, b2, count), eps
         )  # (5)
+        if buffer:
+            norm = _norm(grads, keys.dtype, reduce)
+            chosen = _chosen(keys, stored, norm)
+            keys = _decayed(keys, chosen, norm, numerics.wide_scalar(decay))
+            never = state.count < 0
+            buffer = tuple(
+                jax.tree.map(
+                    lambda m, old, after, here=chosen[i]: _written(
+                        never, here, m, old, after
+                    ),
+                    *(mu, slot, direction),
+                )
+                for i, slot in enumerate(buffer)
+            )  # (4)
         return trees.cast_like(direction, grads), ScaleByAdamCmState(
             count, mu, trees.cast_like(nu, state.nu), buffer, keys
         )
@@ -229,7 +236,7 @@ def _size(name: str, capacity: Any) -> int:
             f"{name}: capacity fixes the shape of the state and cannot be traced. "
             'Give optax.inject_hyperparams static_args="capacity".'
         )
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004
     number = np.asarray(capacity)
     if number.ndim or not np.issubdtype(number.dtype, np.integer) or number < 0:
         msg = f"{name}: capacity must be an integer >= 0, got {capacity!r}."
@@ -280,7 +287,14 @@ def _decayed(
 
 
 @jax.jit
-def _replace(
-    chosen: jax.Array, place: jax.Array, m: jax.Array, old: jax.Array
+def _written(
+    never: jax.Array, here: jax.Array, m: jax.Array, old: jax.Array, after: jax.Array
 ) -> jax.Array:
-    return jnp.where(chosen[place], m, old)
+    """The momentum where it enters, else the old one.
+
+    A buffer that is read after its successor was made costs a copy of it; the wait
+    for the reader saves that.
+    """
+    if not jnp.iscomplexobj(old):
+        after = after.real
+    return jnp.where(here, m, jnp.where(never, after.astype(old.dtype), old))

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -43,8 +42,8 @@ class RmpeMemory(NamedTuple):
     """Memory of `rmpe_predictor` with a window of r."""
 
     count: jax.Array  # gradients seen, shape (), int32
-    gradients: tuple[PyTree, ...]  # y, the last r, oldest first, as the params
-    gram: jax.Array  # (U^T U)_ij of their differences, shape (r, r), at least float32
+    gradients: tuple[PyTree, ...]  # y, the last r as a ring, each as the params
+    gram: jax.Array  # U^T U, ordered as the ring, shape (r, r), at least float32
 
 
 class ScaleByOptimisticAmsgradState(NamedTuple):
@@ -114,24 +113,31 @@ def scale_by_optimistic_amsgrad(
         del extra_args
         grads = trees.gradients(name, updates, state.nu)
         rate = links.value_at(learning_rate, state.count)
+        never = state.count < 0
+        mu_last = state.mu if predictor is None else state.mu_next
+        wide_last = jax.tree.map(numerics.widen, mu_last, state.nu_max)
+        back = moments.ratio(wide_last, state.nu_max, eps)
+        mu_old = _all_after(never, back, state.mu)
+        nu_max_old = _all_after(never, back, state.nu_max)
+        prediction, memory, mu_next = grads, (), None
+        if predictor is not None:
+            prediction, memory = predictor.predict(grads, state.memory)
+            mu_next = moments.ema(b1, prediction, mu_old)  # (5)
+            mu_next = trees.cast_like(mu_next, mu_last)
+            mu_old = _all_after(never, mu_next, state.mu)
         error = grads
         if from_error:
             error = jax.tree.map(_subtract, grads, state.prediction)
-        wide_mu = moments.ema(b1, grads, state.mu)  # (1)
+        wide_mu = moments.ema(b1, grads, mu_old)  # (1)
         nu = moments.ema_of_squares(b2, error, state.nu)  # (2)
-        nu_max = moments.running_max(state.nu_max, nu)  # (3)
+        nu_max = moments.running_max(nu_max_old, nu)  # (3)
         mu = trees.cast_like(wide_mu, state.mu)
         if predictor is None:
-            prediction, memory = grads, ()
-            mu_last, mu_next = state.mu, mu
-        else:
-            prediction, memory = predictor.predict(grads, state.memory)
-            mu_last = state.mu_next
-            mu_next = moments.ema(b1, prediction, state.mu)  # (5)
-            mu_next = trees.cast_like(mu_next, mu_last)
+            mu_next = mu  # (5)
+        if from_error:
+            prediction = trees.cast_like(prediction, state.prediction)
+            prediction = _all_after(never, nu, prediction)
         ahead = moments.ratio(jax.tree.map(_add, wide_mu, mu_next), nu_max, eps)
-        wide_last = jax.tree.map(numerics.widen, mu_last, state.nu_max)
-        back = moments.ratio(wide_last, state.nu_max, eps)
         step, last = numerics.wide_scalar(rate), state.rate
         direction = jax.tree.map(
             lambda a, b: _step(a, step, b, last), ahead, back
@@ -151,9 +157,7 @@ def scale_by_optimistic_amsgrad(
             nu_max=trees.cast_like(nu_max, state.nu_max),
             mu_next=() if predictor is None else mu_next,
             rate=step.astype(last.dtype),
-            prediction=(
-                trees.cast_like(prediction, state.prediction) if from_error else ()
-            ),
+            prediction=prediction if from_error else (),
             memory=memory,
         )
 
@@ -305,7 +309,6 @@ def rmpe_predictor(
     regularization: Scalar = 1e-3,
     *,
     normalize: bool = False,
-    newest: bool = False,
     reduce: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Predictor:
     r"""Predicts the limit of the gradients, by extrapolation of the last few.
@@ -341,8 +344,6 @@ def rmpe_predictor(
         are far below it are averaged evenly.
       normalize: Whether :math:`\lambda` is relative to the trace of
         :math:`U^\top U`, so that the weights do not depend on the gradients' scale.
-      newest: Whether (3) sums :math:`c_i y_{i+1}`, newest gradient included, oldest
-        left out.
       reduce: Applied to the vector of inner products, where a device has only a part
         of each param, as in `jax.shard_map`: ``lambda x: jax.lax.psum(x, "data")``.
 
@@ -387,21 +388,25 @@ def rmpe_predictor(
         )
 
     def predict(gradient: PyTree, memory: Any) -> tuple[PyTree, RmpeMemory]:
+        place = memory.count % window
         # Rounded as it will be stored, so that a difference never changes.
-        points = (*memory.gradients, trees.cast_like(gradient, memory.gradients[-1]))
-        products = jnp.zeros_like(memory.gram[-1])
-        for leaf in jax.tree.leaves(jax.tree.map(_inner_products, *points)):
+        ring = memory.gradients
+        newest = trees.cast_like(gradient, ring[0])
+        products = jnp.zeros_like(memory.gram[0])
+        for leaf in jax.tree.leaves(
+            jax.tree.map(lambda g, *ys: _inner_products(place, g, *ys), newest, *ring)
+        ):
             products = products + leaf.astype(products.dtype)
         if reduce is not None:
             products = reduce(products)
-        gram = _advance(memory.gram, products)
-        differences = jnp.minimum(memory.count, window)
-        weights = _weights(gram, differences, regularization, normalize)
-        averaged = points[1:] if newest else points[:-1]
-        prediction = jax.tree.map(lambda *ys: _average(weights, *ys), *averaged)
-        return prediction, RmpeMemory(
-            numerics.increment(memory.count), points[1:], gram
+        gram = _replaced(memory.gram, place, products)  # (1)
+        weights = _weights(gram, memory.count, regularization, normalize)  # (2)
+        prediction = jax.tree.map(lambda *ys: _average(weights, *ys), *ring)  # (3)
+        ring = tuple(
+            jax.tree.map(functools.partial(jnp.where, place == i), newest, y)
+            for i, y in enumerate(ring)
         )
+        return prediction, RmpeMemory(numerics.increment(memory.count), ring, gram)
 
     return Predictor(init, predict)
 
@@ -425,6 +430,22 @@ def _check(
         raise ValueError(msg)
 
 
+def _all_after(never: jax.Array, first: PyTree, then: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: _after(never, a, b), first, then)
+
+
+@jax.jit
+def _after(never: jax.Array, first: jax.Array, then: jax.Array) -> jax.Array:
+    """The second array, once the first exists.
+
+    State that is read after its successor was made costs a copy of it. This lets the
+    successor wait for the reader.
+    """
+    if not jnp.iscomplexobj(then):
+        first = first.real
+    return jnp.where(never, first.astype(then.dtype), then)
+
+
 @jax.jit
 def _add(wide: jax.Array, x: jax.Array) -> jax.Array:
     return wide + x.astype(wide.dtype)
@@ -444,41 +465,55 @@ def _step(ahead: jax.Array, rate: Scalar, back: jax.Array, last: Scalar) -> jax.
 
 
 @jax.jit
-def _inner_products(*points: jax.Array) -> jax.Array:
-    """Re <u_i, u_k> for every difference u_i of neighbours, u_k the newest."""
-    wide = [numerics.widen(y) for y in points]
-    newest = wide[-1] - wide[-2]
+def _inner_products(place: jax.Array, g: jax.Array, *ring: jax.Array) -> jax.Array:
+    """Re <u_i, u_k> for every difference u_i of neighbours, u_k the newest.
+
+    A difference has the place of its later end in the ring; place is that of g.
+    """
+    wide = [numerics.widen(y) for y in ring]
+    last = wide[-1]
+    for i, y in enumerate(wide[:-1]):
+        last = jnp.where(place == i + 1, y, last)
+    newest = numerics.widen(g) - last
+    square = _real_product(newest, newest)
+    # XLA makes the sum of a product a dot of two stored arrays; a choice between
+    # products it sums with fewer of them.
     return jnp.stack(
         [
-            _real_dot(after - before, newest)
-            for before, after in zip(wide[:-1], wide[1:], strict=True)
+            jnp.sum(
+                jnp.where(place == i, square, _real_product(y - wide[i - 1], newest))
+            )
+            for i, y in enumerate(wide)
         ]
     )
 
 
-def _real_dot(a: jax.Array, b: jax.Array) -> jax.Array:
+def _real_product(a: jax.Array, b: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(a):
-        return jnp.sum(a.real * b.real + a.imag * b.imag)
-    return jnp.sum(a * b)
+        return a.real * b.real + a.imag * b.imag
+    return a * b
 
 
 @jax.jit
-def _advance(gram: jax.Array, products: jax.Array) -> jax.Array:
-    """The products of the oldest difference leave, those of the newest come in."""
+def _replaced(gram: jax.Array, place: jax.Array, products: jax.Array) -> jax.Array:
+    """The matrix with that row and column of products, finite."""
+    here = jnp.arange(len(gram), dtype=jnp.int32) == place
     products = jnp.nan_to_num(products)
-    gram = jnp.roll(gram, (-1, -1), (0, 1))
-    return gram.at[-1, :].set(products).at[:, -1].set(products)
+    gram = jnp.where(here[:, None], products[None, :], gram)
+    return jnp.where(here[None, :], products[:, None], gram)
 
 
 def _weights(
-    gram: jax.Array, differences: jax.Array, regularization: Scalar, normalize: bool
+    gram: jax.Array, count: jax.Array, regularization: Scalar, normalize: bool
 ) -> jax.Array:
-    """Equation (2) for the last so many differences; the weights of others are 0.
+    """Equation (2) for the differences that exist after so many earlier gradients.
 
-    The system is divided by its trace, so that it is regular in every precision.
+    The weights of the others are 0. The system is divided by its trace, so that it
+    is regular in every precision.
     """
-    window = gram.shape[0]
-    used = jnp.arange(window, dtype=jnp.int32) >= window - differences
+    window = len(gram)
+    places = jnp.arange(window, dtype=jnp.int32)
+    used = (count >= window) | ((places >= 1) & (places <= count))
     gram = jnp.where(used[:, None] & used[None, :], gram, 0.0)
     largest = jnp.finfo(gram.dtype).max / (2 * window)
     gram = jnp.clip(gram, -largest, largest)
@@ -495,10 +530,10 @@ def _weights(
 
 
 @jax.jit
-def _average(weights: jax.Array, *points: jax.Array) -> jax.Array:
-    """Equation (3)."""
+def _average(weights: jax.Array, *ring: jax.Array) -> jax.Array:
+    """Equation (3): each weight goes to the earlier end of its difference."""
     terms = (
-        numerics.like(wide, weights[i]) * wide
-        for i, wide in enumerate(map(numerics.widen, points))
+        numerics.like(wide, weights[(i + 1) % len(ring)]) * wide
+        for i, wide in enumerate(map(numerics.widen, ring))
     )
     return functools.reduce(jnp.add, terms)

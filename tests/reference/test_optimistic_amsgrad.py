@@ -32,7 +32,7 @@ def coefficients(points: list[np.ndarray], regularization: float) -> np.ndarray:
     return z / z.sum()
 
 
-def rmpe(window: int, regularization: float = 1e-3, newest: bool = False) -> Guess:
+def rmpe(window: int, regularization: float = 1e-3) -> Guess:
     """Scieur, d'Aspremont and Bach: the average of the older end of each difference."""
 
     def guess(history: list[np.ndarray]) -> np.ndarray:
@@ -40,8 +40,7 @@ def rmpe(window: int, regularization: float = 1e-3, newest: bool = False) -> Gue
         if len(points) < 2:
             return np.zeros_like(history[-1])
         c = coefficients(points, regularization)
-        averaged = points[1:] if newest else points[:-1]
-        return np.einsum("i,i...->...", c, np.stack(averaged))
+        return np.einsum("i,i...->...", c, np.stack(points[:-1]))
 
     return guess
 
@@ -185,14 +184,13 @@ def smooth_sequence(steps: int) -> support.Sequence:
 
 @pytest.mark.parametrize("second_moment", ["gradient", "prediction_error"])
 @pytest.mark.parametrize(
-    ("window", "regularization", "newest"),
-    [(5, 1e-3, False), (1, 1e-3, False), (3, 10.0, False), (4, 1e-3, True)],
+    ("window", "regularization"), [(5, 1e-3), (1, 1e-3), (2, 1e-3), (3, 10.0)]
 )
 def test_rmpe_follows_the_equations_over_the_whole_tree(
-    window: int, regularization: float, newest: bool, second_moment: str, x64: None
+    window: int, regularization: float, second_moment: str, x64: None
 ) -> None:
     sequence = smooth_sequence(50)
-    predictor = optimistic.rmpe_predictor(window, regularization, newest=newest)
+    predictor = optimistic.rmpe_predictor(window, regularization)
     params, _ = run(
         optimistic.optimistic_amsgrad(
             0.1, predictor=predictor, second_moment=second_moment
@@ -202,7 +200,7 @@ def test_rmpe_follows_the_equations_over_the_whole_tree(
     expected, _ = reference(
         flat(sequence.start),
         flat(sequence.gradients, 1),
-        guess=rmpe(window, regularization, newest),
+        guess=rmpe(window, regularization),
         second_moment=second_moment,
     )
     np.testing.assert_allclose(flat(params, 1), expected, rtol=1e-12, atol=1e-12)
@@ -315,11 +313,10 @@ def test_rmpe_of_a_constant_is_the_constant(regularization: float) -> None:
     np.testing.assert_allclose(actual[1:], constant[1:], rtol=1e-6)
 
 
-@pytest.mark.parametrize("newest", [False, True])
-def test_rmpe_of_a_geometric_sequence_is_its_limit(newest: bool, x64: None) -> None:
+def test_rmpe_of_a_geometric_sequence_is_its_limit(x64: None) -> None:
     powers = 0.7 ** np.arange(12)[:, None]
     gradients = np.array([2.0, -1.0]) + powers * np.array([5.0, 3.0])
-    predictor = optimistic.rmpe_predictor(2, 1e-12, newest=newest)
+    predictor = optimistic.rmpe_predictor(2, 1e-12)
     actual = predictions(predictor, jnp.asarray(gradients))
     np.testing.assert_allclose(actual[4:], np.tile([2.0, -1.0], (8, 1)), atol=1e-6)
 
