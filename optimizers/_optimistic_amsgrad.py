@@ -402,6 +402,7 @@ def rmpe_predictor(
         gram = _replaced(memory.gram, place, products)  # (1)
         weights = _weights(gram, memory.count, regularization, normalize)  # (2)
         prediction = jax.tree.map(lambda *ys: _average(weights, *ys), *ring)  # (3)
+        ring = _all_after(memory.count < 0, (prediction,) * window, ring)
         ring = tuple(
             jax.tree.map(functools.partial(jnp.where, place == i), newest, y)
             for i, y in enumerate(ring)
