@@ -34,7 +34,7 @@ class CellStats:
     Attributes:
       problem: Name of the problem.
       optimizer: Name of the optimizer.
-      learning_rate: The chosen rate; NaN when every rate diverged on a tune seed.
+      learning_rate: The chosen rate; NaN when every run on a tune seed diverged.
       lane: Index of the chosen rate in the grid; -1 when there is none.
       edge: `"lowest"` or `"highest"` when the chosen rate ends the grid, else `""`.
       seeds: Finished test seeds `[S]`.
@@ -74,13 +74,13 @@ class CellStats:
 def gap(curves: Curves, entry: dict) -> np.ndarray:
     """What targets are compared with `[S, L, E]`: loss - f*, or the loss itself.
 
-    `inf` from the step at which a run diverged. `entry` is the problem's part of
-    the manifest.
+    `inf` from the step at which a run diverged, but never at the start. `entry` is
+    the problem's part of the manifest.
     """
     relative = entry["targets"]["kind"] == "relative"
     offset = entry["f_star"] if relative else 0.0
     at = curves.diverged_at[:, :, None]
-    dead = (at >= 0) & (curves.steps >= at)
+    dead = (at >= 0) & (curves.steps >= np.maximum(at, 1))
     return np.where(dead, np.inf, curves.metrics["loss"] - offset)
 
 
