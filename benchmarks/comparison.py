@@ -38,7 +38,6 @@ class Comparison:
       wide_interval: Likewise with the problems resampled too: what another set of
         such problems might have shown.
       iqm: Interquartile mean of the scores, as a factor `[O]`.
-      iqm_interval: 95 % bounds of `iqm`, seeds resampled `[O, 2]`.
       p_values: Holm-adjusted, paired sign-flip `[O, O]`; None below `MIN_SEEDS`.
     """
 
@@ -51,7 +50,6 @@ class Comparison:
     interval: np.ndarray
     wide_interval: np.ndarray
     iqm: np.ndarray
-    iqm_interval: np.ndarray
     p_values: np.ndarray | None
 
 
@@ -67,10 +65,8 @@ def log_speedups(steps: np.ndarray, reference: int, budgets: np.ndarray) -> np.n
     return (cost[reference] - cost).mean(-1)
 
 
-def bootstrap(
-    scores: np.ndarray, *, resample_problems: bool, resamples: int = RESAMPLES
-) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile bounds of mean and IQM of the scores, each `[O, 2]`.
+def bootstrap(scores: np.ndarray, *, resample_problems: bool) -> np.ndarray:
+    """95 % percentile bounds of the mean of the scores `[O, 2]`.
 
     Stratified by problem, and the same draw for every optimizer, which keeps the
     pairing. Each stratum of n is redrawn with n - 1 draws (Rao and Wu, 1988): n draws
@@ -78,17 +74,13 @@ def bootstrap(
     """
     rng = np.random.default_rng(0)
     _, problems, seeds = scores.shape
-    picks = np.broadcast_to(np.arange(problems), (resamples, problems))
+    picks = np.broadcast_to(np.arange(problems), (RESAMPLES, problems))
     if resample_problems:
-        picks = rng.integers(problems, size=(resamples, problems - 1))
+        picks = rng.integers(problems, size=(RESAMPLES, problems - 1))
     draws = rng.integers(seeds, size=(*picks.shape, seeds - 1))
     tail = 100 * ALPHA / 2
-    means, iqms = [], []
-    for score in scores:
-        drawn = score[picks[:, :, None], draws].reshape(resamples, -1)
-        means.append(np.percentile(drawn.mean(-1), [tail, 100 - tail]))
-        iqms.append(np.percentile(iqm(drawn), [tail, 100 - tail]))
-    return np.array(means), np.array(iqms)
+    means = [score[picks[:, :, None], draws].mean((1, 2)) for score in scores]
+    return np.percentile(means, [tail, 100 - tail], axis=1).T
 
 
 def sign_flip(differences: np.ndarray) -> np.ndarray:
@@ -173,11 +165,11 @@ def compare(
     order = np.lexsort((others, -scores.mean((1, 2))))
     scores, names = scores[order], tuple(done[i] for i in order)
     seeds = scores.shape[2]
-    interval = wide = iqm_interval = np.full((len(names), 2), np.nan)
+    interval = wide = np.full((len(names), 2), np.nan)
     if seeds >= MIN_SEEDS:
-        interval, iqm_interval = bootstrap(scores, resample_problems=False)
+        interval = bootstrap(scores, resample_problems=False)
         if len(problems) > 2:
-            wide, _ = bootstrap(scores, resample_problems=True)
+            wide = bootstrap(scores, resample_problems=True)
     return Comparison(
         problems=problems,
         optimizers=names,
@@ -188,7 +180,6 @@ def compare(
         interval=np.exp(interval),
         wide_interval=np.exp(wide),
         iqm=np.exp(iqm(scores.reshape(len(names), -1))),
-        iqm_interval=np.exp(iqm_interval),
         p_values=pairwise(scores) if seeds >= MIN_SEEDS else None,
     )
 
