@@ -149,15 +149,19 @@ def convergence(
         test = np.isin(curves.seeds, cell.seeds)
         gaps = gap(curves, entry)[test, cell.lane, 1:]
         steps = curves.steps[1:]
-        visible = np.where(np.isfinite(gaps), np.maximum(gaps, low * 1e-3), np.nan)
+        visible = np.maximum(gaps, low * 1e-3)
+        # Ends where half of the seeds have diverged.
         middle = np.median(visible, 0)
         plotting.curve(axes, steps, middle, shown.get(name, OTHER))
         if name in shown:
-            band = np.quantile(visible, (0.1, 0.9), axis=0, method="inverted_cdf")
+            # Diverged seeds carry the band over the upper edge.
+            inside = np.minimum(visible, 2 * high)
+            band = np.quantile(inside, (0.1, 0.9), axis=0, method="inverted_cdf")
             axes.fill_between(
                 steps, *band, color=shown[name].color, alpha=0.13, linewidth=0
             )
-            ends[name] = float(middle[np.isfinite(middle)][-1])
+            alive = middle[np.isfinite(middle)]
+            ends[name] = float(alive[-1]) if len(alive) else high
     plotting.log_axis(axes, "x", 1, cells[problem, names[0]].budget)
     plotting.log_axis(axes, "y", low, high)
     draw_targets(axes, results, problem, names[0])
@@ -236,7 +240,9 @@ def speedup_figure(comparison: Comparison) -> Drawing:
     figure = Figure(figsize=(7.2, height))
     axes = figure.add_axes((0.27, 0.45 / height, 0.62, 1 - 0.55 / height))
     rows = np.arange(count)[::-1]
-    bounds = np.column_stack([comparison.wide_interval, comparison.speedup])
+    bounds = np.column_stack(
+        [comparison.interval, comparison.wide_interval, comparison.speedup]
+    )
     low, high = np.nanmin(bounds) / 1.15, np.nanmax(bounds) * 1.15
     axes.axvline(1.0, color=svg.INK, linewidth=0.8, alpha=0.6, dashes=(1, 2.5))
     for i, row in enumerate(rows):
@@ -270,15 +276,16 @@ def speedup_figure(comparison: Comparison) -> Drawing:
 def ecdf_figure(cells: Cells, comparison: Comparison, shown: Looks) -> Drawing:
     """Share of (problem, target, seed) reached against the share of the budget."""
     figure, axes = plotting.panel(7.2, 3.6, right=label_room(shown))
-    ends, start = {}, 1.0
+    ends, start = {}, 0.5
     for name in sorted(comparison.optimizers, key=lambda n: n in shown):
         shares, reached = ecdf(cells, comparison.problems, name)
-        start = min([start, *shares])
-        x, y = np.r_[shares, 1.0], np.r_[reached, reached[-1:]]
+        start = min([start, *shares[shares > 0]])
+        end = reached[-1] if len(reached) else 0.0
+        x, y = np.r_[shares, 1.0], np.r_[reached, end]
         look = shown.get(name, OTHER)
         plotting.curve(axes, x, y, look, drawstyle="steps-post")
-        if name in shown and len(y):
-            ends[name] = float(y[-1])
+        if name in shown:
+            ends[name] = float(end)
     plotting.log_axis(axes, "x", start, 1.0)
     axes.set(
         ylim=(0, 1.02),

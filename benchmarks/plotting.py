@@ -84,7 +84,9 @@ def curve(
     every: float | int = 0.22,
     drawstyle: str = "default",
 ) -> None:
-    """One line; grey and thin unless the look has a marker."""
+    """One line; grey and thin unless the look has a marker; none without points."""
+    if not np.isfinite(y).any():
+        return
     shown = bool(look.marker)
     axes.plot(
         x,
