@@ -346,4 +346,6 @@ def write_readme_figure(out: Path, path: Path) -> None:
     Raises:
       UserError: The folder holds no finished runs.
     """
-    files.write_text(path, readme_figure(store.load(out)).file())
+    results = store.load(out)
+    with svg.style():
+        files.write_text(path, readme_figure(results).file())

@@ -27,6 +27,7 @@ _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "text.color": INK,
+    "text.parse_math": False,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.facecolor": "none",
@@ -83,13 +84,18 @@ def render(figure: Figure, name: str, title: str, description: str) -> str:
     )
     text = re.sub(r'(url\(#|href="#)', rf"\1{name}-", text)
     text = text.replace(INK, "currentColor").replace("'DejaVu Sans'", FONTS)
-    text = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", text)
+    # Coordinates only: a name on a label may hold a number too.
+    text = re.sub(r"<[^>]+>", lambda m: _rounded(m[0]), text)
     text = re.sub(r"\n\s*", "\n", text)
     head, body = text.split(">", 1)
     head = re.sub(r' (?:width|height|version)="[^"]*"', "", head)
     label = f"<title>{html.escape(title)}</title>"
     label += f"<desc>{html.escape(description)}</desc>"
     return f'{head} role="img">{label}{body}'.strip()
+
+
+def _rounded(tag: str) -> str:
+    return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", tag)
 
 
 def standalone(inline: str, width: float, height: float) -> str:
