@@ -2,6 +2,7 @@
 
 import html
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _content(
         "failed": manifest["failed"],
         "provenance": tables.provenance(manifest),
         "commands": {p: tables.command(manifest, p) for p in manifest["problems"]},
-        "redraw": f"python -m benchmarks report {out}",
+        "redraw": shlex.join(["python", "-m", "benchmarks", "report", str(out)]),
     }
 
 

@@ -47,7 +47,7 @@ class Entry:
 
 
 def number(value: float) -> str:
-    """Three significant digits, without a superfluous exponent."""
+    """Three significant digits, or two and an exponent."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -55,7 +55,7 @@ def number(value: float) -> str:
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         lead, exponent = f"{value:.1e}".split("e")
         return f"{lead}e{int(exponent)}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def steps(value: float, budget: int) -> str:
@@ -68,9 +68,9 @@ def span(interval: Interval, budget: int) -> str:
     if math.isnan(interval.low):
         return ""
     low, high = steps(interval.low, budget), steps(interval.high, budget)
-    if math.isinf(interval.high):
-        return f"{low} to {high}"
-    return low if low == high else f"{low}–{high}"
+    if low == high:
+        return low
+    return f"{low} to {high}" if math.isinf(interval.high) else f"{low}–{high}"
 
 
 def entry(cell: CellStats, fewest: float) -> Entry:

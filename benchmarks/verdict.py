@@ -56,7 +56,7 @@ def headline(comparison: Comparison) -> str:
     others = zip(names[1:], comparison.p_values[0, 1:], strict=True)
     like = [name for name, p in others if p >= ALPHA]
     if not like:
-        return f"{text} It differs from every other optimizer in the table."
+        return f"{text} It differs from every other optimizer compared."
     return f"{text} It cannot be told apart from {listed(like)}."
 
 
@@ -123,18 +123,20 @@ def other_problems(comparison: Comparison) -> str:
     ]
     first = others[0]
     text = (
-        "The choice of problems weighs more than the seeds: with the problems redrawn "
-        f"too, the interval of `{comparison.optimizers[first]}` becomes "
+        f"The interval of `{comparison.optimizers[first]}` for these problems is "
+        f"{bounds(comparison.interval[first])}; with the problems redrawn too, it is "
         f"{bounds(wide[first])}."
     )
     if safe:
-        return f"{text} The sign would hold for {listed(safe)} only."
-    return f"{text} No optimizer's interval then excludes 1."
+        return f"{text} These wider intervals exclude 1 for {listed(safe)}."
+    return f"{text} No optimizer's wider interval excludes 1."
 
 
 def warnings(cells: Cells, results: Results) -> str:
     """Diverged runs, rates at the edge of the grid, targets missed."""
     every = list(cells.values())
+    if not every:
+        return ""
     diverged = sum(int(cell.diverged.sum()) for cell in every)
     runs = sum(len(cell.seeds) for cell in every)
     edge = sum(bool(cell.edge) for cell in every)
@@ -151,7 +153,7 @@ def warnings(cells: Cells, results: Results) -> str:
         else "The median run reaches the middle target everywhere.",
     ]
     if len(every) < asked:
-        parts.append(f"{asked - len(every)} of {asked} cells have not been run.")
+        parts.append(f"{asked - len(every)} of {asked} cells have no result.")
     return " ".join(parts)
 
 
