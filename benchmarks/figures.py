@@ -308,8 +308,8 @@ def legend(axes: Axes, shown: Looks) -> None:
     axes.axis("off")
     for i, (name, look) in enumerate(shown.items()):
         plotting.curve(axes, np.array([0.0, 0.5, 1.0]), np.full(3, -i), look, every=1)
-        axes.text(1.2, -i, name, va="center", fontsize=8)
-    axes.set(xlim=(0, 5), ylim=(-max(len(shown), 7) + 0.5, 0.5))
+        axes.text(1.3, -i, name, va="center", fontsize=8)
+    axes.set(xlim=(0, 7), ylim=(-max(len(shown), 7) + 0.5, 0.5))
 
 
 def readme_figure(results: Results) -> Drawing:
@@ -323,13 +323,13 @@ def readme_figure(results: Results) -> Drawing:
     if not picked:
         msg = "no finished runs to draw; run the suite first."
         raise UserError(msg)
-    figure = Figure(figsize=(3.0 * len(picked) + 1.9, 2.7))
-    grid = figure.subplots(1, len(picked) + 1, width_ratios=[3.0] * len(picked) + [1.7])
+    figure = Figure(figsize=(3.0 * len(picked) + 2.6, 2.7))
+    grid = figure.subplots(1, len(picked) + 1, width_ratios=[3.0] * len(picked) + [2.5])
     for axes, problem in zip(grid, picked, strict=False):
         axes.grid(visible=True, color=svg.INK, alpha=0.1, linewidth=0.5)
         convergence(axes, results, cells, problem, shown, labels=False)
     legend(grid[-1], shown)
-    figure.subplots_adjust(0.06, 0.17, 0.99, 0.9, wspace=0.32)
+    figure.subplots_adjust(0.055, 0.17, 0.995, 0.9, wspace=0.32)
     return draw(
         figure,
         "convergence",
