@@ -39,7 +39,7 @@ def problem() -> Problem:
         formula="mean cross-entropy of a 64-32-10 ReLU network, batches of 64",
         source="Alpaydin and Kaynak, handwritten digits (1998), via scikit-learn",
         tags=frozenset({"nonconvex", "stochastic", "data", "network"}),
-        budget=1000,
+        budget=600,
         init=_init,
         loss=_loss,
         sample=sample_digits,
