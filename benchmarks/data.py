@@ -41,9 +41,13 @@ def digits() -> dict[str, Labelled]:
 
 
 def sample_digits(key: jax.Array, data: dict[str, Labelled]) -> Labelled:
-    """A batch of 64 training digits, drawn with replacement."""
+    """A batch of 64 training digits, drawn with replacement.
+
+    The remainder of 32 random bits favours some digits by less than 1e-6; an unbiased
+    draw would take a quarter of the time to compile a small network.
+    """
     images, labels = data["train"]
-    index = jax.random.randint(key, (BATCH_SIZE,), 0, images.shape[1], jnp.int32)
+    index = jax.random.bits(key, (BATCH_SIZE,)) % images.shape[1]
     return Labelled(images[:, index], labels[:, index])
 
 

@@ -73,7 +73,7 @@ def problem() -> Problem:
     shares = counts / len(pairs)
 
     def sample(key: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
-        drawn = jax.random.randint(key, (BATCH_SIZE,), 0, len(pairs), jnp.int32)
+        drawn = jax.random.bits(key, (BATCH_SIZE,)) % len(pairs)
         codes = data["pairs"][drawn].astype(jnp.int32)
         frequency = jnp.zeros((symbols**2,), jnp.float32).at[codes].add(1.0)
         return frequency.reshape(shape) / BATCH_SIZE
