@@ -25,11 +25,12 @@ _LIST = "List them with: python -m benchmarks list optimizers"
 
 
 def alias_names() -> tuple[str, ...]:
-    """The public names of `optimizers` whose first argument is the learning rate."""
+    """The public functions that take a learning rate first, primitives left out."""
     return tuple(
         name
         for name in sorted(optimizers.__all__)
         if inspect.isfunction(factory := getattr(optimizers, name))
+        and not name.startswith("scale_by_")
         and next(iter(inspect.signature(factory).parameters), "") == "learning_rate"
     )
 

@@ -1,22 +1,118 @@
 """Optimizers for JAX that read like their papers and keep optax's contract."""
 
+from optimizers._adabound import (
+    ScaleByAdaboundState,
+    ScaleByAmsboundState,
+    adabound,
+    amsbound,
+    scale_by_adabound,
+    scale_by_amsbound,
+)
 from optimizers._adam import ScaleByAdamState, adam, adamw, scale_by_adam
+from optimizers._adam_atan2 import (
+    ScaleByAdamAtan2State,
+    adam_atan2,
+    scale_by_adam_atan2,
+)
+from optimizers._adam_cm import ScaleByAdamCmState, adam_cm, scale_by_adam_cm
 from optimizers._adam_nc import ScaleByAdamNcState, adam_nc, scale_by_adam_nc
 from optimizers._adamax import ScaleByAdamaxState, adamax, scale_by_adamax
+from optimizers._ademamix import (
+    ScaleByAdemamixState,
+    ademamix,
+    ademamix_alpha_schedule,
+    ademamix_b3_schedule,
+    scale_by_ademamix,
+)
 from optimizers._amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
+from optimizers._dadaptation import (
+    ScaleByDadaptAdagradState,
+    ScaleByDadaptAdamState,
+    ScaleByDadaptSgdState,
+    dadapt_adagrad,
+    dadapt_adam,
+    dadapt_sgd,
+    distance_estimates,
+    scale_by_dadapt_adagrad,
+    scale_by_dadapt_adam,
+    scale_by_dadapt_sgd,
+)
+from optimizers._innaprop import ScaleByInnapropState, innaprop, scale_by_innaprop
+from optimizers._optimistic_amsgrad import (
+    Predictor,
+    RmpeMemory,
+    ScaleByOptimisticAmsgradState,
+    last_gradient_predictor,
+    optimistic_amsgrad,
+    rmpe_predictor,
+    scale_by_optimistic_amsgrad,
+    zero_predictor,
+)
+from optimizers._prodigy import ScaleByProdigyState, prodigy, scale_by_prodigy
+from optimizers._simplified_ademamix import (
+    ScaleBySimplifiedAdemamixState,
+    scale_by_simplified_ademamix,
+    simplified_ademamix,
+)
+from optimizers._width_scaled_learning_rate import width_scaled_learning_rate
 
 __all__ = [
+    "Predictor",
+    "RmpeMemory",
+    "ScaleByAdaboundState",
+    "ScaleByAdamAtan2State",
+    "ScaleByAdamCmState",
     "ScaleByAdamNcState",
     "ScaleByAdamState",
     "ScaleByAdamaxState",
+    "ScaleByAdemamixState",
+    "ScaleByAmsboundState",
     "ScaleByAmsgradState",
+    "ScaleByDadaptAdagradState",
+    "ScaleByDadaptAdamState",
+    "ScaleByDadaptSgdState",
+    "ScaleByInnapropState",
+    "ScaleByOptimisticAmsgradState",
+    "ScaleByProdigyState",
+    "ScaleBySimplifiedAdemamixState",
+    "adabound",
     "adam",
+    "adam_atan2",
+    "adam_cm",
     "adam_nc",
     "adamax",
     "adamw",
+    "ademamix",
+    "ademamix_alpha_schedule",
+    "ademamix_b3_schedule",
+    "amsbound",
     "amsgrad",
+    "dadapt_adagrad",
+    "dadapt_adam",
+    "dadapt_sgd",
+    "distance_estimates",
+    "innaprop",
+    "last_gradient_predictor",
+    "optimistic_amsgrad",
+    "prodigy",
+    "rmpe_predictor",
+    "scale_by_adabound",
     "scale_by_adam",
+    "scale_by_adam_atan2",
+    "scale_by_adam_cm",
     "scale_by_adam_nc",
     "scale_by_adamax",
+    "scale_by_ademamix",
+    "scale_by_amsbound",
     "scale_by_amsgrad",
+    "scale_by_dadapt_adagrad",
+    "scale_by_dadapt_adam",
+    "scale_by_dadapt_sgd",
+    "scale_by_innaprop",
+    "scale_by_optimistic_amsgrad",
+    "scale_by_prodigy",
+    "scale_by_simplified_ademamix",
+    "simplified_ademamix",
+    "width_scaled_learning_rate",
+    "zero_predictor",
 ]

@@ -459,7 +459,7 @@ def _factors(
     """What multiplies 1/sqrt(v) before clipping, and the result after it."""
     rate = numerics.wide_scalar(rate)
     if variant == "paper":
-        return rate, jax.lax.rsqrt(numerics.wide_scalar(count))
+        return rate, jax.lax.rsqrt(numerics.wide_scalar(count))  # (6')
     root = jnp.sqrt(numerics.bias_correction(b2, count))
     return rate * root / numerics.bias_correction(b1, count), jnp.ones_like(rate)
 

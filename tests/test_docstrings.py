@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Callable
 
+import optax
 import pytest
 
 import optimizers
@@ -34,7 +35,9 @@ def test_arguments_are_documented_in_order(factory: Callable) -> None:
 @factories
 def test_results_and_errors_are_documented(factory: Callable) -> None:
     assert _section(factory, "Returns")
-    assert "ValueError: " in _section(factory, "Raises")
+    returned = inspect.signature(factory).return_annotation
+    if returned is optax.GradientTransformationExtraArgs:
+        assert "ValueError: " in _section(factory, "Raises")
 
 
 @alias

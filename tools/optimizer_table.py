@@ -26,12 +26,13 @@ def render() -> str:
 
 
 def aliases() -> dict[str, Factory]:
-    """The public functions that take a learning rate first, by name."""
+    """The public functions that take a learning rate first, primitives left out."""
     public = {name: getattr(optimizers, name) for name in optimizers.__all__}
     return {
         name: thing
         for name, thing in public.items()
         if inspect.isfunction(thing)
+        and not name.startswith("scale_by_")
         and next(iter(inspect.signature(thing).parameters), "") == "learning_rate"
     }
 

@@ -9,12 +9,26 @@ import optimizers
 from optimizers.testing import Case
 
 # Public functions that make no transformation, with what they are instead.
-NOT_FACTORIES: dict[str, str] = {}
+NOT_FACTORIES: dict[str, str] = {
+    "ademamix_alpha_schedule": "a schedule",
+    "ademamix_b3_schedule": "a schedule",
+    "distance_estimates": "reads a state",
+    "last_gradient_predictor": "a predictor",
+    "rmpe_predictor": "a predictor",
+    "zero_predictor": "a predictor",
+}
+
+# Arguments of the one case of a factory that cannot be called without.
+REQUIRED: dict[str, dict[str, Any]] = {
+    "width_scaled_learning_rate": {"labels": "hidden", "width_ratio": 4.0},
+}
 
 # Arguments of further cases, where one argument chooses another method.
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "adam": ({"nesterov": True}, {"mu_dtype": "bfloat16"}, {"nu_dtype": "bfloat16"}),
     "amsgrad": ({"variant": "torch"}, {"variant": "paper"}),
+    "ademamix": ({"warmup_steps": 4},),
+    "optimistic_amsgrad": ({"second_moment": "prediction_error"},),
 }
 
 # Rules that a case may break: case name -> rule name -> reason. An exemption that is
@@ -36,7 +50,7 @@ def _make_cases() -> list[Case]:
     cases = []
     for name in public_factories():
         factory = getattr(optimizers, name)
-        variants = ({}, *VARIANTS.get(name, ()))
+        variants = (REQUIRED.get(name, {}), *VARIANTS.get(name, ()))
         cases.extend(Case(factory, kwargs) for kwargs in variants)
     return cases
 

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from optimizers import _adam, _adam_atan2
-from optimizers._adam_atan2 import adam_atan2, scale_by_adam_atan2
+import optimizers
+from optimizers import _adam_atan2
 from tests.reference import support
 from tests.reference.support import T5, assert_close, assert_worked_numbers, run
 
@@ -52,7 +52,7 @@ def sizes(steps: int, shape: tuple[int, ...], decades: float) -> np.ndarray:
 
 @jax.jit
 def _directions(gradients: jax.Array) -> jax.Array:
-    primitive = scale_by_adam_atan2()
+    primitive = optimizers.scale_by_adam_atan2()
 
     def step(state: optax.OptState, g: jax.Array) -> tuple[optax.OptState, jax.Array]:
         direction, state = primitive.update(g, state)
@@ -89,12 +89,12 @@ WORKED = {
 @pytest.mark.parametrize("a", WORKED)
 def test_worked_numbers(a: float, x64: None) -> None:
     assert_worked_numbers(reference(*T5, learning_rate=0.1, a=a)[0], *WORKED[a])
-    params, _ = run(adam_atan2(0.1, a=a), T5)
+    params, _ = run(optimizers.adam_atan2(0.1, a=a), T5)
     assert_worked_numbers(params, *WORKED[a])
 
 
 def test_worked_state(x64: None) -> None:
-    _, state = run(scale_by_adam_atan2(), T5)
+    _, state = run(optimizers.scale_by_adam_atan2(), T5)
     expected = reference(*T5, learning_rate=0.1)[1]
     assert_close({"mu": state.mu, "nu_sqrt": state.nu_sqrt}, expected, 1e-14)
     assert state.count == 5
@@ -113,7 +113,7 @@ def test_worked_state(x64: None) -> None:
 )
 def test_follows_the_equations(options: dict[str, float], x64: None) -> None:
     sequence = support.random_sequence(50)
-    params, _ = run(adam_atan2(0.1, **options), sequence)
+    params, _ = run(optimizers.adam_atan2(0.1, **options), sequence)
     expected = support.run_reference(
         lambda x, g: reference(x, g, learning_rate=0.1, **options), sequence
     )
@@ -129,13 +129,13 @@ def test_equals_the_pytorch_port(run_index: int, x64: None) -> None:
         np.array(record["start"]), np.array(record["gradients"])
     )
     recorded = record["runs"][run_index]
-    optimizer = adam_atan2(record["rate"], **recorded["options"])
+    optimizer = optimizers.adam_atan2(record["rate"], **recorded["options"])
     assert_close(run(optimizer, sequence)[0], np.array(recorded["params"]), 1e-12)
 
 
 def test_follows_the_equations_in_float32() -> None:
     sequence = support.random_sequence(50)
-    params, _ = run(adam_atan2(0.1), support.cast(sequence, jnp.float32))
+    params, _ = run(optimizers.adam_atan2(0.1), support.cast(sequence, jnp.float32))
     expected = support.run_reference(
         lambda x, g: reference(x, g, learning_rate=0.1), sequence
     )
@@ -147,35 +147,37 @@ def test_complex_gradients_keep_their_phase(x64: None) -> None:
     start, *gradients = rng.normal(size=(51, 3)) + 1j * rng.normal(size=(51, 3))
     gradients = np.stack(gradients)
     sequence = support.Sequence(start, gradients)
-    params, state = run(adam_atan2(0.1), sequence)
+    params, state = run(optimizers.adam_atan2(0.1), sequence)
     assert_close(params, reference(*sequence, learning_rate=0.1)[0], 1e-12)
     assert state[0].nu_sqrt.dtype == np.float64
     turn = np.exp(0.7j)
-    turned, _ = run(adam_atan2(0.1), support.Sequence(turn * start, turn * gradients))
+    turned, _ = run(
+        optimizers.adam_atan2(0.1), support.Sequence(turn * start, turn * gradients)
+    )
     assert_close(turned, turn * params, 1e-12)
 
 
 def test_real_gradients_are_complex_ones_on_the_real_axis(x64: None) -> None:
     sequence = support.random_sequence(50, seed=1)
-    params, _ = run(adam_atan2(0.1), sequence)
-    on_axis, _ = run(adam_atan2(0.1), support.cast(sequence, jnp.complex128))
+    params, _ = run(optimizers.adam_atan2(0.1), sequence)
+    on_axis, _ = run(optimizers.adam_atan2(0.1), support.cast(sequence, jnp.complex128))
     assert_close(on_axis, support.cast(params, jnp.complex128), 1e-13)
 
 
 def test_large_a_and_b_make_it_adam_without_eps(x64: None) -> None:
     """The angle is the ratio, to a third of the square of what it is divided by."""
-    params, _ = run(adam_atan2(0.1, a=1e4, b=1e4), T5)
-    expected, _ = run(_adam.adam(0.1, eps=0.0), T5)
+    params, _ = run(optimizers.adam_atan2(0.1, a=1e4, b=1e4), T5)
+    expected, _ = run(optimizers.adam(0.1, eps=0.0), T5)
     assert_close(params, expected, 5e-10)
     sequence = support.cast(support.random_sequence(50), jnp.float32)
-    params, _ = run(adam_atan2(0.1, a=1e6, b=1e6), sequence)
-    expected, _ = run(_adam.adam(0.1, eps=0.0), sequence)
+    params, _ = run(optimizers.adam_atan2(0.1, a=1e6, b=1e6), sequence)
+    expected, _ = run(optimizers.adam(0.1, eps=0.0), sequence)
     assert_close(params, expected, 1e-5)
 
 
 def test_first_step(x64: None) -> None:
     sequence = support.Sequence(np.zeros(3), np.array([[5.0, -1e-200, 0.0]]))
-    params, _ = run(adam_atan2(0.1), sequence)
+    params, _ = run(optimizers.adam_atan2(0.1), sequence)
     step = 0.1 * 1.27 * np.pi / 4
     np.testing.assert_allclose(params[0], [-step, step, 0.0], rtol=1e-14)
 
@@ -192,7 +194,7 @@ def test_first_step(x64: None) -> None:
 )
 def test_length_of_a_step_by_ratio(ratio: float, angle: float) -> None:
     """On the first step, where the ratio of the moments is 1 / b."""
-    primitive = scale_by_adam_atan2(b=1 / ratio)
+    primitive = optimizers.scale_by_adam_atan2(b=1 / ratio)
     direction, _ = primitive.update(jnp.array(-7.0), primitive.init(jnp.zeros([])))
     np.testing.assert_allclose(direction, -angle, atol=6e-7)
 
@@ -200,12 +202,16 @@ def test_length_of_a_step_by_ratio(ratio: float, angle: float) -> None:
 def test_no_step_exceeds_the_bound(x64: None) -> None:
     """Gradients that grow like (b1 / b2)^-t drive Adam's ratio towards 7.27."""
     growing = (0.999 / 0.9) ** np.arange(300)[:, None]
-    params, _ = run(scale_by_adam_atan2(), support.Sequence(np.zeros(1), growing))
+    params, _ = run(
+        optimizers.scale_by_adam_atan2(), support.Sequence(np.zeros(1), growing)
+    )
     steps = np.diff(params[:, 0], prepend=0.0)
     limit = (1 - 0.9) / np.sqrt((1 - 0.999) * (1 - 0.9**2 / 0.999))
     corrected = limit * np.sqrt(1 - 0.999**300) / (1 - 0.9**300)
     np.testing.assert_allclose(steps[-1], 1.27 * np.arctan(corrected), rtol=1e-9)
-    params, _ = run(scale_by_adam_atan2(b=1e-6), support.Sequence(np.zeros(1), growing))
+    params, _ = run(
+        optimizers.scale_by_adam_atan2(b=1e-6), support.Sequence(np.zeros(1), growing)
+    )
     steps = np.diff(params[:, 0], prepend=0.0)
     assert 1.99490 < steps.max() <= 1.27 * np.pi / 2
 
@@ -242,12 +248,18 @@ def test_scale_of_the_smallest_gradients(dtype: jax.typing.DTypeLike) -> None:
 
 def test_scales_leave_the_steps_in_float64(x64: None) -> None:
     gradients = sizes(50, (20,), decades=6).astype(float)
-    expected, _ = run(scale_by_adam_atan2(), support.Sequence(np.zeros(20), gradients))
+    expected, _ = run(
+        optimizers.scale_by_adam_atan2(), support.Sequence(np.zeros(20), gradients)
+    )
     for scale in (1e-290, 1e-200, 1e200, 1e290):
         sequence = support.Sequence(np.zeros(20), scale * gradients)
-        assert_close(run(scale_by_adam_atan2(), sequence)[0], expected, 1e-12)
+        assert_close(
+            run(optimizers.scale_by_adam_atan2(), sequence)[0], expected, 1e-12
+        )
     sequence = support.Sequence(np.zeros(20), 2.0**-900 * gradients)
-    np.testing.assert_array_equal(run(scale_by_adam_atan2(), sequence)[0], expected)
+    np.testing.assert_array_equal(
+        run(optimizers.scale_by_adam_atan2(), sequence)[0], expected
+    )
 
 
 def test_small_losses_train_as_well_as_large_ones(x64: None) -> None:
@@ -270,17 +282,19 @@ def test_small_losses_train_as_well_as_large_ones(x64: None) -> None:
 
         return jax.jit(jax.vmap(train))(jnp.asarray(scales))
 
-    adam = remaining(_adam.adam(0.01))
+    adam = remaining(optimizers.adam(0.01))
     expected = [0.00229, 0.00364, 0.1888, 0.957, 0.9996]
     np.testing.assert_allclose(np.delete(adam, [1, 2]), expected, rtol=2e-3)
-    np.testing.assert_allclose(remaining(adam_atan2(0.01)), 0.000858, atol=5e-7)
+    np.testing.assert_allclose(
+        remaining(optimizers.adam_atan2(0.01)), 0.000858, atol=5e-7
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64], ids=["f32", "f64"])
 def test_derivative_at_zero_gradients_is_finite(
     dtype: jax.typing.DTypeLike, x64: None
 ) -> None:
-    primitive = scale_by_adam_atan2()
+    primitive = optimizers.scale_by_adam_atan2()
 
     def direction(g: jax.Array) -> jax.Array:
         return jnp.sum(primitive.update(g, primitive.init(g))[0])
@@ -338,6 +352,6 @@ def test_arctangent_polynomial_is_the_best_of_its_degree() -> None:
 )
 def test_refuses(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=f"^adam_atan2: {message}"):
-        adam_atan2(0.1, **arguments)
+        optimizers.adam_atan2(0.1, **arguments)
     with pytest.raises(ValueError, match=f"^scale_by_adam_atan2: {message}"):
-        scale_by_adam_atan2(**arguments)
+        optimizers.scale_by_adam_atan2(**arguments)

@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from optimizers import _adam_cm as cm
+import optimizers
 from tests.reference import support
 from tests.reference.support import T5, PyTree, assert_close, assert_worked_numbers, run
 
@@ -82,7 +82,7 @@ def test_worked_numbers(x64: None) -> None:
     )
     expected, _ = reference(*T5, capacity=2)
     assert_worked_numbers(expected, *worked)
-    params, _ = run(cm.adam_cm(0.1, capacity=2), T5)
+    params, _ = run(optimizers.adam_cm(0.1, capacity=2), T5)
     # The first is 1 minus nearly 1: its twelve digits are not twelve of the result's.
     np.testing.assert_allclose(params[0, 0], worked[0][0], rtol=0, atol=1e-15)
     np.testing.assert_allclose(params[1:], expected[1:], rtol=1e-13)
@@ -104,7 +104,7 @@ def test_follows_the_equations_over_the_whole_tree(
     options: dict[str, float], x64: None
 ) -> None:
     sequence = support.random_sequence(50)
-    params, (state, *_) = run(cm.adam_cm(0.1, **options), sequence)
+    params, (state, *_) = run(optimizers.adam_cm(0.1, **options), sequence)
     expected, last = reference(
         flat(sequence.start), flat(sequence.gradients, 1), **options
     )
@@ -121,14 +121,14 @@ def test_follows_the_equations_over_the_whole_tree(
 
 def test_the_default_capacity_is_five(x64: None) -> None:
     sequence = support.random_sequence(20)
-    default, _ = run(cm.adam_cm(0.1), sequence)
-    five, _ = run(cm.adam_cm(0.1, capacity=5), sequence)
+    default, _ = run(optimizers.adam_cm(0.1), sequence)
+    five, _ = run(optimizers.adam_cm(0.1, capacity=5), sequence)
     assert_close(default, five, 0.0)
 
 
 def test_no_capacity_is_adam_on_squares_of_the_moment(x64: None) -> None:
     sequence = support.random_sequence(50)
-    params, _ = run(cm.adam_cm(0.1, capacity=0), sequence)
+    params, _ = run(optimizers.adam_cm(0.1, capacity=0), sequence)
 
     def adam(start: np.ndarray, gradients: np.ndarray) -> tuple[np.ndarray, dict]:
         x, m, v, path = start, np.zeros_like(start), np.zeros_like(start), []
@@ -146,20 +146,20 @@ def test_no_capacity_is_adam_on_squares_of_the_moment(x64: None) -> None:
 @pytest.mark.parametrize("b1", [0.0, 0.9])
 def test_first_step(b1: float, x64: None) -> None:
     sequence = support.Sequence(np.zeros(2), np.array([[-5.0, 300.0]]))
-    params, _ = run(cm.adam_cm(1.0, b1=b1), sequence)
+    params, _ = run(optimizers.adam_cm(1.0, b1=b1), sequence)
     np.testing.assert_allclose(params[0], [1 / (1 - b1), -1 / (1 - b1)], rtol=1e-6)
 
 
 def test_constant_gradients_double_the_moment_and_make_unit_steps(x64: None) -> None:
     """The buffer fills with momenta that grow to g; v then grows to |2g|^2."""
     constant = np.tile([3.0, -0.1], (12_000, 1))
-    params, _ = run(cm.adam_cm(1.0), support.Sequence(np.zeros(2), constant))
+    params, _ = run(optimizers.adam_cm(1.0), support.Sequence(np.zeros(2), constant))
     np.testing.assert_allclose(params[-2] - params[-1], [1.0, -1.0], rtol=1e-4)
 
 
 def test_the_buffer_fills_and_keys_are_bounded(x64: None) -> None:
     gradients = support.random_sequence(50).gradients["bias"]
-    history = states(cm.scale_by_adam_cm(capacity=4), np.zeros(3), gradients)
+    history = states(optimizers.scale_by_adam_cm(capacity=4), np.zeros(3), gradients)
     used = np.count_nonzero([np.any(m, axis=1) for m in history.buffer], axis=0)
     np.testing.assert_array_equal(used, np.minimum(np.arange(1, 51), 4))
     norms = np.linalg.norm(gradients, axis=1)
@@ -176,8 +176,8 @@ def test_leaves_may_come_in_any_order(x64: None) -> None:
     sequence = support.random_sequence(40)
     leaves = jax.tree.leaves(sequence.start), jax.tree.leaves(sequence.gradients)
     backwards = support.Sequence(*(one[::-1] for one in leaves))
-    params, _ = run(cm.adam_cm(0.1), sequence)
-    reverse, _ = run(cm.adam_cm(0.1), backwards)
+    params, _ = run(optimizers.adam_cm(0.1), sequence)
+    reverse, _ = run(optimizers.adam_cm(0.1), backwards)
     assert_close(jax.tree.leaves(params), reverse[::-1], 1e-12)
 
 
@@ -185,7 +185,7 @@ def test_leaves_may_come_in_any_order(x64: None) -> None:
 def test_huge_and_tiny_gradients_leave_keys_finite_and_decaying(size: float) -> None:
     gradients = np.array([[size, -size], [1.0, 1.0], [0.0, 0.0]], np.float32)
     history = states(
-        cm.scale_by_adam_cm(capacity=1), np.zeros(2, np.float32), gradients
+        optimizers.scale_by_adam_cm(capacity=1), np.zeros(2, np.float32), gradients
     )
     assert np.isfinite(history.keys).all()
     assert (np.diff(history.keys[1:], axis=0) < 0).all()
@@ -201,7 +201,9 @@ def test_the_norm_reduces_over_devices(x64: None) -> None:
         return states(optimizer, start, gradients).keys
 
     def sharded(g: jax.Array) -> jax.Array:
-        optimizer = cm.scale_by_adam_cm(reduce=lambda x: jax.lax.psum(x, "data"))
+        optimizer = optimizers.scale_by_adam_cm(
+            reduce=lambda x: jax.lax.psum(x, "data")
+        )
         return states(optimizer, jnp.zeros_like(g[0]), g).keys
 
     mapped = jax.shard_map(
@@ -212,27 +214,27 @@ def test_the_norm_reduces_over_devices(x64: None) -> None:
         check_vma=False,
     )
     np.testing.assert_allclose(
-        jax.jit(mapped)(gradients), keys(cm.scale_by_adam_cm()), rtol=1e-13
+        jax.jit(mapped)(gradients), keys(optimizers.scale_by_adam_cm()), rtol=1e-13
     )
 
 
 @pytest.mark.parametrize("capacity", [-1, 2.5, "5"])
 def test_bad_capacities_are_refused(capacity: object) -> None:
     with pytest.raises(ValueError, match="adam_cm: capacity must be an integer >= 0"):
-        cm.adam_cm(0.1, capacity=capacity)  # pyright: ignore[reportArgumentType]
+        optimizers.adam_cm(0.1, capacity=capacity)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("decay", [1.5, -0.1, float("nan")])
 def test_bad_decays_are_refused(decay: float) -> None:
     with pytest.raises(ValueError, match="adam_cm: decay must be"):
-        cm.adam_cm(0.1, decay=decay)
+        optimizers.adam_cm(0.1, decay=decay)
 
 
 def test_an_injected_capacity_must_be_static() -> None:
-    inject = optax.inject_hyperparams(cm.adam_cm)(0.1, capacity=3)
+    inject = optax.inject_hyperparams(optimizers.adam_cm)(0.1, capacity=3)
     with pytest.raises(ValueError, match=r'adam_cm: capacity .*static_args="capacity"'):
         jax.eval_shape(inject.init, jnp.zeros(2))
-    static = optax.inject_hyperparams(cm.adam_cm, static_args="capacity")
+    static = optax.inject_hyperparams(optimizers.adam_cm, static_args="capacity")
     state = jax.eval_shape(static(0.1, capacity=3).init, jnp.zeros(2))
     assert len(state.inner_state[0].buffer) == 3
 
@@ -261,4 +263,4 @@ def test_leaves_a_sharp_minimum_where_adam_stays(x64: None) -> None:
     with jax.numpy_dtype_promotion("standard"):
         adam = escaped(optax.adam(0.1))
     assert adam == 0.0
-    assert escaped(cm.adam_cm(0.1)) == 1.0
+    assert escaped(optimizers.adam_cm(0.1)) == 1.0

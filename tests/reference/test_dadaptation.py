@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from optimizers import _dadaptation as dadaptation
+import optimizers
 from tests.reference import support, test_amsgrad
 from tests.reference.support import PyTree, Sequence, assert_close, run
 
@@ -133,9 +133,9 @@ def adam(
 
 
 METHODS: dict[str, tuple[Any, Any]] = {
-    "sgd": (dadaptation.dadapt_sgd, sgd),
-    "adagrad": (dadaptation.dadapt_adagrad, adagrad),
-    "adam": (dadaptation.dadapt_adam, adam),
+    "sgd": (optimizers.dadapt_sgd, sgd),
+    "adagrad": (optimizers.dadapt_adagrad, adagrad),
+    "adam": (optimizers.dadapt_adam, adam),
 }
 
 # d after each step; the first coordinate after step 1; both after step 5.
@@ -186,7 +186,7 @@ def run_with_distances(
             params, state = carry
             updates, state = optimizer.update(g, state, params)
             params = optax.apply_updates(params, updates)
-            (d,) = dadaptation.distance_estimates(state).values()
+            (d,) = optimizers.distance_estimates(state).values()
             return (params, state), (params, d)
 
         return jax.lax.scan(step, (start, optimizer.init(start)), gradients)[1]
@@ -283,7 +283,7 @@ def test_a_warm_up_from_zero_is_like_any_other(method: str, x64: None) -> None:
 
 def test_equals_optax(x64: None) -> None:
     sequence = drifting_sequence(60, seed=4)
-    params, _ = run(dadaptation.dadapt_adam(weight_decay=0.01), sequence)
+    params, _ = run(optimizers.dadapt_adam(weight_decay=0.01), sequence)
     theirs = optax.contrib.dadapt_adamw(weight_decay=0.01)
     assert_close(params, support.run_optax(theirs, sequence)[0], 1e-12)
 
@@ -308,7 +308,7 @@ def test_growth_is_bounded(method: str, x64: None) -> None:
 
 def test_adam_without_growth_is_adam(x64: None) -> None:
     sequence = Sequence(np.ones(3), support.random_sequence(40).gradients["bias"])
-    optimizer = dadaptation.dadapt_adam(
+    optimizer = optimizers.dadapt_adam(
         0.5, d0=0.1, growth_rate=1.0, bias_correction=False
     )
     params, _ = run(optimizer, sequence)
@@ -318,7 +318,7 @@ def test_adam_without_growth_is_adam(x64: None) -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd_without_growth_is_sgd(momentum: float, x64: None) -> None:
     sequence = Sequence(np.ones(3), support.random_sequence(40).gradients["bias"])
-    optimizer = dadaptation.dadapt_sgd(0.5, momentum, d0=0.1, growth_rate=1.0)
+    optimizer = optimizers.dadapt_sgd(0.5, momentum, d0=0.1, growth_rate=1.0)
     params, _ = run(optimizer, sequence)
     rate = 0.05 / np.linalg.norm(sequence.gradients[0]) * (1 - momentum)
     theirs = optax.sgd(rate, momentum=momentum)
@@ -328,14 +328,14 @@ def test_sgd_without_growth_is_sgd(momentum: float, x64: None) -> None:
 @pytest.mark.parametrize(("corrected", "size"), [(False, 3.1622776602), (True, 1.0)])
 def test_first_step_of_adam(corrected: bool, size: float, x64: None) -> None:
     sequence = Sequence(np.zeros(2), np.array([[-5.0, 300.0]]))
-    optimizer = dadaptation.dadapt_adam(0.5, eps=0.0, d0=0.1, bias_correction=corrected)
+    optimizer = optimizers.dadapt_adam(0.5, eps=0.0, d0=0.1, bias_correction=corrected)
     params, _ = run(optimizer, sequence)
     np.testing.assert_allclose(params[0], [0.05 * size, -0.05 * size], rtol=1e-10)
 
 
 def test_first_step_of_sgd(x64: None) -> None:
     sequence = Sequence(np.zeros(3), np.array([[-5.0, 300.0, 0.1]]))
-    params, _ = run(dadaptation.dadapt_sgd(0.5, 0.9, d0=0.1), sequence)
+    params, _ = run(optimizers.dadapt_sgd(0.5, 0.9, d0=0.1), sequence)
     np.testing.assert_allclose(np.linalg.norm(params[0]), 0.1 * 0.05, rtol=1e-14)
 
 
@@ -358,7 +358,7 @@ def test_scaling_the_params_scales_the_distance(x64: None) -> None:
     center = np.array([3.0, -2.0, 0.5])
 
     def distances(scale: float) -> jax.Array:
-        optimizer = dadaptation.dadapt_sgd(d0=0.01 * scale)
+        optimizer = optimizers.dadapt_sgd(d0=0.01 * scale)
 
         def step(carry: PyTree, _: None) -> tuple[PyTree, jax.Array]:
             x, state = carry
@@ -378,7 +378,7 @@ def test_the_distance_is_bounded_on_convex_functions(
     """Full gradients of |x - c|_2 from d0 = 1e-6: d <= D, and 2 D with the factor."""
     center = jnp.array([3.0, -4.0, 12.0])
     gradient = jax.grad(lambda x: jnp.sqrt(jnp.sum((x - center) ** 2) + 1e-30))
-    optimizer = dadaptation.dadapt_sgd(d_coef=d_coef)
+    optimizer = optimizers.dadapt_sgd(d_coef=d_coef)
 
     @jax.jit
     def descend() -> jax.Array:
@@ -397,8 +397,8 @@ def test_the_distance_is_bounded_on_convex_functions(
 
 def test_momentum_may_be_injected(x64: None) -> None:
     sequence = support.random_sequence(10)
-    injected = optax.inject_hyperparams(dadaptation.dadapt_sgd)(momentum=0.0)
-    plain = dadaptation.dadapt_sgd(momentum=0.0)
+    injected = optax.inject_hyperparams(optimizers.dadapt_sgd)(momentum=0.0)
+    plain = optimizers.dadapt_sgd(momentum=0.0)
     assert_close(run(injected, sequence)[0], run(plain, sequence)[0], 1e-13)
 
 
@@ -410,15 +410,15 @@ def test_state_is_as_small_as_can_be() -> None:
         return [x.dtype.name for x in jax.tree.leaves(state) if x.shape]
 
     wide = ["float32"] * 2
-    assert dtypes(dadaptation.dadapt_sgd()) == wide
-    assert dtypes(dadaptation.dadapt_sgd(momentum=0.9)) == [
+    assert dtypes(optimizers.dadapt_sgd()) == wide
+    assert dtypes(optimizers.dadapt_sgd(momentum=0.9)) == [
         "float32",
         "bfloat16",
         *wide,
     ]
-    assert dtypes(dadaptation.dadapt_adagrad()) == [*wide, *wide]
+    assert dtypes(optimizers.dadapt_adagrad()) == [*wide, *wide]
     expected = ["float32", "bfloat16", *wide, *wide]
-    assert dtypes(dadaptation.dadapt_adam()) == expected
+    assert dtypes(optimizers.dadapt_adam()) == expected
 
 
 def test_overflow_leaves_the_distance_alone() -> None:
@@ -452,20 +452,20 @@ def test_distances_are_found_wherever_they_are() -> None:
     params = {"a": jnp.zeros(2), "b": jnp.zeros(3)}
     optimizer = optax.chain(
         optax.clip(1.0),
-        optax.masked(dadaptation.dadapt_sgd(d0=0.5), {"a": True, "b": False}),
+        optax.masked(optimizers.dadapt_sgd(d0=0.5), {"a": True, "b": False}),
         optax.partition(
             {
-                "one": optax.inject_hyperparams(dadaptation.dadapt_adam)(d0=0.25),
-                "two": dadaptation.dadapt_adagrad(d0=0.125),
+                "one": optax.inject_hyperparams(optimizers.dadapt_adam)(d0=0.25),
+                "two": optimizers.dadapt_adagrad(d0=0.125),
             },
             {"a": "one", "b": "two"},
         ),
     )
     state = optimizer.init(params)
-    found = dadaptation.distance_estimates(state)
+    found = optimizers.distance_estimates(state)
     assert {path: float(d) for path, d in found.items()} == {
         "[1].inner_state[0].distance": 0.5,
         "[2].inner_states['one'].inner_state.inner_state[0].distance": 0.25,
         "[2].inner_states['two'].inner_state[0].distance": 0.125,
     }
-    assert dadaptation.distance_estimates(optax.adam(0.1).init(params)) == {}
+    assert optimizers.distance_estimates(optax.adam(0.1).init(params)) == {}

@@ -6,8 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from optimizers import _adam
-from optimizers._innaprop import innaprop, scale_by_innaprop
+import optimizers
 from tests.reference import support
 from tests.reference.support import T5, assert_close, assert_worked_numbers, run
 
@@ -86,13 +85,13 @@ def test_worked_numbers(arguments: tuple[float, float, float], x64: None) -> Non
     options = dict(zip(("alpha", "beta", "weight_decay"), arguments, strict=True))
     expected, _ = reference(*T5, learning_rate=0.1, **options)
     assert_worked_numbers(expected, *WORKED[arguments])
-    params, _ = run(innaprop(0.1, **options), T5)
+    params, _ = run(optimizers.innaprop(0.1, **options), T5)
     assert_worked_numbers(params, *WORKED[arguments])
 
 
 def test_worked_state(x64: None) -> None:
     _, expected = reference(*T5, learning_rate=0.1, weight_decay=0.0)
-    params, state = run(innaprop(0.1, weight_decay=0.0), T5)
+    params, state = run(optimizers.innaprop(0.1, weight_decay=0.0), T5)
     velocity = np.asarray(state[0].velocity)
     np.testing.assert_allclose(velocity, expected["velocity"], rtol=1e-12)
     psi = (1 - 0.1 * 0.9) * params[-1] - 0.9 * velocity
@@ -113,7 +112,7 @@ def test_worked_state(x64: None) -> None:
 )
 def test_follows_the_equations(options: dict[str, float], x64: None) -> None:
     sequence = support.random_sequence(50)
-    params, _ = run(innaprop(0.1, **options), sequence)
+    params, _ = run(optimizers.innaprop(0.1, **options), sequence)
     expected = support.run_reference(
         lambda x, g: reference(x, g, learning_rate=0.1, **options), sequence
     )
@@ -124,7 +123,9 @@ def test_equals_the_released_order_at_any_rate(x64: None) -> None:
     """The rate starts and ends at 0, and the params decay."""
     rates = 0.3 * np.sin(np.linspace(0.0, np.pi, 50))
     sequence = support.random_sequence(50, seed=1)
-    params, _ = run(innaprop(lambda count: jnp.asarray(rates)[count]), sequence)
+    params, _ = run(
+        optimizers.innaprop(lambda count: jnp.asarray(rates)[count]), sequence
+    )
     expected = jax.tree.map(lambda x, g: released(x, g, rates=rates), *sequence)
     assert_close(params, expected, 1e-12)
     also = support.run_reference(
@@ -135,7 +136,7 @@ def test_equals_the_released_order_at_any_rate(x64: None) -> None:
 
 def test_a_rate_of_beta_is_no_singularity(x64: None) -> None:
     sequence = support.random_sequence(50)
-    params, _ = run(innaprop(0.9), sequence)
+    params, _ = run(optimizers.innaprop(0.9), sequence)
     expected = support.run_reference(
         lambda x, g: reference(x, g, learning_rate=0.9), sequence
     )
@@ -146,13 +147,13 @@ def test_decay_follows_schedule_and_mask(x64: None) -> None:
     decays = np.linspace(0.0, 0.5, 50)
     sequence = support.random_sequence(50, seed=2)
     mask = {"bias": False, "layers": True, "scale": False}
-    optimizer = innaprop(
+    optimizer = optimizers.innaprop(
         0.1,
         weight_decay=lambda count: jnp.asarray(decays)[count],
         weight_decay_mask=mask,
     )
     params, _ = run(optimizer, sequence)
-    plain, _ = run(innaprop(0.1, weight_decay=0.0), sequence)
+    plain, _ = run(optimizers.innaprop(0.1, weight_decay=0.0), sequence)
     for name in ("bias", "scale"):
         np.testing.assert_array_equal(params[name], plain[name])
 
@@ -172,8 +173,10 @@ def test_reciprocal_damping_is_adam_without_momentum(
     alpha: float, beta: float, x64: None
 ) -> None:
     sequence = support.random_sequence(50)
-    params, state = run(innaprop(0.1, alpha, beta, weight_decay=0.0), sequence)
-    expected, _ = run(_adam.adam(0.1 * beta, b1=0.0), sequence)
+    params, state = run(
+        optimizers.innaprop(0.1, alpha, beta, weight_decay=0.0), sequence
+    )
+    expected, _ = run(optimizers.adam(0.1 * beta, b1=0.0), sequence)
     assert_close(params, expected, 1e-14)
     for velocity in jax.tree.leaves(state[0].velocity):
         np.testing.assert_array_equal(velocity, 0.0)
@@ -181,27 +184,28 @@ def test_reciprocal_damping_is_adam_without_momentum(
 
 def test_first_step(x64: None) -> None:
     sequence = support.Sequence(np.zeros(3), np.array([[5.0, -300.0, 0.0]]))
-    params, _ = run(innaprop(0.1), sequence)
+    params, _ = run(optimizers.innaprop(0.1), sequence)
     np.testing.assert_allclose(params[0], [-0.09, 0.09, 0.0], rtol=1e-8)
 
 
 def test_translation_changes_nothing(x64: None) -> None:
     sequence = support.random_sequence(50)
-    params, _ = run(innaprop(0.1, weight_decay=0.0), sequence)
+    params, _ = run(optimizers.innaprop(0.1, weight_decay=0.0), sequence)
     moved = jax.tree.map(lambda x: x + 3.0, sequence.start)
     shifted, _ = run(
-        innaprop(0.1, weight_decay=0.0), support.Sequence(moved, sequence.gradients)
+        optimizers.innaprop(0.1, weight_decay=0.0),
+        support.Sequence(moved, sequence.gradients),
     )
     assert_close(jax.tree.map(lambda x: x - 3.0, shifted), params, 1e-13)
 
 
 def test_scale_of_the_gradients_changes_nothing_without_eps(x64: None) -> None:
     sequence = support.random_sequence(50)
-    params, _ = run(innaprop(0.1, eps=0.0), sequence)
+    params, _ = run(optimizers.innaprop(0.1, eps=0.0), sequence)
     for factor in (2.0**-40, 2.0**40):
         scaled = jax.tree.map(lambda g, f=factor: f * g, sequence.gradients)
         result, _ = run(
-            innaprop(0.1, eps=0.0), support.Sequence(sequence.start, scaled)
+            optimizers.innaprop(0.1, eps=0.0), support.Sequence(sequence.start, scaled)
         )
         jax.tree.map(np.testing.assert_array_equal, result, params)
 
@@ -211,7 +215,7 @@ def test_velocity_forgets_at_the_rate_of_its_friction(x64: None) -> None:
     gradients = np.zeros((40, 1))
     gradients[0] = 2.0
     params, _ = run(
-        innaprop(0.1, 0.5, 0.9, weight_decay=0.0),
+        optimizers.innaprop(0.1, 0.5, 0.9, weight_decay=0.0),
         support.Sequence(np.ones(1), gradients),
     )
     steps = np.diff(params[:, 0])
@@ -221,10 +225,10 @@ def test_velocity_forgets_at_the_rate_of_its_friction(x64: None) -> None:
 
 def test_a_rate_of_zero_freezes_params_and_velocity(x64: None) -> None:
     sequence = support.random_sequence(3)
-    optimizer = innaprop(lambda count: jnp.where(count < 2, 0.1, 0.0))
+    optimizer = optimizers.innaprop(lambda count: jnp.where(count < 2, 0.1, 0.0))
     params, state = run(optimizer, sequence)
     _, before = run(
-        innaprop(0.1),
+        optimizers.innaprop(0.1),
         support.Sequence(
             sequence.start, jax.tree.map(lambda g: g[:2], sequence.gradients)
         ),
@@ -242,7 +246,7 @@ def test_damping_along_the_curvature_prevents_overshoot(x64: None) -> None:
     """
 
     def lowest(alpha: float, beta: float) -> float:
-        optimizer = innaprop(
+        optimizer = optimizers.innaprop(
             0.05e6, 1e-6 * alpha, 1e6 * beta, eps=1e12, weight_decay=0.0
         )
 
@@ -265,7 +269,7 @@ def test_complex_gradients_keep_their_phase(x64: None) -> None:
     rng = np.random.default_rng(0)
     start, *gradients = rng.normal(size=(51, 3)) + 1j * rng.normal(size=(51, 3))
     sequence = support.Sequence(start, np.stack(gradients))
-    params, state = run(innaprop(0.1), sequence)
+    params, state = run(optimizers.innaprop(0.1), sequence)
     assert_close(params, reference(*sequence, learning_rate=0.1)[0], 1e-12)
     assert state[0].nu.dtype == np.float64
     assert state[0].velocity.dtype == np.complex128
@@ -274,7 +278,7 @@ def test_complex_gradients_keep_their_phase(x64: None) -> None:
 def test_velocity_of_bfloat16_params_does_not_stall() -> None:
     """In bfloat16 p would stop where a step adds less than half a unit in its place."""
     gradients = np.ones((2000, 1))
-    primitive = scale_by_innaprop(0.001, weight_decay=0.0)
+    primitive = optimizers.scale_by_innaprop(0.001, weight_decay=0.0)
     sequence = support.Sequence(np.zeros(1), gradients)
     _, state = run(primitive, support.cast(sequence, jnp.bfloat16))
     assert state.velocity.dtype == jnp.float32
@@ -294,13 +298,13 @@ def test_velocity_of_bfloat16_params_does_not_stall() -> None:
 )
 def test_refuses(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=f"^innaprop: {message}"):
-        innaprop(0.1, **arguments)
+        optimizers.innaprop(0.1, **arguments)
     with pytest.raises(ValueError, match=f"^scale_by_innaprop: {message}"):
-        scale_by_innaprop(0.1, **arguments)
+        optimizers.scale_by_innaprop(0.1, **arguments)
 
 
 def test_decay_needs_params() -> None:
-    optimizer = innaprop(0.1)
+    optimizer = optimizers.innaprop(0.1)
     state = optimizer.init(jnp.ones(2))
     with pytest.raises(
         ValueError, match=r"^scale_by_innaprop: update\(\) needs params"

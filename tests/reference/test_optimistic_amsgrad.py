@@ -10,7 +10,6 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 import optimizers
-from optimizers import _optimistic_amsgrad as optimistic
 from tests.reference import support
 from tests.reference.support import T5, PyTree, assert_close, assert_worked_numbers, run
 
@@ -76,9 +75,9 @@ def reference(
 
 PREDICTORS = {
     "none": (None, last),
-    "last": (optimistic.last_gradient_predictor(), last),
-    "zero": (optimistic.zero_predictor(), zero),
-    "rmpe": (optimistic.rmpe_predictor(window=2), rmpe(2)),
+    "last": (optimizers.last_gradient_predictor(), last),
+    "zero": (optimizers.zero_predictor(), zero),
+    "rmpe": (optimizers.rmpe_predictor(window=2), rmpe(2)),
 }
 WORKED = {
     ("none", "gradient"): (
@@ -141,7 +140,7 @@ def test_worked_numbers(case: tuple[str, str], x64: None) -> None:
     predictor, guess = PREDICTORS[case[0]]
     expected, _ = reference(*T5, guess=guess, second_moment=case[1])
     assert_worked_numbers(expected, *WORKED[case])
-    optimizer = optimistic.optimistic_amsgrad(
+    optimizer = optimizers.optimistic_amsgrad(
         0.1, predictor=predictor, second_moment=case[1]
     )
     assert_worked_numbers(run(optimizer, T5)[0], *WORKED[case])
@@ -159,7 +158,7 @@ def test_follows_the_equations(
     ours, guess = PREDICTORS[predictor]
     options = {**options, "second_moment": second_moment}
     params, _ = run(
-        optimistic.optimistic_amsgrad(0.1, predictor=ours, **options), sequence
+        optimizers.optimistic_amsgrad(0.1, predictor=ours, **options), sequence
     )
     expected = support.run_reference(
         lambda x, g: reference(x, g, guess=guess, **options), sequence
@@ -190,9 +189,9 @@ def test_rmpe_follows_the_equations_over_the_whole_tree(
     window: int, regularization: float, second_moment: str, x64: None
 ) -> None:
     sequence = smooth_sequence(50)
-    predictor = optimistic.rmpe_predictor(window, regularization)
+    predictor = optimizers.rmpe_predictor(window, regularization)
     params, _ = run(
-        optimistic.optimistic_amsgrad(
+        optimizers.optimistic_amsgrad(
             0.1, predictor=predictor, second_moment=second_moment
         ),
         sequence,
@@ -207,7 +206,7 @@ def test_rmpe_follows_the_equations_over_the_whole_tree(
 
 
 def test_state_holds_the_moments(x64: None) -> None:
-    _, state = run(optimistic.scale_by_optimistic_amsgrad(0.1), T5)
+    _, state = run(optimizers.scale_by_optimistic_amsgrad(0.1), T5)
     _, expected = reference(*T5)
     assert_close(
         {"mu": state.mu, "nu": state.nu, "nu_max": state.nu_max}, expected, 1e-13
@@ -221,7 +220,7 @@ def test_a_schedule_is_taken_back_at_its_own_rate(x64: None) -> None:
     sequence = support.random_sequence(30)
     rates = np.array([0.0, *np.random.default_rng(0).random(29)])
     params, _ = run(
-        optimistic.optimistic_amsgrad(lambda count: jnp.asarray(rates)[count]), sequence
+        optimizers.optimistic_amsgrad(lambda count: jnp.asarray(rates)[count]), sequence
     )
     expected = support.run_reference(
         lambda x, g: reference(x, g, learning_rate=rates), sequence
@@ -242,16 +241,16 @@ def test_last_gradient_is_optimistic_adam_with_a_maximum(b1: float, x64: None) -
         optax.scale_by_learning_rate(0.1),
     )
     theirs, _ = support.run_optax(optax_chain, sequence)
-    ours, _ = run(optimistic.optimistic_amsgrad(0.1, b1=b1), sequence)
+    ours, _ = run(optimizers.optimistic_amsgrad(0.1, b1=b1), sequence)
     shifted = jax.tree.map(lambda a, b: b + (a[:1] - b[:1]), ours, theirs)
     assert_close(ours, shifted, 1e-12)
 
 
 def test_zero_without_momentum_is_amsgrad(x64: None) -> None:
     sequence = support.random_sequence(40)
-    predictor = optimistic.zero_predictor()
+    predictor = optimizers.zero_predictor()
     params, _ = run(
-        optimistic.optimistic_amsgrad(0.1, b1=0.0, predictor=predictor), sequence
+        optimizers.optimistic_amsgrad(0.1, b1=0.0, predictor=predictor), sequence
     )
     amsgrad, _ = run(optimizers.amsgrad(0.1, b1=0.0, variant="paper"), sequence)
     assert_close(params, amsgrad, 1e-12)
@@ -264,13 +263,13 @@ def test_zero_without_momentum_is_amsgrad(x64: None) -> None:
 def test_first_step(predictor: str, first: float, x64: None) -> None:
     sequence = support.Sequence(np.zeros(2), np.array([[-5.0, 300.0]]))
     ours, _ = PREDICTORS[predictor]
-    params, _ = run(optimistic.optimistic_amsgrad(1.0, predictor=ours), sequence)
+    params, _ = run(optimizers.optimistic_amsgrad(1.0, predictor=ours), sequence)
     np.testing.assert_allclose(params[0], [first, -first], rtol=1e-6)
 
 
 def test_the_maximum_never_shrinks(x64: None) -> None:
     gradients = jnp.asarray(support.random_sequence(50).gradients["bias"])
-    primitive = optimistic.scale_by_optimistic_amsgrad(
+    primitive = optimizers.scale_by_optimistic_amsgrad(
         0.1, second_moment="prediction_error"
     )
 
@@ -282,7 +281,7 @@ def test_the_maximum_never_shrinks(x64: None) -> None:
     assert (np.diff(maxima, axis=0) >= 0).all()
 
 
-def predictions(predictor: optimistic.Predictor, gradients: PyTree) -> PyTree:
+def predictions(predictor: optimizers.Predictor, gradients: PyTree) -> PyTree:
     """Each step's prediction, from one compiled scan."""
     first = jax.tree.map(lambda g: g[0], gradients)
 
@@ -294,7 +293,7 @@ def predictions(predictor: optimistic.Predictor, gradients: PyTree) -> PyTree:
 
 
 def test_rmpe_worked_predictions(x64: None) -> None:
-    actual = predictions(optimistic.rmpe_predictor(2, 1e-3), jnp.asarray(T5.gradients))
+    actual = predictions(optimizers.rmpe_predictor(2, 1e-3), jnp.asarray(T5.gradients))
     g = T5.gradients
     expected = [
         [0, 0],
@@ -309,28 +308,28 @@ def test_rmpe_worked_predictions(x64: None) -> None:
 @pytest.mark.parametrize("regularization", [0.0, 1e-3])
 def test_rmpe_of_a_constant_is_the_constant(regularization: float) -> None:
     constant = jnp.tile(jnp.asarray([1.0, -300.0, 1e-4]), (9, 1))
-    actual = predictions(optimistic.rmpe_predictor(5, regularization), constant)
+    actual = predictions(optimizers.rmpe_predictor(5, regularization), constant)
     np.testing.assert_allclose(actual[1:], constant[1:], rtol=1e-6)
 
 
 def test_rmpe_of_a_geometric_sequence_is_its_limit(x64: None) -> None:
     powers = 0.7 ** np.arange(12)[:, None]
     gradients = np.array([2.0, -1.0]) + powers * np.array([5.0, 3.0])
-    predictor = optimistic.rmpe_predictor(2, 1e-12)
+    predictor = optimizers.rmpe_predictor(2, 1e-12)
     actual = predictions(predictor, jnp.asarray(gradients))
     np.testing.assert_allclose(actual[4:], np.tile([2.0, -1.0], (8, 1)), atol=1e-6)
 
 
 def test_rmpe_with_a_large_regularization_averages(x64: None) -> None:
     gradients = jnp.asarray(smooth_sequence(9).gradients["bias"])
-    actual = predictions(optimistic.rmpe_predictor(3, 1e12), gradients)
+    actual = predictions(optimizers.rmpe_predictor(3, 1e12), gradients)
     np.testing.assert_allclose(actual[-1], np.mean(gradients[-4:-1], axis=0), atol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_normalized_rmpe_follows_the_scale(scale: float, x64: None) -> None:
     gradients = jnp.asarray(smooth_sequence(9).gradients["bias"])
-    predictor = optimistic.rmpe_predictor(3, 1e-2, normalize=True)
+    predictor = optimizers.rmpe_predictor(3, 1e-2, normalize=True)
     expected = scale * predictions(predictor, gradients)
     actual = predictions(predictor, scale * gradients)
     np.testing.assert_allclose(actual, expected, rtol=1e-9)
@@ -344,7 +343,7 @@ def test_rmpe_is_finite_and_moderate_in_float32(
     """Five differences of two entries are linearly dependent."""
     rng = np.random.default_rng(0)
     gradients = jnp.asarray(size * rng.normal(size=(20, 2)), jnp.float32)
-    actual = predictions(optimistic.rmpe_predictor(5, regularization), gradients)
+    actual = predictions(optimizers.rmpe_predictor(5, regularization), gradients)
     assert np.isfinite(actual).all()
     assert np.abs(actual).max() <= 100 * size
 
@@ -352,7 +351,7 @@ def test_rmpe_is_finite_and_moderate_in_float32(
 def test_rmpe_takes_complex_leaves_as_pairs_of_reals(x64: None) -> None:
     rng = np.random.default_rng(0)
     pairs = rng.normal(size=(9, 2, 3))
-    predictor = optimistic.rmpe_predictor(3)
+    predictor = optimizers.rmpe_predictor(3)
     whole = predictions(predictor, {"z": jnp.asarray(pairs[:, 0] + 1j * pairs[:, 1])})
     parts = predictions(predictor, jnp.asarray(pairs))
     np.testing.assert_allclose(whole["z"].real, parts[:, 0], rtol=1e-10)
@@ -361,7 +360,7 @@ def test_rmpe_takes_complex_leaves_as_pairs_of_reals(x64: None) -> None:
 
 def test_rmpe_under_vmap_is_each_lane(x64: None) -> None:
     gradients = jnp.asarray(np.random.default_rng(0).normal(size=(4, 9, 3)))
-    predictor = optimistic.rmpe_predictor(3)
+    predictor = optimizers.rmpe_predictor(3)
     lanes = jax.vmap(lambda g: predictions(predictor, g))(gradients)
     for lane, g in zip(lanes, gradients, strict=True):
         np.testing.assert_allclose(lane, predictions(predictor, g), rtol=1e-11)
@@ -370,7 +369,7 @@ def test_rmpe_under_vmap_is_each_lane(x64: None) -> None:
 def test_rmpe_reduces_over_devices(x64: None) -> None:
     devices = jax.devices()
     gradients = jnp.asarray(np.random.default_rng(0).normal(size=(9, 3 * len(devices))))
-    predictor = optimistic.rmpe_predictor(
+    predictor = optimizers.rmpe_predictor(
         3, reduce=lambda products: jax.lax.psum(products, "data")
     )
     spec = PartitionSpec(None, "data")
@@ -383,12 +382,12 @@ def test_rmpe_reduces_over_devices(x64: None) -> None:
             check_vma=False,
         )
     )
-    expected = predictions(optimistic.rmpe_predictor(3), gradients)
+    expected = predictions(optimizers.rmpe_predictor(3), gradients)
     np.testing.assert_allclose(mapped(gradients), expected, rtol=1e-10)
 
 
 def test_rmpe_keeps_its_types_with_wider_gradients() -> None:
-    predictor = optimistic.rmpe_predictor(3)
+    predictor = optimizers.rmpe_predictor(3)
     params = {"a": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(2, jnp.complex64)}
     memory = predictor.init(params)
     gradients = jax.tree.map(lambda p: p.astype(jnp.complex64), params)
@@ -403,12 +402,12 @@ def test_rmpe_keeps_its_types_with_wider_gradients() -> None:
 @pytest.mark.parametrize("window", [0, -1, 2.5, True, "5"])
 def test_bad_windows_are_refused(window: object) -> None:
     with pytest.raises(ValueError, match="rmpe_predictor: window must be an integer"):
-        optimistic.rmpe_predictor(window)  # pyright: ignore[reportArgumentType]
+        optimizers.rmpe_predictor(window)  # pyright: ignore[reportArgumentType]
 
 
 def test_bad_predictors_are_refused() -> None:
     with pytest.raises(ValueError, match="optimistic_amsgrad: predictor must be"):
-        optimistic.optimistic_amsgrad(
+        optimizers.optimistic_amsgrad(
             0.1,
             predictor="rmpe",  # pyright: ignore[reportArgumentType]
         )
@@ -418,11 +417,11 @@ def test_an_own_predictor_may_know_the_next_gradient(x64: None) -> None:
     """With the true next gradient as prediction, h is the average of an older one."""
     sequence = support.random_sequence(20)
     gradients = jax.tree.map(jnp.asarray, sequence.gradients)
-    oracle = optimistic.Predictor(
+    oracle = optimizers.Predictor(
         lambda params: jnp.zeros([], jnp.int32),
         lambda gradient, t: (jax.tree.map(lambda g: g[(t + 1) % 20], gradients), t + 1),
     )
-    params, _ = run(optimistic.optimistic_amsgrad(0.1, predictor=oracle), sequence)
+    params, _ = run(optimizers.optimistic_amsgrad(0.1, predictor=oracle), sequence)
     expected = support.run_reference(
         lambda x, g: reference(x, g, guess=lambda past: g[len(past) % 20]), sequence
     )
@@ -441,8 +440,8 @@ def test_predictors_on_a_parabola(
 ) -> None:
     """Gradient descent with a predicted half step on w^2 / 2, at t = 5, 10, 20, 40."""
     ours = {
-        "last": optimistic.last_gradient_predictor(),
-        "rmpe": optimistic.rmpe_predictor(),
+        "last": optimizers.last_gradient_predictor(),
+        "rmpe": optimizers.rmpe_predictor(),
     }[predictor]
 
     def step(carry: PyTree, _: None) -> tuple[PyTree, jax.Array]:

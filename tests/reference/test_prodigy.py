@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from optimizers import _dadaptation, _prodigy
+import optimizers
 from tests.reference import support, test_amsgrad
 from tests.reference.support import Sequence, assert_close, run
 from tests.reference.test_dadaptation import (
@@ -95,7 +95,7 @@ def test_worked_numbers(
     options: dict[str, Any], worked: tuple[list[float], list[float]], x64: None
 ) -> None:
     assert_worked_distances(*reference(*T5D, **options), worked)
-    optimizer = _prodigy.prodigy(d0=0.1, **options)
+    optimizer = optimizers.prodigy(d0=0.1, **options)
     assert_worked_distances(*run_with_distances(optimizer, T5D), worked)
 
 
@@ -113,7 +113,7 @@ def test_worked_numbers(
 def test_follows_the_equations(options: dict[str, Any], x64: None) -> None:
     rates = np.minimum(np.arange(50) / 5, 1.0)
     assert_follows(
-        _prodigy.prodigy(lambda count: jnp.asarray(rates)[count], d0=1e-2, **options),
+        optimizers.prodigy(lambda count: jnp.asarray(rates)[count], d0=1e-2, **options),
         lambda x, g: reference(x, g, d0=1e-2, learning_rate=rates, **options),
         drifting_sequence(50),
     )
@@ -123,7 +123,7 @@ def test_zeros_first_follow_the_equations(x64: None) -> None:
     sequence = drifting_sequence(20)
     quiet = jax.tree.map(lambda g: np.concatenate([0 * g[:3], g]), sequence.gradients)
     assert_follows(
-        _prodigy.prodigy(d0=0.1, weight_decay=0.1),
+        optimizers.prodigy(d0=0.1, weight_decay=0.1),
         lambda x, g: reference(x, g, weight_decay=0.1),
         Sequence(sequence.start, quiet),
     )
@@ -136,7 +136,7 @@ def test_equals_optax(safeguard_warmup: bool, x64: None) -> None:
         "weight_decay": 0.01,
         "safeguard_warmup": safeguard_warmup,
     }
-    params, _ = run(_prodigy.prodigy(**options), sequence)
+    params, _ = run(optimizers.prodigy(**options), sequence)
     theirs = optax.contrib.prodigy(**options)
     assert_close(params, support.run_optax(theirs, sequence)[0], 1e-12)
 
@@ -145,7 +145,9 @@ def test_equals_optax(safeguard_warmup: bool, x64: None) -> None:
 def test_the_distance_never_shrinks_and_starts_with_d0(
     growth_rate: float, x64: None
 ) -> None:
-    optimizer = _prodigy.prodigy(d0=0.1, bias_correction=False, growth_rate=growth_rate)
+    optimizer = optimizers.prodigy(
+        d0=0.1, bias_correction=False, growth_rate=growth_rate
+    )
     _, d = run_with_distances(optimizer, T5D)
     assert d[0] == 0.1
     assert (np.diff(d) >= 0).all()
@@ -153,14 +155,14 @@ def test_the_distance_never_shrinks_and_starts_with_d0(
 
 
 def test_the_first_rise_is_not_capped(x64: None) -> None:
-    optimizer = _prodigy.prodigy(d0=0.1, bias_correction=False, growth_rate=1.0)
+    optimizer = optimizers.prodigy(d0=0.1, bias_correction=False, growth_rate=1.0)
     _, d = run_with_distances(optimizer, T5D)
     np.testing.assert_allclose(d[1:], 0.142341639449, rtol=support.TWELVE_DIGITS)
 
 
 def test_without_estimate_it_is_adam(x64: None) -> None:
     sequence = Sequence(np.ones(3), support.random_sequence(40).gradients["bias"])
-    optimizer = _prodigy.prodigy(0.5, d0=0.1, d_coef=0.0, bias_correction=False)
+    optimizer = optimizers.prodigy(0.5, d0=0.1, d_coef=0.0, bias_correction=False)
     params, _ = run(optimizer, sequence)
     assert_close(params, test_amsgrad.uncorrected_adam(*sequence, 0.05), 1e-13)
 
@@ -168,7 +170,7 @@ def test_without_estimate_it_is_adam(x64: None) -> None:
 @pytest.mark.parametrize(("corrected", "size"), [(False, 3.1622776602), (True, 1.0)])
 def test_first_step(corrected: bool, size: float, x64: None) -> None:
     sequence = Sequence(np.zeros(2), np.array([[-5.0, 300.0]]))
-    optimizer = _prodigy.prodigy(0.5, eps=0.0, d0=0.1, bias_correction=corrected)
+    optimizer = optimizers.prodigy(0.5, eps=0.0, d0=0.1, bias_correction=corrected)
     params, _ = run(optimizer, sequence)
     np.testing.assert_allclose(params[0], [0.05 * size, -0.05 * size], rtol=1e-10)
 
@@ -178,7 +180,7 @@ def test_scaling_the_loss_changes_nothing(x64: None) -> None:
     scaled = Sequence(
         sequence.start, jax.tree.map(lambda g: 2.0**-20 * g, sequence.gradients)
     )
-    optimizer = _prodigy.prodigy(d0=0.1, eps=0.0)
+    optimizer = optimizers.prodigy(d0=0.1, eps=0.0)
     one = run_with_distances(optimizer, sequence)
     jax.tree.map(
         np.testing.assert_array_equal, one, run_with_distances(optimizer, scaled)
@@ -187,7 +189,7 @@ def test_scaling_the_loss_changes_nothing(x64: None) -> None:
 
 def test_moving_the_origin_changes_nothing(x64: None) -> None:
     gradients = support.random_sequence(40).gradients["bias"]
-    optimizer = _prodigy.prodigy(d0=0.1)
+    optimizer = optimizers.prodigy(d0=0.1)
     here, d = run_with_distances(optimizer, Sequence(np.zeros(3), gradients))
     there, e = run_with_distances(optimizer, Sequence(np.full(3, 8.0), gradients))
     np.testing.assert_allclose(there - 8.0, here, rtol=1e-9, atol=1e-12)
@@ -196,16 +198,16 @@ def test_moving_the_origin_changes_nothing(x64: None) -> None:
 
 def test_the_start_is_a_copy() -> None:
     params = jnp.ones(3)
-    state = _prodigy.scale_by_prodigy().init(params)
+    state = optimizers.scale_by_prodigy().init(params)
     assert state.start.unsafe_buffer_pointer() != params.unsafe_buffer_pointer()
     np.testing.assert_array_equal(state.start, params)
     abstract = jax.ShapeDtypeStruct((3,), jnp.bfloat16)
-    start = _prodigy.scale_by_prodigy().init(abstract).start
+    start = optimizers.scale_by_prodigy().init(abstract).start
     np.testing.assert_array_equal(start, jnp.zeros(3, jnp.bfloat16))
 
 
 def test_params_are_required() -> None:
-    optimizer = _prodigy.scale_by_prodigy()
+    optimizer = optimizers.scale_by_prodigy()
     with pytest.raises(ValueError, match=r"scale_by_prodigy: update\(\) needs params"):
         optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)))
 
@@ -214,8 +216,10 @@ def test_reduce_makes_parts_act_as_the_whole(x64: None) -> None:
     """Two devices, as lanes of a vmap, hold half of the params each."""
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(2, 3)), rng.normal(size=(30, 2, 3))
-    whole, d = run_with_distances(_prodigy.prodigy(d0=0.1), Sequence(start, gradients))
-    parts = _prodigy.prodigy(d0=0.1, reduce=lambda x: jax.lax.psum(x, "data"))
+    whole, d = run_with_distances(
+        optimizers.prodigy(d0=0.1), Sequence(start, gradients)
+    )
+    parts = optimizers.prodigy(d0=0.1, reduce=lambda x: jax.lax.psum(x, "data"))
     got, got_d = jax.vmap(
         lambda x, g: run_with_distances(parts, Sequence(x, g)),
         in_axes=(0, 1),
@@ -227,5 +231,5 @@ def test_reduce_makes_parts_act_as_the_whole(x64: None) -> None:
 
 
 def test_the_distance_can_be_read() -> None:
-    state = _prodigy.prodigy(d0=0.5).init(jnp.ones(2))
-    assert list(_dadaptation.distance_estimates(state)) == ["[0].distance"]
+    state = optimizers.prodigy(d0=0.5).init(jnp.ones(2))
+    assert list(optimizers.distance_estimates(state)) == ["[0].distance"]

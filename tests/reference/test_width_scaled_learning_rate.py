@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from optimizers import _adam
-from optimizers._width_scaled_learning_rate import width_scaled_learning_rate
+import optimizers
 from tests.reference import support
 
 LAYERS = ("embedding", "hidden", "readout")
@@ -69,7 +68,7 @@ def scaled(
     labels: support.PyTree, updates: support.PyTree, **options: str
 ) -> support.PyTree:
     """The updates after the link, at a ratio of 16."""
-    link = width_scaled_learning_rate(labels, 16.0, **options)
+    link = optimizers.width_scaled_learning_rate(labels, 16.0, **options)
     return link.update(updates, link.init(updates))[0]
 
 
@@ -104,7 +103,7 @@ def test_defaults(x64: None) -> None:
 def test_a_ratio_of_one_changes_nothing() -> None:
     updates = support.cast(support.random_sequence(1).gradients, jnp.float32)
     for optimizer in ("sgd", "adam", "adafactor"):
-        link = width_scaled_learning_rate("hidden", 1.0, optimizer=optimizer)
+        link = optimizers.width_scaled_learning_rate("hidden", 1.0, optimizer=optimizer)
         result, _ = link.update(updates, link.init(updates))
         jax.tree.map(np.testing.assert_array_equal, result, updates)
 
@@ -126,7 +125,7 @@ def test_bears_leaves_that_are_masked_out() -> None:
     params = {"in": jnp.ones(2), "out": jnp.ones(2)}
     labels = {"in": "embedding", "out": "readout"}
     link = optax.masked(
-        width_scaled_learning_rate(labels, 4.0), {"in": False, "out": True}
+        optimizers.width_scaled_learning_rate(labels, 4.0), {"in": False, "out": True}
     )
     result, _ = link.update(params, link.init(params))
     expected = {"in": np.ones(2), "out": np.full(2, 0.25)}
@@ -140,7 +139,7 @@ def test_keeps_dtypes() -> None:
         "complex": jnp.ones(2, jnp.complex64),
     }
     for ratio in (16.0, np.float64(16.0), jnp.float32(16.0), jnp.int32(16)):
-        link = width_scaled_learning_rate("hidden", ratio)
+        link = optimizers.width_scaled_learning_rate("hidden", ratio)
         result, _ = jax.jit(link.update)(updates, link.init(updates))
         for name, update in updates.items():
             assert result[name].dtype == update.dtype
@@ -189,8 +188,8 @@ def _moved(parameterization: str, optimizer: str, width: int) -> dict[str, float
             x = jnp.tanh(x) if layer != "readout" else x
         return x[0]
 
-    rule = _adam.adam(1e-3) if optimizer == "adam" else optax.sgd(1e-3)
-    link = width_scaled_learning_rate(
+    rule = optimizers.adam(1e-3) if optimizer == "adam" else optax.sgd(1e-3)
+    link = optimizers.width_scaled_learning_rate(
         {layer: layer for layer in LAYERS},
         width / 64,
         parameterization=parameterization,
@@ -233,7 +232,7 @@ def test_steps_move_wide_networks_as_far_as_narrow_ones(
 )
 def test_refuses(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=f"^width_scaled_learning_rate: {message}"):
-        width_scaled_learning_rate(
+        optimizers.width_scaled_learning_rate(
             **{"labels": "hidden", "width_ratio": 2.0} | arguments
         )
 
