@@ -94,7 +94,9 @@ def _fill(shapes: Tree, dtype: Tree, phase: float) -> Tree:
         value = _wave(shape, phase + 0.7 * i)
         if jnp.issubdtype(name, jnp.complexfloating):
             value = value + 1j * _wave(shape, phase + 0.4 + 0.7 * i)
-        arrays.append(jnp.asarray(value.astype(jnp.dtype(name))))
+        # Concrete also where a trace asks first: cases keep what they are given.
+        with jax.ensure_compile_time_eval():
+            arrays.append(jnp.asarray(value.astype(jnp.dtype(name))))
     return structure.unflatten(arrays)
 
 
