@@ -1,0 +1,66 @@
+"""Every target of every problem: out of reach of nonsense, within reach of a solver."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from benchmarks import engine, roster, stats, store
+from benchmarks.plan import Settings, make_plan
+from benchmarks.problem import load_problem, problem_names
+from benchmarks.roster import Optimizer
+from benchmarks.targets import targets_of
+
+SETTINGS = Settings(
+    learning_rates=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+    tune_seeds=(0,),
+    test_seeds=(100, 101, 102, 103, 104),
+)
+# Where noise of the batches keeps every constant rate of Adam above hard targets, a
+# closed form shows that they can be reached: here the frequencies of the pairs.
+CLOSED_FORM = "bigram_text"
+
+
+def _still(learning_rate: object) -> optax.GradientTransformation:
+    del learning_rate
+    return optax.set_to_zero()
+
+
+def _uphill(learning_rate: float) -> optax.GradientTransformation:
+    return optax.chain(optax.adam(learning_rate), optax.scale(-1.0))
+
+
+@pytest.mark.parametrize("name", problem_names())
+def test_controls_fail_every_target_and_the_reference_passes(
+    name: str, tmp_path: Path
+) -> None:
+    problem = load_problem(name)
+    controls = [
+        Optimizer("still", _still, "still"),
+        Optimizer("uphill", _uphill, "uphill"),
+    ]
+    reference = roster.resolve("optax.adam")
+    plan = make_plan("controls", [problem], [reference, *controls], SETTINGS)
+    assert engine.run_plan(plan, tmp_path) == ()
+    results = store.load(tmp_path)
+    entry = results.manifest["problems"][name]
+    for control in controls:
+        curves = results.curves[name, control.name]
+        levels = stats.target_levels(curves, entry)
+        steps = stats.steps_to_targets(stats.gap(curves, entry), curves.steps, levels)
+        assert not np.isfinite(steps).any(), control.name
+    if name != CLOSED_FORM:
+        cell = stats.summarize(results)[name, reference.name]
+        assert np.isfinite(np.median(cell.steps, axis=0)).all()
+
+
+def test_the_closed_form_passes_the_targets_that_adam_does_not() -> None:
+    problem = load_problem(CLOSED_FORM)
+    start = np.asarray(problem.init(jax.random.key(0)), float)
+    counts = np.bincount(problem.data["pairs"], minlength=start.size)
+    optimum = np.log(counts.reshape(start.shape) + 1e-6)
+    first, last = (problem.evaluate_exact(w)["loss"] for w in (start, optimum))
+    hardest = min(targets_of(problem)["values"])
+    assert 0 <= last - problem.f_star <= hardest * (first - problem.f_star)
