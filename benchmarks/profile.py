@@ -85,13 +85,21 @@ class Comparison:
     compile_ratio: float | None
 
 
+# What optax calls otherwise; optimistic Adam is the nearest that it has to the second.
+_OTHER_NAMES = {
+    "dadapt_adam": "dadapt_adamw",
+    "optimistic_amsgrad": "optimistic_adam_v2",
+}
+
+
 def counterpart(spec: str) -> tuple[str, Make] | None:
-    """The function of optax that has the same name, with the arguments it knows.
+    """The function of optax for the same method, with the arguments it knows.
 
     Returns:
       Its name and a function of the learning rate, or None where there is none.
     """
     target, arguments = specs.parse(spec)
+    target = _OTHER_NAMES.get(target, target)
     for prefix, package in (("optax", optax), ("optax.contrib", optax.contrib)):
         function = getattr(package, target, None)
         if inspect.isfunction(function):

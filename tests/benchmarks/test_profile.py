@@ -122,3 +122,17 @@ def test_engine_and_plain_loop_are_measured_in_one_run() -> None:
     found = throughput.measure(load_problem("rosen2"), roster.resolve("adam"), turns=1)
     assert min(found.loop_us, found.engine_us) > 0
     assert found.ratio == pytest.approx(found.loop_us / found.engine_us)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("dadapt_adam", "optax.contrib.dadapt_adamw"),
+        ("optimistic_amsgrad", "optax.optimistic_adam_v2"),
+        ("prodigy", "optax.contrib.prodigy"),
+    ],
+)
+def test_counterparts_with_other_names(ours: str, theirs: str) -> None:
+    found = counterpart(ours)
+    assert found is not None
+    assert found[0] == theirs
