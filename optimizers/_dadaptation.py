@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optimizers._common import checks, links, moments, numerics, trees
-from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
+from optimizers._common import checks, links, moments, numerics, reductions, trees
+from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = [
     "ScaleByDadaptAdagradState",
@@ -26,7 +26,6 @@ __all__ = [
     "scale_by_dadapt_sgd",
 ]
 
-Reduce = Callable[[jax.Array], jax.Array]
 
 # What AdaGrad's sum of squares starts from in the released code.
 _FIRST_SQUARE = 1e-6
@@ -110,9 +109,9 @@ def scale_by_dadapt_sgd(
             count=jnp.zeros([], jnp.int32),
             mu=_steps_like(name, params) if has_momentum else None,
             grad_sum=trees.averages_like(name, params),
-            distance=_scalar_like(params, d0),
-            numerator=_scalar_like(params, 0.0),
-            grad_norm=_scalar_like(params, 0.0),
+            distance=reductions.scalar_like(params, d0),
+            numerator=reductions.scalar_like(params, 0.0),
+            grad_norm=reductions.scalar_like(params, 0.0),
         )
 
     def update(
@@ -125,18 +124,20 @@ def scale_by_dadapt_sgd(
         )
         rate = d * links.value_at(learning_rate, state.count)
 
-        products = jax.tree.map(_product, grads, state.grad_sum)
-        square, product = _sums(reduce, jax.tree.map(_square, grads), products)
-        norm = jnp.where(norm == 0.0, _safe_sqrt(square), norm)  # (1)
+        products = jax.tree.map(reductions.product, grads, state.grad_sum)
+        square, product = reductions.sums(
+            reduce, jax.tree.map(_square, grads), products
+        )
+        norm = jnp.where(norm == 0.0, reductions.safe_sqrt(square), norm)  # (1)
         weight = numerics.safe_divide(rate, norm)  # (2)
         numerator = numerator + weight * product  # (3)
         grad_sum = jax.tree.map(
             lambda known, g, s: _plus(_after(known, weight), g, s),
             *(products, grads, state.grad_sum),
         )  # (4)
-        (sum_square,) = _sums(reduce, jax.tree.map(_square, grad_sum))
+        (sum_square,) = reductions.sums(reduce, jax.tree.map(_square, grad_sum))
         estimate = numerics.safe_divide(
-            numerics.scalar(d_coef) * numerator, _safe_sqrt(sum_square)
+            numerics.scalar(d_coef) * numerator, reductions.safe_sqrt(sum_square)
         )  # (5)
         steps = jax.tree.map(lambda g: _times(weight, g), grads)
         if has_momentum:
@@ -320,8 +321,8 @@ def scale_by_dadapt_adagrad(
                 trees.accumulators_like(name, params),
             ),
             grad_sum=trees.averages_like(name, params),
-            distance=_scalar_like(params, d0),
-            error=_scalar_like(params, 0.0),
+            distance=reductions.scalar_like(params, d0),
+            error=reductions.scalar_like(params, 0.0),
         )
 
     def update(
@@ -334,7 +335,7 @@ def scale_by_dadapt_adagrad(
         outside = numerics.wide_scalar(eps)
         step = functools.partial(_adagrad, rate, outside)
         leaves = jax.tree.map(step, grads, state.nu, state.grad_sum)
-        sum_square, square, length = _sums(
+        sum_square, square, length = reductions.sums(
             reduce,
             _field(leaves, "sum_square"),
             _field(leaves, "square"),
@@ -525,8 +526,8 @@ def scale_by_dadapt_adam(
             mu=_steps_like(name, params),
             nu=trees.accumulators_like(name, params),
             grad_sum=trees.averages_like(name, params),
-            distance=_scalar_like(params, d0),
-            numerator=_scalar_like(params, 0.0),
+            distance=reductions.scalar_like(params, d0),
+            numerator=reductions.scalar_like(params, 0.0),
         )
 
     def update(
@@ -551,7 +552,7 @@ def scale_by_dadapt_adam(
         )
         step = functools.partial(_adam, numerics.division(numerics.scalar(eps)), decays)
         leaves = jax.tree.map(step, grads, state.mu, state.nu, state.grad_sum)
-        product, length = _sums(
+        product, length = reductions.sums(
             reduce, _field(leaves, "product"), _field(leaves, "length")
         )
         numerator = numerics.wide_scalar(state.numerator)
@@ -768,7 +769,7 @@ def _adam(
     b1, of_mu, b2, of_nu, root, of_sum, eps = (
         numerics.like(v, decay) for decay in decays
     )
-    product = _product(g, divide(s, jnp.sqrt(v) + eps))  # in (2)
+    product = reductions.product(g, divide(s, jnp.sqrt(v) + eps))  # in (2)
     b2, root, eps = (_after(product, value) for value in (b2, root, eps))
     m = b1 * m + of_mu * g  # (3)
     v = b2 * v + of_nu * numerics.abs_square(g)  # (4)
@@ -806,15 +807,6 @@ def _adagrad(
         grad_sum=s,
         step=step,
     )
-
-
-@numerics.inline_jit
-def _product(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Re<x, y> of two leaves."""
-    x = numerics.widen(x, y)
-    if jnp.iscomplexobj(x):
-        return jnp.sum(x.real * y.real + x.imag * y.imag)
-    return jnp.sum(x * y.astype(x.dtype))
 
 
 @numerics.inline_jit
@@ -856,23 +848,6 @@ def _saturated(step: jax.Array, g: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(step), jnp.clip(step, -largest, largest), step)
 
 
-def _safe_sqrt(square: jax.Array) -> jax.Array:
-    """A root whose derivative at 0 is 0."""
-    zero = square == 0.0
-    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, square)))
-
-
-def _sums(reduce: Reduce | None, *partials: PyTree) -> list[jax.Array]:
-    """The sum of each tree of scalars."""
-    sums = [_add_up(jax.tree.leaves(tree)) for tree in partials]
-    return sums if reduce is None else list(reduce(jnp.stack(sums)))
-
-
-@numerics.inline_jit
-def _add_up(scalars: list[jax.Array]) -> jax.Array:
-    return sum(map(numerics.wide_scalar, scalars), start=numerics.wide_scalar(0.0))
-
-
 def _grown(d: jax.Array, estimate: jax.Array, growth_rate: Scalar) -> jax.Array:
     """max(d, min(estimate, r d)); an estimate that overflowed says nothing."""
     wide = numerics.wide_scalar(d)
@@ -901,14 +876,6 @@ def _steps_like(function: str, params: PyTree) -> PyTree:
         return numerics.widen(zeros) if zeros.dtype == jnp.float16 else zeros
 
     return jax.tree.map(leaf, trees.zeros_like(function, params))
-
-
-def _scalar_like(params: PyTree, value: Scalar) -> jax.Array:
-    """The value in the widest of float32 and the real dtypes of the params."""
-    dtypes = (
-        numerics.real_dtype(numerics.dtype_of(leaf)) for leaf in jax.tree.leaves(params)
-    )
-    return numerics.wide_scalar(value).astype(numerics.compute_dtype(*dtypes))
 
 
 def _is_zero(value: Any) -> bool:

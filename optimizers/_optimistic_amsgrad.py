@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from optimizers._common import checks, links, moments, numerics, trees
-from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
+from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = [
     "Predictor",
@@ -309,7 +309,7 @@ def rmpe_predictor(
     regularization: Scalar = 1e-3,
     *,
     normalize: bool = False,
-    reduce: Callable[[jax.Array], jax.Array] | None = None,
+    reduce: Reduce | None = None,
 ) -> Predictor:
     r"""Predicts the limit of the gradients, by extrapolation of the last few.
 

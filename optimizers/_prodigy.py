@@ -9,12 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, numerics, trees
-from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
+from optimizers._common import checks, links, numerics, reductions, trees
+from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByProdigyState", "prodigy", "scale_by_prodigy"]
-
-Reduce = Callable[[jax.Array], jax.Array]
 
 
 class ScaleByProdigyState(NamedTuple):
@@ -85,9 +83,9 @@ def scale_by_prodigy(
             nu=trees.accumulators_like(name, params),
             grad_sum=trees.averages_like(name, params),
             start=jax.tree.map(_copy, params),
-            distance=_scalar_like(params, d0),
-            distance_max=_scalar_like(params, d0),
-            numerator=_scalar_like(params, 0.0),
+            distance=reductions.scalar_like(params, d0),
+            distance_max=reductions.scalar_like(params, d0),
+            numerator=reductions.scalar_like(params, 0.0),
         )
 
     def update(
@@ -125,7 +123,7 @@ def scale_by_prodigy(
             *(grads, state.mu, state.nu, state.grad_sum, state.start, params),
         )
 
-        product, length = _sums(
+        product, length = reductions.sums(
             reduce, _field(averages, "product"), _field(averages, "length")
         )
         numerator = weights.b3 * numerics.wide_scalar(state.numerator)
@@ -357,17 +355,6 @@ def _step(
     return rate * divide(m, jnp.sqrt(v) + floor)  # in (10)
 
 
-def _sums(reduce: Reduce | None, *partials: PyTree) -> list[jax.Array]:
-    """The sum of each tree of scalars."""
-    sums = [_add_up(jax.tree.leaves(tree)) for tree in partials]
-    return sums if reduce is None else list(reduce(jnp.stack(sums)))
-
-
-@numerics.inline_jit
-def _add_up(scalars: list[jax.Array]) -> jax.Array:
-    return sum(map(numerics.wide_scalar, scalars), start=numerics.wide_scalar(0.0))
-
-
 def _field(leaves: PyTree, name: str) -> PyTree:
     """One field of a tree whose leaves are of `_Leaf`."""
     return jax.tree.map(
@@ -387,14 +374,6 @@ def _copy(leaf: Any) -> jax.Array:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jnp.zeros_like(leaf)
     return jnp.array(leaf, dtype=numerics.dtype_of(leaf))
-
-
-def _scalar_like(params: PyTree, value: Scalar) -> jax.Array:
-    """The value in the widest of float32 and the real dtypes of the params."""
-    dtypes = (
-        numerics.real_dtype(numerics.dtype_of(leaf)) for leaf in jax.tree.leaves(params)
-    )
-    return numerics.wide_scalar(value).astype(numerics.compute_dtype(*dtypes))
 
 
 def _as(d: jax.Array, value: Scalar) -> jax.Array:

@@ -1,5 +1,6 @@
 """What the optimizers need of trees beyond `jax.tree`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -98,11 +99,23 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
+def map_inexact(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
+    """As `jax.tree.map`; a leaf that can have no gradient stays as it is."""
+    return jax.tree.map(
+        lambda x, *others: function(x, *others) if is_inexact(x) else x, tree, *rest
+    )
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Whether the leaf is real or complex: no integer, no boolean, no random key."""
+    return jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact)
+
+
 def _require_inexact(function: str, what: str, tree: PyTree) -> None:
-    if all(_is_inexact(x) for x in jax.tree.leaves(tree)):
+    if all(is_inexact(x) for x in jax.tree.leaves(tree)):
         return
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not _is_inexact(leaf):
+        if not is_inexact(leaf):
             where = jax.tree_util.keystr(path) or "(the only leaf)"
             dtype = getattr(leaf, "dtype", type(leaf).__name__)
             msg = (
@@ -111,7 +124,3 @@ def _require_inexact(function: str, what: str, tree: PyTree) -> None:
                 "optax.masked or optax.partition."
             )
             raise ValueError(msg)
-
-
-def _is_inexact(leaf: Any) -> bool:
-    return jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact)

@@ -15,5 +15,8 @@ Scalar = float | int | jax.Array
 ScalarOrSchedule = ArrayLike | Callable[[jax.Array], ArrayLike]
 """A number, or a function from the 0-based count of updates to one."""
 
+Reduce = Callable[[jax.Array], jax.Array]
+"""Adds up a small vector over the devices that hold parts of the params."""
+
 Mask = PyTree | Callable[[PyTree], PyTree] | None
 """Booleans in (a prefix of) the parameters' tree, or a function that makes them."""
