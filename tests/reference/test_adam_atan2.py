@@ -1,8 +1,6 @@
 """Adam-atan2 against NumPy, worked numbers, its invariance and its arctangent."""
 
 import itertools
-import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -118,19 +116,6 @@ def test_follows_the_equations(options: dict[str, float], x64: None) -> None:
         lambda x, g: reference(x, g, learning_rate=0.1, **options), sequence
     )
     assert_close(params, expected, 1e-12)
-
-
-@pytest.mark.parametrize("run_index", [0, 1])
-def test_equals_the_pytorch_port(run_index: int, x64: None) -> None:
-    """Its trajectories are in `recorded`, with the script that made them."""
-    path = Path(__file__).parent / "recorded" / "adam_atan2.json"
-    record = json.loads(path.read_text())
-    sequence = support.Sequence(
-        np.array(record["start"]), np.array(record["gradients"])
-    )
-    recorded = record["runs"][run_index]
-    optimizer = optimizers.adam_atan2(record["rate"], **recorded["options"])
-    assert_close(run(optimizer, sequence)[0], np.array(recorded["params"]), 1e-12)
 
 
 def test_follows_the_equations_in_float32() -> None:
