@@ -10,7 +10,13 @@ import pytest
 
 import optimizers
 from tests.reference import support
-from tests.reference.support import T5, assert_close, assert_worked_numbers, run
+from tests.reference.support import (
+    T5,
+    PyTree,
+    assert_close,
+    assert_worked_numbers,
+    run,
+)
 
 
 def reference(
@@ -174,13 +180,53 @@ def test_schedule_scales_the_bounds_only_with_a_base(x64: None) -> None:
         assert_close(run(optimizer, sequence)[0], expected, 1e-12)
 
 
-def test_unclipped_is_adam_with_a_smaller_eps(x64: None) -> None:
+@pytest.mark.parametrize("name", ["adabound", "amsbound"])
+def test_first_step(name: str, x64: None) -> None:
+    sequence = support.Sequence(np.zeros(2), np.array([[-5.0, 300.0]]))
+    params, _ = run(getattr(optimizers, name)(0.1), sequence)
+    np.testing.assert_allclose(params[0], [0.1, -0.1], rtol=1e-6)
+
+
+def test_unclipped_is_adam_with_a_larger_eps(x64: None) -> None:
     """The release divides by √v + ε before the correction: ε/√(1 − b2ᵗ) for Adam."""
     rng = np.random.default_rng(2)
     sequence = support.Sequence(np.zeros(4), rng.normal(size=(20, 4)))
-    params, _ = run(optimizers.adabound(0.1, eps=0.0, gamma=1e-9), sequence)
-    adam, _ = run(optimizers.adam(0.1, eps=0.0), sequence)
-    assert_close(params, adam, 1e-12)
+    params, _ = run(optimizers.adabound(0.1, eps=1e-2, gamma=1e-9), sequence)
+    x, m, v = np.zeros(4), np.zeros(4), np.zeros(4)
+    for t, g in enumerate(sequence.gradients, start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        correction = 1 - 0.999**t
+        eps = 1e-2 / np.sqrt(correction)
+        x = x - 0.1 * m / (1 - 0.9**t) / (np.sqrt(v / correction) + eps)
+        np.testing.assert_allclose(params[t - 1], x, rtol=1e-12)
+
+
+def test_bounds_close_from_both_sides(x64: None) -> None:
+    """Huge gradients are clipped from below and tiny ones from above, at every step."""
+    gradients = np.tile([1e12, 1e-12], (2000, 1))
+    params, _ = run(
+        optimizers.scale_by_adabound(0.1, b1=0.0, eps=0.0, gamma=0.01),
+        support.Sequence(np.zeros(2), gradients),
+    )
+    lower, upper = (np.diff(params, axis=0, prepend=0.0) / gradients).T
+    t = np.arange(1, 2001)
+    np.testing.assert_allclose(lower, 0.1 * (1 - 1 / (0.01 * t + 1)), rtol=1e-9)
+    np.testing.assert_allclose(upper, 0.1 * (1 + 1 / (0.01 * t)), rtol=1e-9)
+    assert (np.diff(lower) > 0).all()
+    assert (np.diff(upper) < 0).all()
+
+
+def test_the_maximum_of_amsbound_never_shrinks(x64: None) -> None:
+    gradients = jnp.asarray(support.random_sequence(50).gradients["bias"])
+    primitive = optimizers.scale_by_amsbound(0.1)
+
+    def step(state: optax.OptState, g: jax.Array) -> tuple[optax.OptState, PyTree]:
+        _, state = primitive.update(g, state)
+        return state, (state.nu, state.nu_max)
+
+    _, (nu, nu_max) = jax.lax.scan(step, primitive.init(jnp.zeros(3)), gradients)
+    assert (np.diff(nu_max, axis=0) >= 0).all()
+    assert (np.diff(nu, axis=0) < 0).any()
 
 
 def test_closed_bounds_are_momentum_sgd(x64: None) -> None:

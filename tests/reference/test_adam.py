@@ -203,6 +203,12 @@ def test_without_momentum_is_corrected_rmsprop(x64: None) -> None:
     assert_close(params, support.run_optax(rmsprop, sequence)[0], 1e-12)
 
 
+def test_first_step(x64: None) -> None:
+    sequence = support.Sequence(np.zeros(3), np.array([[-5.0, 300.0, 0.0]]))
+    params, _ = run(optimizers.adam(0.1), sequence)
+    np.testing.assert_allclose(params[0], [0.1, -0.1, 0.0], rtol=1e-8)
+
+
 def test_first_step_in_float32_shows_eps() -> None:
     gradients = jnp.asarray([1e-6, 1e-8, 1e-10])
     optimizer = optimizers.adam(1.0)

@@ -267,11 +267,10 @@ def test_first_step(predictor: str, first: float, x64: None) -> None:
     np.testing.assert_allclose(params[0], [first, -first], rtol=1e-6)
 
 
-def test_the_maximum_never_shrinks(x64: None) -> None:
+@pytest.mark.parametrize("second_moment", ["gradient", "prediction_error"])
+def test_the_maximum_never_shrinks(second_moment: str, x64: None) -> None:
     gradients = jnp.asarray(support.random_sequence(50).gradients["bias"])
-    primitive = optimizers.scale_by_optimistic_amsgrad(
-        0.1, second_moment="prediction_error"
-    )
+    primitive = optimizers.scale_by_optimistic_amsgrad(0.1, second_moment=second_moment)
 
     def step(state: optax.OptState, g: jax.Array) -> tuple[optax.OptState, jax.Array]:
         _, state = primitive.update(g, state)
