@@ -259,8 +259,11 @@ def adabound(
     learning rate, as :math:`\eta^*_t = \eta^* \eta_t / \eta_0`. Here they do if
     base_learning_rate says what :math:`\eta_0` is, which a schedule that starts at 0
     cannot; without it, :math:`\eta^*_t = \eta^*`. Weight decay is decoupled and
-    multiplied by the learning rate. Differences from the paper, in both forms:
-    constant :math:`\beta_1`; an :math:`\varepsilon`; no projection.
+    multiplied by the learning rate. The release adds it to the gradients: for that,
+    put ``optax.add_decayed_weights`` first. Its AdaBoundW does not multiply it by the
+    learning rate: for that, divide weight_decay by it. The release admits
+    :math:`\kappa = 0`, with which (4) divides by zero. Differences from the paper, in
+    both forms: constant :math:`\beta_1`; an :math:`\varepsilon`; no projection.
 
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.

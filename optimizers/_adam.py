@@ -125,8 +125,15 @@ def adam(
     Defaults: those of the paper, and the numbers of ``optax.adam``.
 
     Differences from the paper: eps_root, for derivatives through the update;
-    decoupled weight decay. ``nesterov`` follows optax, which leaves out the decay
-    schedule of Dozat's momentum.
+    decoupled weight decay. Its more efficient form, which TensorFlow released, adds
+    :math:`\varepsilon` before :math:`v` is corrected, as if it were
+    :math:`\varepsilon / \sqrt{1 - \beta_2^t}` here. ``nesterov`` follows optax,
+    which leaves out the decay schedule of Dozat's momentum.
+
+    Differences from PyTorch: a complex entry has one second moment, of its absolute
+    value, so that a step keeps the phase, as in optax. PyTorch takes real and
+    imaginary parts by themselves; ``optax.contrib.split_real_and_imaginary(adam(...))``
+    does too. Its weight_decay is the L2 penalty that `adamw` tells of.
 
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.
@@ -214,7 +221,8 @@ def adamw(
     Defaults: those of ``optax.adamw``.
 
     Differences from the paper: it multiplies :math:`\lambda` by the schedule's
-    factor only; here, as in optax and PyTorch, by the whole learning rate.
+    factor only; here, as in optax and PyTorch, by the whole learning rate. PyTorch
+    shrinks the params before the step, which is the same; its default is 0.01.
 
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.

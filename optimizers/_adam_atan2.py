@@ -147,9 +147,10 @@ def adam_atan2(
     Differences from the paper: the state holds the root of Adam's second moment, and
     (2) is computed without squaring gradients, because :math:`|g|^2` in float32 is 0
     below 1e-19 and infinite above 1e19, which would change the steps. Differences from
-    released code: adam-atan2-pytorch takes :math:`\beta_2 = 0.99`; another port
-    corrects the bias of :math:`m` outside of the angle, which makes the first step 27%
-    longer.
+    released code: adam-atan2-pytorch takes :math:`\beta_2 = 0.99`; its decoupled_wd
+    divides the decay by the first learning rate, as you can do; its cautious and
+    regenerative extras are left out. Another port corrects the bias of :math:`m`
+    outside of the angle, which makes the first step 27% longer.
 
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.

@@ -157,8 +157,10 @@ def adam_cm(
 
     Differences from the released code, which: makes no step at :math:`t = 1` and
     stores the raw gradient there; takes the sum of the leaves' norms as the priority;
-    updates the sum of the buffer by adding and subtracting, which drifts; and has no
-    capacity of 0, which is Adam with :math:`|m|^2` for :math:`|g|^2` in (3).
+    updates the sum of the buffer by adding and subtracting, which drifts; fails with
+    a capacity of 0, which here is Adam with :math:`|m|^2` for :math:`|g|^2` in (3);
+    and has a first-in-first-out buffer, left out here, that always replaces its first
+    momentum.
 
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.

@@ -102,7 +102,9 @@ def adamax(
     Defaults: those of ``optax.adamax``; the paper uses a learning rate of 0.002.
 
     Differences from the paper: it has no :math:`\varepsilon`, which makes 0/0 of a
-    first gradient of zero. ``eps=0`` is the paper's form, with 0/0 taken as 0.
+    first gradient of zero; optax and PyTorch add it inside the maximum, as here.
+    ``eps=0`` is the paper's form, with 0/0 taken as 0. The paper says that no step is
+    longer than :math:`\eta`, which the bound above corrects.
 
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.

@@ -147,6 +147,11 @@ def amsgrad(
     decays it); an :math:`\varepsilon`; no projection onto a feasible set; the
     paper's :math:`\eta_t = \alpha / \sqrt t` is yours to pass as a schedule.
 
+    Differences from released code: newer versions of optax have a flag for each of
+    the two corrections. Both together are (O), none is (P). The correction of
+    :math:`m` alone, which makes a first step of :math:`\eta / \sqrt{1 - \beta_2}`,
+    and that of :math:`v` alone are left out.
+
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.
       b1: Decay rate of the first moment, in [0, 1).

@@ -210,7 +210,9 @@ def dadapt_sgd(
 
     Differences from released code: :math:`G` may come from a later gradient, where
     the release divides by zero; decay is decoupled, where the release adds it to the
-    gradients. The release keeps :math:`x_0` and averages
+    gradients, but not to that of :math:`G`. Groups of the release share one :math:`d`;
+    those of ``optax.partition`` have one each. The release keeps :math:`x_0` and
+    averages
     :math:`x_t = \mu x_{t-1} + (1 - \mu)(x_0 - s_t)`; (7) and (8) are the same points
     without :math:`x_0`, and go on from wherever something else puts the params.
 
@@ -413,8 +415,10 @@ def dadapt_adagrad(
     only :math:`d \le 2 \|x_0 - x_*\|_\infty` is promised.
 
     Differences from released code: decay is decoupled, where the release adds it to
-    the gradients; there is no other :math:`\varepsilon` for sparse gradients. The
-    release keeps :math:`x_0` and averages
+    the gradients (as ``optax.add_decayed_weights``, put first, does); sparse gradients,
+    for which the release adds :math:`\varepsilon` inside the root, have no form of
+    their own. Groups of the release share one :math:`d`; those of ``optax.partition``
+    have one each. The release keeps :math:`x_0` and averages
     :math:`x_t = \mu x_{t-1} + (1 - \mu)(x_0 - s_t / q_t)`; (8) to (10) are the same
     points without :math:`x_0`, and go on from wherever something else puts the
     params.
@@ -626,11 +630,15 @@ def dadapt_adam(
     Differences from the paper and its preprint: (2) is the inner-product form of the
     release, with :math:`v` of the step before.
 
-    Differences from released code: the release corrects no bias unless asked to, and
+    Differences from released code: the release corrects no bias unless asked to. It
     skips steps of rate 0, which here only leave the gradient out of :math:`m` and
-    :math:`s`; its decay is of the gradients unless asked otherwise; its layer_scale
-    is left out. In optax a first gradient of zero, or a first rate of 0, makes
-    :math:`d` NaN for ever; here 0/0 is 0.
+    :math:`s`, and does not count gradients of zero before the first that is not. Its
+    decay is of the gradients unless asked otherwise (for that, put
+    ``optax.add_decayed_weights`` first); its layer_scale is left out; its groups share
+    one :math:`d`, where those of ``optax.partition`` have one each. optax has no
+    growth_rate and keeps :math:`d` in the narrowest dtype of the params; there, a
+    first gradient of zero, or a first rate of 0, makes :math:`d` NaN for ever; here
+    0/0 is 0.
 
     Args:
       learning_rate: Factor on the distance, a number or a schedule of the 0-based

@@ -143,11 +143,14 @@ def innaprop(
 
     Defaults: those of the released code. The paper recommends :math:`(\alpha,
     \beta)` = (0.1, 0.9), which is faster at first, and (2, 2), which may end lower.
+    The authors' GPT-2 runs have b2 = 0.99 and a weight_decay of 0.1.
 
     Differences from the released code: the velocity, which needs no params in
     `init`, loses nothing to cancellation, and does not divide by
     :math:`\beta - \eta`, which is 0 where the two are equal. Keep
-    :math:`\eta < \beta` all the same: beyond, the method is not stable.
+    :math:`\eta < \beta` all the same: beyond, the method is not stable. The momentum
+    form that the authors released beside it is this method for a constant rate
+    without decay only.
 
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.

@@ -219,7 +219,11 @@ def optimistic_amsgrad(
     version of 2019 (arXiv v1) uses the prediction error in (2) and the next rate in
     (6). Differences from the released code: there, the prediction is the gradient of
     a second network at params extrapolated from past params, one more gradient per
-    step, and both rates carry Adam's bias corrections.
+    step, which is both :math:`m_t` in (2) and :math:`m_{t+1}` in (5); both rates carry
+    Adam's bias corrections; the first predictions are those of random and of zero
+    weights, where they are 0 here. Differences from ``optax.optimistic_adam_v2``: that
+    has no maximum, corrects bias, uses Nesterov's momentum unless told otherwise, and
+    starts as if the first gradient had come twice.
 
     On games, where the last iterate should converge, use ``b1=0``.
 
@@ -335,8 +339,10 @@ def rmpe_predictor(
     Differences from the paper: :math:`\lambda` is at least 10 units of roundoff of the
     trace of :math:`U^\top U`, below which the products are not known; this changes
     float32 only where the differences are larger than about 30, and keeps (2)
-    solvable for :math:`\lambda = 0`. The released code does not use this predictor
-    on gradients, but on params, for each leaf by itself.
+    solvable for :math:`\lambda = 0`. In (3) each weight goes to the older gradient of
+    its difference, as published; extrapolation with the newer one is left out. The
+    released code does not use this predictor on gradients, but on params, for each
+    leaf by itself.
 
     Args:
       window: :math:`r`, how many differences; the memory holds as many gradients.

@@ -227,11 +227,14 @@ def prodigy(
     whole, also with a growth_rate, by (7), as in the release; to keep :math:`d` where
     it is, set ``d_coef=0``.
 
-    Differences from released code: the release corrects no bias unless asked to, and
-    skips steps of rate 0, which here only drop out of (2) and (5); its slice_p, which
-    estimates from every p-th entry, is left out. optax has no growth_rate, shares the
-    buffers of the params, so that both cannot be donated, and a first gradient of
-    zero, or a first rate of 0, makes its :math:`d` NaN for ever; here 0/0 is 0.
+    Differences from released code: the release corrects no bias unless asked to. It
+    skips steps of rate 0, which here only drop out of (2) and (5), and does not count
+    gradients of zero before the first that is not. With ``b1=0`` it takes the new
+    :math:`d_t` in (3). Its slice_p, which estimates from every p-th entry, is left
+    out; its groups share one :math:`d`, where those of ``optax.partition`` have one
+    each. optax has no growth_rate, shares the buffers of the params, so that both
+    cannot be donated, and a first gradient of zero, or a first rate of 0, makes its
+    :math:`d` NaN for ever; here 0/0 is 0.
 
     Abstract params make a start of zeros.
 

@@ -108,8 +108,10 @@ def simplified_ademamix(
 
     Defaults: those of ``optax.contrib.simplified_ademamix`` and the authors' code.
 
-    Differences from the authors' code: it can divide (1) by its sum of weights and
-    warm b1 up; a learning rate schedule does the former.
+    Differences from the authors' code: it can divide (1) by its sum of weights, leave
+    out the correction of :math:`v`, and warm b1 up; a learning rate schedule does the
+    first. Differences from optax: a complex gradient counts by its absolute value in
+    (2), where optax squares it.
 
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.
