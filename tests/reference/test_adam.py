@@ -209,6 +209,21 @@ def test_first_step(x64: None) -> None:
     np.testing.assert_allclose(params[0], [0.1, -0.1, 0.0], rtol=1e-8)
 
 
+@pytest.mark.parametrize("make", [optimizers.adam, optimizers.adamax])
+def test_first_complex_step_is_optaxs_and_split_that_of_pytorch(make: Any) -> None:
+    """Optax keeps the phase; PyTorch takes real and imaginary parts by themselves."""
+    gradient = jnp.array([3.0 - 4.0j])
+
+    def first_step(optimizer: optax.GradientTransformation) -> jax.Array:
+        return optimizer.update(gradient, optimizer.init(gradient), gradient)[0]
+
+    whole = first_step(make(0.1))
+    with jax.numpy_dtype_promotion("standard"):
+        split = first_step(optax.contrib.split_real_and_imaginary(make(0.1)))
+    np.testing.assert_allclose(whole, [-0.06 + 0.08j], rtol=1e-5)
+    np.testing.assert_allclose(split, [-0.1 + 0.1j], rtol=1e-5)
+
+
 def test_first_step_in_float32_shows_eps() -> None:
     gradients = jnp.asarray([1e-6, 1e-8, 1e-10])
     optimizer = optimizers.adam(1.0)
