@@ -1,0 +1,195 @@
+"""Friendly SAM, which climbs along the noise of the gradient: Li et al. (2024)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers._common import ascent, checks, links, numerics, trees
+from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
+
+__all__ = ["FriendlySharpnessAwareState", "friendly_sam", "friendly_sharpness_aware"]
+
+
+class FriendlySharpnessAwareState(NamedTuple):
+    """State of `friendly_sharpness_aware`."""
+
+    count: jax.Array  # t, shape (), int32
+    mu: PyTree  # m, shapes of the params, at least float32
+
+
+def friendly_sharpness_aware(
+    rho: ScalarOrSchedule = 0.05,
+    sigma: Scalar = 1.0,
+    decay: Scalar = 0.9,
+    *,
+    mask: Mask = None,
+    reduce: Reduce | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Friendly SAM as the first link of a chain; see `friendly_sam`.
+
+    Args:
+      rho: The radius, a number or a schedule of the 0-based count of updates.
+      sigma: How much of the average gradient is taken away.
+      decay: Decay rate of the average, in [0, 1).
+      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
+        the params to one.
+      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
+        of the params.
+
+    Returns:
+      The transformation. Its updates have the dtypes of the gradients.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `init` and `update`, the
+        params are masked; in `update`, there are no params, neither grad_fn nor
+        value_fn, or gradients without the structure and shapes of the params.
+    """
+    return _prefix("friendly_sharpness_aware", rho, sigma, decay, mask, reduce)
+
+
+def friendly_sam(
+    optimizer: optax.GradientTransformation,
+    rho: ScalarOrSchedule = 0.05,
+    sigma: Scalar = 1.0,
+    decay: Scalar = 0.9,
+    *,
+    mask: Mask = None,
+    reduce: Reduce | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Friendly SAM: SAM that climbs along what is new in the gradient of the batch.
+
+    Of a batch's gradient, the part that all batches share spoils generalization when it
+    is climbed, the rest helps. An average of gradients stands for the shared part. For
+    the gradient :math:`g_t = \nabla L(x_{t-1})`, with the norm over all leaves,
+
+    .. math::
+
+       s_t &= g_t - \sigma m_{t-1}                                            && (1) \\
+       m_t &= \lambda m_{t-1} + (1 - \lambda) g_t                             && (2) \\
+       e_t &= \rho_t \, s_t / \|s_t\|                                         && (3) \\
+       g'_t &= \nabla L(x_{t-1} + e_t)                                        && (4) \\
+       x_t &= x_{t-1} + \text{optimizer}(g'_t, x_{t-1})                       && (5)
+
+    but :math:`s_1 = m_1 = g_1`, and 0/0 is 0. `update` needs ``grad_fn`` or
+    ``value_fn``, a function from params to the gradient or to the loss of the same
+    batch. `friendly_sharpness_aware` is (1) to (4) as the first link of a chain; it
+    composes as `sharpness_aware`.
+
+    Cost: two gradients per step, and a state of the size of the params.
+
+    Symbols: :math:`\rho` rho, :math:`\sigma` sigma, :math:`\lambda` decay; the state
+    holds :math:`t` as count, :math:`m` as mu, in at least float32 because (1) subtracts
+    it from what it is close to.
+
+    Defaults: rho is that of SAM, the others those of the released code's class; its
+    script takes a decay of 0.95.
+
+    Differences from the paper: none.
+
+    Differences from released code: none in (1) to (4). Other releases average
+    :math:`s` in (2), where the authors average :math:`g`.
+
+    Args:
+      optimizer: What steps along the gradient of (4).
+      rho: The radius, a number or a schedule of the 0-based count of updates.
+      sigma: How much of the average gradient is taken away, finite and >= 0; 0 is SAM.
+      decay: Decay rate of the average, in [0, 1).
+      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
+        the params to one.
+      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
+        of the params.
+
+    Returns:
+      The optimizer. Its updates are to be added to the params.
+
+    Raises:
+      TypeError: The optimizer is no transformation.
+      ValueError: As `friendly_sharpness_aware`.
+
+    References:
+      Li, Zhou, He, Cheng and Huang, Friendly Sharpness-Aware Minimization, CVPR 2024;
+      arXiv:2403.12350.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> optimizer = optimizers.friendly_sam(optax.sgd(0.1), rho=0.01)
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(100):
+      ...     updates, state = optimizer.update(
+      ...         jax.grad(loss)(x), state, x, grad_fn=jax.grad(loss)
+      ...     )
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(x):.2f}")
+      0.00
+    """
+    inner = ascent.base("friendly_sam", optimizer)
+    prefix = _prefix("friendly_sam", rho, sigma, decay, mask, reduce)
+    return optax.chain(prefix, inner)  # (5)
+
+
+def _prefix(
+    name: str,
+    rho: ScalarOrSchedule,
+    sigma: Scalar,
+    decay: Scalar,
+    mask: Mask,
+    reduce: Reduce | None,
+) -> optax.GradientTransformationExtraArgs:
+    checks.non_negative(name, rho=rho, sigma=sigma)
+    checks.decay_rates(name, decay=decay)
+
+    def init(params: PyTree) -> FriendlySharpnessAwareState:
+        return FriendlySharpnessAwareState(
+            count=jnp.zeros([], jnp.int32), mu=ascent.averages_like(name, params)
+        )
+
+    def update(
+        updates: PyTree,
+        state: Any,
+        params: PyTree = None,
+        *,
+        grad_fn: Callable[[PyTree], PyTree] | None = None,
+        value_fn: Callable[[PyTree], Any] | None = None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, FriendlySharpnessAwareState]:
+        del extra_args
+        radius = links.value_at(rho, state.count)
+        grads = ascent.gradients(name, updates, params)
+        gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
+        is_first = state.count == 0
+        share, weight = 1.0 - numerics.scalar(decay), -numerics.scalar(sigma)
+        slopes = trees.map_inexact(
+            lambda g, m: jnp.where(
+                is_first, numerics.widen(g), ascent.plus(g, weight, m)
+            ),
+            grads,
+            state.mu,
+        )  # (1)
+        mu = jax.tree.map(
+            lambda g, m: None if m is None else _approach(is_first, share, g, m),
+            grads,
+            state.mu,
+        )  # (2)
+        higher = ascent.uphill(
+            name, gradient, params, grads, radius, slopes, mask, reduce
+        )  # (3), (4)
+        count = numerics.increment(state.count)
+        return higher, FriendlySharpnessAwareState(count, mu)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+@numerics.inline_jit
+def _approach(
+    is_first: jax.Array, share: Scalar, g: jax.Array, m: jax.Array
+) -> jax.Array:
+    """m + (1 - b) (g - m), or g at the first step, in the dtype of m."""
+    wide = numerics.widen(g, m)
+    gap = wide - m.astype(wide.dtype)
+    average = m.astype(wide.dtype) + numerics.like(wide, share) * gap
+    return jnp.where(is_first, wide, average).astype(m.dtype)

@@ -1,0 +1,174 @@
+"""ImbSAM, SAM for the rare classes alone: Zhou et al. (2023)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import optax
+
+from optimizers._common import ascent, checks, numerics, trees
+from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
+
+__all__ = ["imbalanced_sharpness_aware", "imbsam"]
+
+
+def imbalanced_sharpness_aware(
+    rho: ScalarOrSchedule = 0.05,
+    *,
+    tail_weight: Scalar = 1.0,
+    mask: Mask = None,
+    reduce: Reduce | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """ImbSAM as the first link of a chain; see `imbsam`.
+
+    Args:
+      rho: The radius, a number or a schedule of the 0-based count of updates.
+      tail_weight: Factor on the gradient of the tail.
+      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
+        the params to one.
+      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
+        of the params.
+
+    Returns:
+      The transformation. Its updates have the dtypes of the gradients.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `init` and `update`, the
+        params are masked; in `update`, there are no params, no tail_grad_fn, or
+        gradients without the structure and shapes of the params.
+    """
+    return _prefix("imbalanced_sharpness_aware", rho, tail_weight, mask, reduce)
+
+
+def imbsam(
+    optimizer: optax.GradientTransformation,
+    rho: ScalarOrSchedule = 0.05,
+    *,
+    tail_weight: Scalar = 1.0,
+    mask: Mask = None,
+    reduce: Reduce | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""ImbSAM: plain descent for frequent classes, SAM for the rare ones.
+
+    Models overfit classes with few examples most. The loss is split in two: head, over
+    frequent classes, and tail, over those with few training examples, in the release
+    less than 20. Both are sums divided by the size of the whole batch. With the norm
+    over all leaves,
+
+    .. math::
+
+       e_t &= \rho_t \frac{\nabla L_{tail}(x_{t-1})}
+         {\|\nabla L_{tail}(x_{t-1})\|}                                       && (1) \\
+       g'_t &= \nabla L_{head}(x_{t-1})
+         + w \nabla L_{tail}(x_{t-1} + e_t)                                   && (2) \\
+       x_t &= x_{t-1} + \text{optimizer}(g'_t, x_{t-1})                       && (3)
+
+    where 0/0 is 0: a batch without a tail gives the gradient of the head. The gradients
+    that `update` gets are those of the head, and it needs ``tail_grad_fn``, a function
+    from params to the gradient of the tail::
+
+        def part(params, of_tail):
+            losses = cross_entropy(model(params, inputs), labels)
+            return jnp.mean(jnp.where(is_tail[labels] == of_tail, losses, 0.0))
+
+        tail_grad_fn = lambda params: jax.grad(part)(params, True)
+        grads = jax.grad(part)(params, False)
+        updates, state = optimizer.update(
+            grads, state, params, tail_grad_fn=tail_grad_fn
+        )
+
+    `imbalanced_sharpness_aware` is (1) and (2) as the first link of a chain; it
+    composes as `sharpness_aware`.
+
+    Cost: three gradients per step, one of the head and two of the tail (one where rho
+    is the number 0, which only weights the classes); no state, except a count where rho
+    is a schedule.
+
+    Symbols: :math:`\rho` rho, :math:`w` tail_weight.
+
+    Defaults: rho is that of the released code; :math:`w` that of the paper.
+
+    Differences from the paper: none.
+
+    Differences from released code: its trainer multiplies the tail's loss by 2; give
+    ``tail_weight=2.0``.
+
+    Args:
+      optimizer: What steps along the gradient of (2).
+      rho: The radius, a number or a schedule of the 0-based count of updates.
+      tail_weight: Factor on the gradient of the tail, finite and >= 0.
+      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
+        the params to one.
+      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
+        of the params.
+
+    Returns:
+      The optimizer. Its updates are to be added to the params.
+
+    Raises:
+      TypeError: The optimizer is no transformation.
+      ValueError: As `imbalanced_sharpness_aware`.
+
+    References:
+      Zhou, Qu, Xu and Shen, ImbSAM: A Closer Look at Sharpness-Aware Minimization in
+      Class-Imbalanced Recognition, ICCV 2023; arXiv:2308.07815.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> head = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> tail = lambda x: jnp.sum((x - 4.0) ** 2)
+      >>> optimizer = optimizers.imbsam(optax.sgd(0.1), rho=0.05)
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(100):
+      ...     updates, state = optimizer.update(
+      ...         jax.grad(head)(x), state, x, tail_grad_fn=jax.grad(tail)
+      ...     )
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{head(x) + tail(x):.1f}")
+      1.0
+    """
+    inner = ascent.base("imbsam", optimizer)
+    return optax.chain(_prefix("imbsam", rho, tail_weight, mask, reduce), inner)  # (3)
+
+
+def _prefix(
+    name: str,
+    rho: ScalarOrSchedule,
+    tail_weight: Scalar,
+    mask: Mask,
+    reduce: Reduce | None,
+) -> optax.GradientTransformationExtraArgs:
+    checks.non_negative(name, rho=rho, tail_weight=tail_weight)
+
+    def init(params: PyTree) -> Any:
+        return ascent.init(name, rho, params)
+
+    def update(
+        updates: PyTree,
+        state: Any,
+        params: PyTree = None,
+        *,
+        tail_grad_fn: Callable[[PyTree], PyTree] | None = None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, Any]:
+        del extra_args
+        radius, state = ascent.advance(rho, state)
+        grads = ascent.gradients(name, updates, params)
+        if tail_grad_fn is None:
+            msg = (
+                f"{name}: update() needs tail_grad_fn, a function from params to the "
+                "gradient of the rare classes' loss; it is None. Call "
+                "update(head_grads, state, params, tail_grad_fn=jax.grad(tail_loss))."
+            )
+            raise ValueError(msg)
+        tail = ascent.gradient_at(name, tail_grad_fn, params, params, grads)
+        tail = ascent.uphill(
+            name, tail_grad_fn, params, tail, radius, tail, mask, reduce
+        )  # (1)
+        weight = numerics.scalar(tail_weight)
+        whole = trees.map_inexact(
+            lambda g, h: ascent.plus(g, weight, h), grads, tail
+        )  # (2)
+        return ascent.cast_like(whole, grads), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
