@@ -1,4 +1,4 @@
-"""Settings and options shared by all tests."""
+"""Settings shared by all tests."""
 
 from collections.abc import Iterator
 
@@ -11,14 +11,6 @@ hypothesis.settings.register_profile(
     "deterministic", derandomize=True, database=None, deadline=None, max_examples=25
 )
 hypothesis.settings.load_profile("deterministic")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--update-golden",
-        action="store_true",
-        help="record the golden trajectories again instead of comparing with them",
-    )
 
 
 @pytest.fixture
