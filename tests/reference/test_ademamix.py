@@ -189,6 +189,29 @@ def test_equals_optax_without_schedules(x64: None) -> None:
     assert_close(params, theirs, 1e-12)
 
 
+def test_schedules_of_your_own_count_from_zero_as_in_optax(x64: None) -> None:
+    start, end = np.log(0.9), np.log(0.9999)
+
+    def done(count: jax.Array) -> jax.Array:
+        return jnp.minimum(count / 4.0, 1.0)
+
+    warm_up: dict[str, Any] = {
+        "alpha": lambda count: 8.0 * done(count),
+        "b3": lambda count: jnp.exp(
+            start * end / ((1.0 - done(count)) * end + done(count) * start)
+        ),
+        "weight_decay": 0.1,
+    }
+    with jax.numpy_dtype_promotion("standard"):
+        params, _ = run(optimizers.ademamix(0.1, **warm_up), T5)
+    first = [0.890000001, 0.905169059897, 0.879776146838, 0.800142944796]
+    assert_worked_numbers(
+        params, [*first, 0.728863795289], (-2.0799999999, -2.52488737088)
+    )
+    theirs, _ = support.run_optax(optax.contrib.ademamix(0.1, **warm_up), T5)
+    assert_close(params, theirs, 1e-12)
+
+
 def test_constant_gradient_gives_one_plus_alpha_of_what_is_remembered(
     x64: None,
 ) -> None:
