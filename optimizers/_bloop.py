@@ -1,0 +1,219 @@
+"""Bloop, gradient surgery with an average: Hsieh et al. (2024)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers._common import auxiliary, numerics, reductions, trees
+from optimizers._common.auxiliary import AuxWeight
+from optimizers._common.typing import PyTree, Reduce, Scalar
+
+__all__ = ["BloopState", "bloop"]
+
+# In the precision of the averages: a part this small is their rounding error.
+_DEPENDENT = 64.0
+
+
+class BloopState(NamedTuple):
+    """State of `bloop`."""
+
+    count: PyTree  # t, shape (), int32; None where no weight is a schedule
+    grad_average: tuple[PyTree, ...]  # m, then m_1, … for several auxiliary losses;
+    # shapes of the params, at least float32
+
+
+def bloop(
+    aux_weight: AuxWeight,
+    *,
+    ema_rate: Scalar = 0.01,
+    rescale: bool = False,
+    use_updated_ema: bool = False,
+    reduce: Reduce | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Bloop: an auxiliary loss gets what does not disturb the main one.
+
+    It looks for the minimum of an auxiliary loss among the minima of the main one.
+    Put it first in a chain, and give `update` the gradient :math:`a_t` of the
+    auxiliary loss beside the gradient :math:`g_t` of the main one, both of the same
+    batch. With products and norms over the whole tree,
+
+    .. math::
+
+       \pi(a; m) &= a - \frac{\langle a, m \rangle}{\|m\|^2} m               && (1) \\
+       d_t &= g_t + \lambda \pi(a_t; m_{t-1})                                && (2) \\
+       m_t &= (1 - \rho) m_{t-1} + \rho g_t                                  && (3)
+
+    with :math:`m_0 = 0` and :math:`\pi(a; 0) = a`. The average stands for the gradient
+    of the whole data: noise of one batch in the direction that is projected out would
+    let the auxiliary loss push against the main one. It needs no correction for its
+    start, since :math:`\pi` does not depend on the length of :math:`m`; for the same
+    reason nothing is added to :math:`\|m\|^2`, and (1) holds to the last digits for
+    averages of every size.
+
+    For several auxiliary losses, each less important than the one before, :math:`a_k`
+    is projected on what is orthogonal to all averages above it, by Gram-Schmidt:
+
+    .. math::
+
+       d_t &= g_t + \textstyle\sum_k \lambda_k
+         \pi(a_{k,t}; \mathrm{span}(m, m_1, \dots, m_{k-1}))                 && (4) \\
+       m_{k,t} &= (1 - \rho) m_{k,t-1} + \rho a_{k,t}                        && (5)
+
+    An average that lies in the span of those above it, up to rounding errors, adds
+    nothing to the span.
+
+    Symbols: :math:`\lambda` aux_weight, :math:`\rho` ema_rate; the state holds
+    :math:`m, m_1, \dots` as the tuple grad_average, in at least float32: in bfloat16
+    an average with rate 0.01 stops moving. There is one for each loss but the last.
+
+    Defaults: ema_rate as in the paper, whose rule is a rate somewhat above the
+    learning rate; 0.001 was outdated, 0.9 close to `mixed_gradients`. There is no
+    good weight for all problems.
+
+    Differences from the paper: it does not say how the average starts; with zero, the
+    first step is that of `mixed_gradients`.
+
+    Differences from released code (ml-bloop): it updates the average before it
+    projects, so that the direction depends on the noise of the same batch twice;
+    ``use_updated_ema=True`` does so. It adds 1e-7 to :math:`\|m\|^2`, which leaves most
+    of the conflict in place once the gradients are of size 1e-4. Its rescaling
+    multiplies by :math:`1 + \lambda` where the paper divides. Its examples start the
+    average at the params. Its default rate is 0.1. Its option to take the coefficient
+    of (1) from the average but the direction from the batch is left out.
+
+    Under ``optax.MultiSteps`` only the auxiliary gradient of the last mini-batch is
+    seen; put bloop before it, ``chain(bloop(…), MultiSteps(…))``, or average both
+    gradients yourself. In ``optax.masked`` and ``optax.partition`` it needs
+    ``mask_compatible_extra_args=True`` and one auxiliary loss, and sums run over the
+    leaves of the group only, which is another method.
+
+    Args:
+      aux_weight: Weight of the auxiliary gradient: a number >= 0, or a schedule of
+        the 0-based count of updates. A list or tuple of them for several auxiliary
+        losses; then aux_grads is a list or tuple of as many trees.
+      ema_rate: Weight of the new gradient in the average, in [0, 1].
+      rescale: Whether to divide the direction by :math:`1 + \sum_k \lambda_k`, which
+        keeps its size for large weights.
+      use_updated_ema: Whether (3) and (5) come before (2) and (4). With
+        ``ema_rate=1`` it is then the projection on the gradient of the batch.
+      reduce: Only where each device holds a part of the params and calls `update` by
+        itself, as in ``shard_map``: sums a small vector over these devices, for
+        instance ``lambda x: jax.lax.psum(x, "data")``.
+
+    Returns:
+      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      returns :math:`d_t` in the dtypes of the gradients.
+
+    Raises:
+      ValueError: A weight is not a finite number >= 0, or ema_rate not in [0, 1]; in
+        `update`, the gradients are not like the params, or aux_grads is missing or
+        not like the gradients.
+
+    References:
+      Hsieh, Thornton, Ndiaye, Klein, Cuturi and Ablin, Careful with that Scalpel:
+      Improving Gradient Surgery with an EMA, ICML 2024; arXiv:2402.02998.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> main = lambda x: (x[0] - 3.0) ** 2  # its minima are a line
+      >>> auxiliary = lambda x: jnp.sum(x**2)
+      >>> optimizer = optax.chain(optimizers.bloop(aux_weight=0.5), optax.sgd(0.1))
+      >>> x = jnp.ones(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(100):
+      ...     grads, aux_grads = jax.grad(main)(x), jax.grad(auxiliary)(x)
+      ...     updates, state = optimizer.update(grads, state, x, aux_grads=aux_grads)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(x.round(2))
+      [3. 0.]
+    """
+    name = "bloop"
+    weights, number = auxiliary.weights(name, aux_weight)
+    auxiliary.check_share(name, ema_rate=ema_rate)
+
+    def init(params: PyTree) -> BloopState:
+        return BloopState(
+            count=auxiliary.first_count(weights),
+            grad_average=tuple(jax.tree.map(_zeros, params) for _ in weights),
+        )
+
+    def update(
+        updates: PyTree,
+        state: Any,
+        params: PyTree = None,
+        *,
+        aux_grads: PyTree = None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, BloopState]:
+        del params, extra_args
+        auxiliary.require_like_params(name, updates, state.grad_average[0])
+        grads, several = auxiliary.gradients(name, updates, aux_grads, number)
+        new = tuple(
+            _averaged(ema_rate, g, m)
+            for g, m in zip([grads, *several[:-1]], state.grad_average, strict=True)
+        )  # (3), (5)
+        axes = _orthonormal(new if use_updated_ema else state.grad_average, reduce)
+
+        direction, total = grads, 1.0
+        values = auxiliary.values(weights, state.count)
+        for level, (weight, aux) in enumerate(zip(values, several, strict=True), 1):
+            for axis in axes[:level]:
+                aux = auxiliary.without(aux, axis, reduce)  # (1)
+            direction = auxiliary.add(direction, weight, aux)  # (2), (4)
+            total = total + weight
+        if rescale:
+            direction = auxiliary.multiply(1.0 / total, direction)
+        return auxiliary.cast_like(direction, grads), BloopState(
+            auxiliary.next_count(state.count), new
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _orthonormal(averages: tuple[PyTree, ...], reduce: Reduce | None) -> list[PyTree]:
+    """Gram-Schmidt; 0 for an average that depends on those before it."""
+    axes: list[PyTree] = []
+    for average in averages:
+        axis = auxiliary.direction(average, reduce)
+        # What one pass leaves is orthogonal up to errors of the size of the average,
+        # what two leave up to errors of its own size.
+        for other in axes + axes:
+            axis = auxiliary.without(axis, other, reduce)
+        if axes:
+            length = reductions.norm(axis, reduce)
+            noise = _DEPENDENT * _eps(average)
+            root = jnp.where(length.root > noise * length.scale, length.root, 0.0)
+            axis = reductions.unit(axis, length._replace(root=root))
+        axes.append(axis)
+    return axes
+
+
+def _eps(tree: PyTree) -> float:
+    """The relative rounding error of the least precise leaf."""
+    return max(
+        (float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(tree)), default=0
+    )
+
+
+def _zeros(p: Any) -> jax.Array:
+    """For an average of gradients; of no use for a leaf that has none."""
+    if not trees.is_inexact(p):
+        return jnp.zeros(jnp.shape(p), jnp.float32)
+    return jnp.zeros_like(p, dtype=numerics.compute_dtype(numerics.dtype_of(p)))
+
+
+def _averaged(rate: Scalar, grads: PyTree, averages: PyTree) -> PyTree:
+    share = numerics.scalar(rate)
+    return jax.tree.map(
+        lambda m, g: _average(share, m, g) if trees.is_inexact(g) else m,
+        *(averages, grads),
+    )
+
+
+@numerics.inline_jit
+def _average(share: Scalar, m: jax.Array, g: jax.Array) -> jax.Array:
+    g = numerics.widen(g, m)
+    kept, share = numerics.like(g, 1.0 - share), numerics.like(g, share)
+    return (kept * m.astype(g.dtype) + share * g).astype(m.dtype)

@@ -1,0 +1,142 @@
+"""CAGrad, conflict-averse gradient descent: Liu et al. (2021)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers._common import auxiliary, checks, numerics, reductions, trees
+from optimizers._common.typing import PyTree, Reduce, Scalar
+
+__all__ = ["cagrad"]
+
+
+def cagrad(
+    c: Scalar = 0.4, *, reduce: Reduce | None = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""CAGrad: the best for the worse-off loss within a ball around the mean gradient.
+
+    Put it first in a chain, and give `update` the gradient :math:`a_t` of an
+    auxiliary loss beside the gradient :math:`g_t` of the main one. With products and
+    norms over the whole tree,
+
+    .. math::
+
+       \bar g &= (g_t + a_t) / 2, \quad h(w) = w g_t + (1 - w) a_t          && (1) \\
+       w_t &= \arg\min_{0 \le w \le 1}
+         \langle h(w), \bar g \rangle + c \|\bar g\| \|h(w)\|               && (2) \\
+       d_t &= \bar g + c \|\bar g\| \frac{h(w_t)}{\|h(w_t)\|}               && (3)
+
+    Among all :math:`d` with :math:`\|d - \bar g\| \le c \|\bar g\|` this one has the
+    largest :math:`\min(\langle d, g \rangle, \langle d, a \rangle)`. With
+    :math:`c = 0` it is the mean, and for :math:`c \to \infty` it points where `mgda`
+    does; for :math:`c < 1` it still converges to a minimum of the mean loss.
+
+    (2) has a closed form. Let :math:`p` be the point nearest to 0 on the line through
+    the two gradients, and :math:`e` the unit vector from one to the other: then
+    :math:`h = p + s e` and :math:`\bar g = p + \bar s e`, and the derivative of (2)
+    vanishes where the sine of the angle of :math:`h` from :math:`p` is
+
+    .. math:: s / \|h\| = -\bar s / (c \|\bar g\|)
+
+    unless an end comes first. Nothing is searched and nothing added to denominators.
+
+    Symbols: :math:`c` c; no other is an argument.
+
+    Defaults: that of the paper for networks of many tasks; it tries 0.2 to 0.8.
+
+    Differences from the paper: two losses only.
+
+    Differences from released code: theirs finds :math:`w` by a numerical search, adds
+    1e-4 inside roots and 1e-8 to a norm, and divides the result by :math:`1 + c`,
+    which is a change of the learning rate.
+
+    Args:
+      c: Radius of the ball, relative to the norm of the mean gradient, >= 0.
+      reduce: Only where each device holds a part of the params and calls `update` by
+        itself, as in ``shard_map``: sums a small vector over these devices, for
+        instance ``lambda x: jax.lax.psum(x, "data")``.
+
+    Returns:
+      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      returns :math:`d_t` in the dtypes of the gradients.
+
+    Raises:
+      ValueError: c is not a finite number >= 0; in `update`, aux_grads is missing or
+        not like the gradients.
+
+    References:
+      Liu, Liu, Jin, Stone and Liu, Conflict-Averse Gradient Descent for Multi-task
+      Learning, NeurIPS 2021, Algorithm 1; arXiv:2110.14048.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> main = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> auxiliary = lambda x: jnp.sum((x - 1.0) ** 2)
+      >>> optimizer = optax.chain(optimizers.cagrad(), optax.sgd(0.1))
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(100):
+      ...     grads, aux_grads = jax.grad(main)(x), jax.grad(auxiliary)(x)
+      ...     updates, state = optimizer.update(grads, state, x, aux_grads=aux_grads)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(x.round(2))  # the minimum of the mean loss
+      [2. 2.]
+    """
+    name = "cagrad"
+    checks.non_negative(name, c=c)
+
+    def init(params: PyTree) -> optax.EmptyState:
+        del params
+        return optax.EmptyState()
+
+    def update(
+        updates: PyTree,
+        state: Any,
+        params: PyTree = None,
+        *,
+        aux_grads: PyTree = None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, Any]:
+        del params, extra_args
+        grads, (aux,) = auxiliary.gradients(name, updates, aux_grads)
+        along = auxiliary.direction(auxiliary.add(aux, -1.0, grads), reduce)  # e
+        start = reductions.dot(grads, along, reduce)
+        end = reductions.dot(aux, along, reduce)
+        middle = 0.5 * (start + end)
+        # p and (1), from the shorter of the two: a much longer one costs no digits
+        shorter, at = middle >= 0.0, jnp.where(middle >= 0.0, start, end)
+        foot = trees.map_inexact(
+            lambda g, a, e: _foot(shorter, at, g, a, e), grads, aux, along
+        )
+        length = reductions.norm(foot, reduce)
+        across, height = reductions.unit(foot, length), length.root / length.scale
+
+        radius = numerics.wide_scalar(c) * jnp.hypot(height, middle)
+        sine = jnp.clip(numerics.safe_divide(-middle, radius), -1.0, 1.0)
+        cosine = reductions.safe_sqrt((1.0 - sine) * (1.0 + sine))
+        beyond = jnp.where(sine > 0.0, end, start)
+        best = jnp.where(
+            cosine > 0.0, height * numerics.safe_divide(sine, cosine), beyond
+        )
+        best = jnp.clip(best, start, end)  # (2)
+        size = jnp.hypot(height, best)
+        direction = auxiliary.add(
+            auxiliary.multiply(
+                height + radius * numerics.safe_divide(height, size), across
+            ),
+            middle + radius * numerics.safe_divide(best, size),
+            along,
+        )  # (3)
+        return auxiliary.cast_like(direction, grads), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+@numerics.inline_jit
+def _foot(
+    shorter: jax.Array, at: jax.Array, g: jax.Array, a: jax.Array, e: jax.Array
+) -> jax.Array:
+    g, a = g.astype(e.dtype), a.astype(e.dtype)
+    return jnp.where(shorter, g, a) - numerics.like(e, at) * e

@@ -1,0 +1,99 @@
+"""The weighted sum of gradients, which gradient surgery is compared with."""
+
+from typing import Any, NamedTuple
+
+import optax
+
+from optimizers._common import auxiliary
+from optimizers._common.auxiliary import AuxWeight
+from optimizers._common.typing import PyTree
+
+__all__ = ["MixedGradientsState", "mixed_gradients"]
+
+
+class MixedGradientsState(NamedTuple):
+    """State of `mixed_gradients`."""
+
+    count: PyTree  # t, shape (), int32; None where no weight is a schedule
+
+
+def mixed_gradients(aux_weight: AuxWeight) -> optax.GradientTransformationExtraArgs:
+    r"""Mixed gradients: the gradient of a weighted sum of losses.
+
+    Put it first in a chain, and give `update` the gradient :math:`a_t` of an
+    auxiliary loss beside the gradient :math:`g_t` of the main one,
+
+    .. math::
+
+       d_t &= g_t + \lambda a_t && (1)
+
+    It is the gradient of one loss, so that :math:`\lambda` chooses a compromise: at
+    the end :math:`g = -\lambda a`, and neither loss is at its minimum. `bloop` and
+    the methods beside it do something else where the two gradients are in conflict.
+
+    Symbols: :math:`\lambda` aux_weight.
+
+    Defaults: none.
+
+    Differences from the usual code: it is ``jax.grad`` of the weighted sum, at the
+    price of one more backward pass. What it is good for is that methods can be
+    exchanged without a change of the training step.
+
+    Args:
+      aux_weight: Weight of the auxiliary gradient: a number >= 0, or a schedule of
+        the 0-based count of updates. A list or tuple of them for several auxiliary
+        losses; then aux_grads is a list or tuple of as many trees.
+
+    Returns:
+      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      returns :math:`d_t` in the dtypes of the gradients.
+
+    Raises:
+      ValueError: A weight is not a finite number >= 0; in `update`, aux_grads is
+        missing or not like the gradients.
+
+    References:
+      Hsieh, Thornton, Ndiaye, Klein, Cuturi and Ablin, Careful with that Scalpel:
+      Improving Gradient Surgery with an EMA, ICML 2024; arXiv:2402.02998.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> main = lambda x: (x[0] - 3.0) ** 2
+      >>> auxiliary = lambda x: jnp.sum(x**2)
+      >>> optimizer = optax.chain(optimizers.mixed_gradients(0.5), optax.sgd(0.1))
+      >>> x = jnp.ones(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(100):
+      ...     grads, aux_grads = jax.grad(main)(x), jax.grad(auxiliary)(x)
+      ...     updates, state = optimizer.update(grads, state, x, aux_grads=aux_grads)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(x.round(2))
+      [2. 0.]
+    """
+    weights, number = auxiliary.weights("mixed_gradients", aux_weight)
+
+    def init(params: PyTree) -> MixedGradientsState:
+        del params
+        return MixedGradientsState(auxiliary.first_count(weights))
+
+    def update(
+        updates: PyTree,
+        state: Any,
+        params: PyTree = None,
+        *,
+        aux_grads: PyTree = None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, MixedGradientsState]:
+        del params, extra_args
+        grads, several = auxiliary.gradients(
+            "mixed_gradients", updates, aux_grads, number
+        )
+        mixed = grads
+        for weight, aux in zip(
+            auxiliary.values(weights, state.count), several, strict=True
+        ):
+            mixed = auxiliary.add(mixed, weight, aux)  # (1)
+        count = auxiliary.next_count(state.count)
+        return auxiliary.cast_like(mixed, grads), MixedGradientsState(count)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,124 @@
+"""PCGrad, projecting conflicting gradients: Yu et al. (2020)."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from optimizers._common import auxiliary, reductions
+from optimizers._common.auxiliary import AuxWeight
+from optimizers._common.typing import PyTree, Reduce
+
+__all__ = ["PcgradState", "pcgrad"]
+
+
+class PcgradState(NamedTuple):
+    """State of `pcgrad`."""
+
+    count: PyTree  # t, shape (), int32; None where no weight is a schedule
+
+
+def pcgrad(
+    aux_weight: AuxWeight, *, reduce: Reduce | None = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""PCGrad: each gradient gives up what points against another one.
+
+    Put it first in a chain, and give `update` the gradients :math:`a_{k,t}` of one or
+    several auxiliary losses beside the gradient :math:`g_t` of the main one. With
+    products and norms over the whole tree, for each :math:`i` and then for each
+    :math:`j \ne i` in order,
+
+    .. math::
+
+       h_0 &= g_t, \quad h_k = \lambda_k a_{k,t}                            && (1) \\
+       h'_i &\leftarrow h'_i - \min(\langle h'_i, h_j \rangle, 0)
+         \frac{h_j}{\|h_j\|^2} \quad \text{from } h'_i = h_i                && (2) \\
+       d_t &= \textstyle\sum_i h'_i                                         && (3)
+
+    What is taken away is always along the original :math:`h_j`. For one auxiliary
+    loss, with :math:`\pi(x; y) = x - \langle x, y \rangle y / \|y\|^2`, it is
+    :math:`g + \lambda a` where :math:`\langle g, a \rangle \ge 0`, and else
+    :math:`\pi(g; a) + \lambda \pi(a; g)`. The main loss is one among equals: unlike in
+    `bloop`, its gradient is projected too.
+
+    Symbols: :math:`\lambda_k` aux_weight.
+
+    Defaults: none; with ``aux_weight=1`` it is the paper's.
+
+    Differences from the paper: the weights, which the authors of Bloop use when they
+    compare with it; the others :math:`j` come in the order main, first auxiliary,
+    second, …, where the paper draws a random order at every step. For one auxiliary
+    loss there is only one order.
+
+    Differences from released code: the authors' TensorFlow code shuffles the
+    gradients too, but drops the result, so that its order is fixed as here.
+
+    Args:
+      aux_weight: Weight of the auxiliary gradient: a number >= 0, or a schedule of
+        the 0-based count of updates. A list or tuple of them for several auxiliary
+        losses; then aux_grads is a list or tuple of as many trees.
+      reduce: Only where each device holds a part of the params and calls `update` by
+        itself, as in ``shard_map``: sums a small vector over these devices, for
+        instance ``lambda x: jax.lax.psum(x, "data")``.
+
+    Returns:
+      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      returns :math:`d_t` in the dtypes of the gradients.
+
+    Raises:
+      ValueError: A weight is not a finite number >= 0; in `update`, aux_grads is
+        missing or not like the gradients.
+
+    References:
+      Yu, Kumar, Gupta, Levine, Hausman and Finn, Gradient Surgery for Multi-Task
+      Learning, NeurIPS 2020, Algorithm 1; arXiv:2001.06782.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> main = lambda x: (x[0] - 3.0) ** 2
+      >>> auxiliary = lambda x: jnp.sum(x**2)
+      >>> optimizer = optax.chain(optimizers.pcgrad(0.5), optax.sgd(0.1))
+      >>> x = jnp.ones(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(100):
+      ...     grads, aux_grads = jax.grad(main)(x), jax.grad(auxiliary)(x)
+      ...     updates, state = optimizer.update(grads, state, x, aux_grads=aux_grads)
+      ...     x = optax.apply_updates(x, updates)
+      >>> bool(0.0 < x[0] < 3.0), bool(abs(x[1]) < 0.1)
+      (True, True)
+    """
+    name = "pcgrad"
+    weights, number = auxiliary.weights(name, aux_weight)
+
+    def init(params: PyTree) -> PcgradState:
+        del params
+        return PcgradState(auxiliary.first_count(weights))
+
+    def update(
+        updates: PyTree,
+        state: Any,
+        params: PyTree = None,
+        *,
+        aux_grads: PyTree = None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, PcgradState]:
+        del params, extra_args
+        grads, several = auxiliary.gradients(name, updates, aux_grads, number)
+        values = auxiliary.values(weights, state.count)
+        tasks = [grads]  # (1)
+        for weight, aux in zip(values, several, strict=True):
+            # A loss of weight 0 is in conflict with none.
+            if not (isinstance(weight, float) and weight == 0.0):
+                tasks.append(auxiliary.multiply(weight, aux))
+        axes = [auxiliary.direction(task, reduce) for task in tasks]
+        total = None
+        for i, task in enumerate(tasks):
+            for j, axis in enumerate(axes):
+                if j != i:
+                    along = reductions.dot(task, axis, reduce)
+                    task = auxiliary.add(task, -jnp.minimum(along, 0.0), axis)  # (2)
+            total = task if total is None else auxiliary.add(total, 1.0, task)  # (3)
+        count = auxiliary.next_count(state.count)
+        return auxiliary.cast_like(total, grads), PcgradState(count)
+
+    return optax.GradientTransformationExtraArgs(init, update)
