@@ -15,8 +15,8 @@ do what their papers say, or what they themselves document:
 - Prodigy: a decay rate of the first moment above 0. Without that moment, it takes the
   new estimate of the distance where it takes the old one otherwise.
 - AdEMAMix of pytorch_optimizer: decoupled decay, which is not its default, and a fast
-  decay rate above 0, because its schedule takes the logarithm. Before version 4 it
-  also corrected the bias of the slow average.
+  decay rate above 0, because its schedule takes the logarithm. Not version 3.9,
+  which also corrects the bias of the slow average.
 """
 
 import importlib.metadata
