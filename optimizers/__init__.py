@@ -25,6 +25,8 @@ from optimizers._ademamix import (
     scale_by_ademamix,
 )
 from optimizers._amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
+from optimizers._bloop import BloopState, bloop
+from optimizers._cagrad import cagrad
 from optimizers._dadaptation import (
     ScaleByDadaptAdagradState,
     ScaleByDadaptAdamState,
@@ -37,7 +39,11 @@ from optimizers._dadaptation import (
     scale_by_dadapt_adam,
     scale_by_dadapt_sgd,
 )
+from optimizers._dynamic_barrier import DynamicBarrierState, dynamic_barrier
+from optimizers._gradvac import GradvacState, gradvac
 from optimizers._innaprop import ScaleByInnapropState, innaprop, scale_by_innaprop
+from optimizers._mgda import mgda
+from optimizers._mixed_gradients import MixedGradientsState, mixed_gradients
 from optimizers._optimistic_amsgrad import (
     Predictor,
     RmpeMemory,
@@ -48,6 +54,7 @@ from optimizers._optimistic_amsgrad import (
     scale_by_optimistic_amsgrad,
     zero_predictor,
 )
+from optimizers._pcgrad import PcgradState, pcgrad
 from optimizers._prodigy import ScaleByProdigyState, prodigy, scale_by_prodigy
 from optimizers._simplified_ademamix import (
     ScaleBySimplifiedAdemamixState,
@@ -57,6 +64,11 @@ from optimizers._simplified_ademamix import (
 from optimizers._width_scaled_learning_rate import width_scaled_learning_rate
 
 __all__ = [
+    "BloopState",
+    "DynamicBarrierState",
+    "GradvacState",
+    "MixedGradientsState",
+    "PcgradState",
     "Predictor",
     "RmpeMemory",
     "ScaleByAdaboundState",
@@ -87,13 +99,20 @@ __all__ = [
     "ademamix_b3_schedule",
     "amsbound",
     "amsgrad",
+    "bloop",
+    "cagrad",
     "dadapt_adagrad",
     "dadapt_adam",
     "dadapt_sgd",
     "distance_estimates",
+    "dynamic_barrier",
+    "gradvac",
     "innaprop",
     "last_gradient_predictor",
+    "mgda",
+    "mixed_gradients",
     "optimistic_amsgrad",
+    "pcgrad",
     "prodigy",
     "rmpe_predictor",
     "scale_by_adabound",

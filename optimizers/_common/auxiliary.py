@@ -136,7 +136,7 @@ def without(tree: PyTree, axis: PyTree, reduce: Reduce | None) -> PyTree:
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """Each leaf that has a gradient in the dtype of its counterpart."""
-    return trees.map_inexact(lambda y, x: x.astype(y.dtype), like, tree)
+    return trees.map_inexact(_cast, like, tree)
 
 
 def _require_same(
@@ -200,3 +200,12 @@ def _plus(d: jax.Array, weight: Scalar, x: jax.Array) -> jax.Array:
 def _times(weight: Scalar, x: jax.Array) -> jax.Array:
     x = numerics.widen(x)
     return numerics.like(x, weight) * x
+
+
+@numerics.inline_jit
+def _cast(y: jax.Array, x: jax.Array) -> jax.Array:
+    """x in the dtype of y: the sum of two finite gradients stays finite in float16."""
+    if y.dtype == jnp.float16:
+        largest = float(jnp.finfo(y.dtype).max)
+        x = jnp.where(jnp.isfinite(x), jnp.clip(x, -largest, largest), x)
+    return x.astype(y.dtype)

@@ -20,6 +20,10 @@ NOT_FACTORIES: dict[str, str] = {
 
 # Arguments of the one case of a factory that cannot be called without.
 REQUIRED: dict[str, dict[str, Any]] = {
+    "bloop": {"aux_weight": 0.1},
+    "dynamic_barrier": {"aux_weight": 0.1},
+    "mixed_gradients": {"aux_weight": 0.1},
+    "pcgrad": {"aux_weight": 0.1},
     "width_scaled_learning_rate": {"labels": "hidden", "width_ratio": 4.0},
 }
 
