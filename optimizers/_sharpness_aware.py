@@ -506,7 +506,7 @@ def _climber(
         if ascent.is_number(p, 2):
             return ascent.euclidean(radius, grads, reduce)
         if ascent.is_number(p, math.inf):
-            return trees.map_inexact(lambda g: ascent.times(radius, jnp.sign(g)), grads)
+            return trees.map_inexact(lambda g: ascent.times(radius, lax.sign(g)), grads)
         return _steepest(radius, p, grads)
 
     def climb(
@@ -633,12 +633,15 @@ def _powers(
 ) -> jax.Array:
     wide = numerics.widen(g)
     size = scale * _power(_relative_size(g, largest), r)
-    return size.astype(wide.dtype) * jnp.sign(wide)
+    return size.astype(wide.dtype) * lax.sign(wide)
 
 
 def _relative_size(g: jax.Array, largest: jax.Array) -> jax.Array:
-    size = jnp.abs(numerics.widen(g)).astype(largest.dtype)
-    return numerics.safe_divide(size, largest)
+    """|g| over the largest; exactly 1 also where that was rounded in another way."""
+    wide = numerics.widen(g)
+    size = jnp.abs(wide).astype(largest.dtype)
+    ratio = numerics.safe_divide(size, largest)
+    return jnp.where(ratio > 1.0 - 8.0 * float(jnp.finfo(wide.dtype).eps), 1.0, ratio)
 
 
 def _power(size: jax.Array, r: jax.Array) -> jax.Array:
