@@ -774,8 +774,12 @@ def _adam(
 ) -> _AdamLeaf:
     g = numerics.widen(g, s)
     m, v, s = m.astype(g.dtype), v.astype(g.real.dtype), s.astype(g.dtype)
-    b1, of_mu, b2, of_nu, root, of_sum, eps = (
-        numerics.like(v, decay) for decay in decays
+    b1, of_mu, root, of_sum = (
+        numerics.like(g, decay)
+        for decay in (decays.b1, decays.of_mu, decays.root, decays.of_sum)
+    )
+    b2, of_nu, eps = (
+        numerics.like(v, decay) for decay in (decays.b2, decays.of_nu, decays.eps)
     )
     product = reductions.product(g, divide(s, jnp.sqrt(v) + eps))  # in (2)
     b2, root, eps = (_after(product, value) for value in (b2, root, eps))
@@ -792,10 +796,11 @@ def _adagrad(
 ) -> _AdagradLeaf:
     g = numerics.widen(g, s)
     a, s = a.astype(g.real.dtype), s.astype(g.dtype)
-    rate, eps = numerics.like(a, rate), numerics.like(a, eps)
+    rate, eps = numerics.like(g, rate), numerics.like(a, eps)
     square = numerics.abs_square(g)
     before, after = jnp.sqrt(a), jnp.sqrt(a + square)
-    turned = numerics.divide(s, before + eps) * (square / (after + before))
+    turned = numerics.divide(s, before + eps)
+    turned = turned * numerics.like(s, square / (after + before))
     step = numerics.divide(rate * g - turned, after + eps)  # (8)
     # XLA writes to memory what two sums or the step have in common; behind a barrier
     # nothing is, and computing it again costs less.

@@ -338,7 +338,11 @@ def _averages(
 ) -> _Leaf:
     g = numerics.widen(g, s)
     m, v, s = m.astype(g.dtype), v.astype(g.real.dtype), s.astype(g.dtype)
-    b1, of_mu, b2, of_nu, b3, of_sum = (numerics.like(v, w) for w in weights)
+    b1, of_mu, b3, of_sum = (
+        numerics.like(g, w)
+        for w in (weights.b1, weights.of_mu, weights.b3, weights.of_sum)
+    )
+    b2, of_nu = numerics.like(v, weights.b2), numerics.like(v, weights.of_nu)
     product = g.conj() * (x0.astype(g.dtype) - x.astype(g.dtype))  # in (2)
     m = b1 * m + of_mu * g  # (3)
     v = b2 * v + of_nu * numerics.abs_square(g)  # (4)
@@ -354,7 +358,7 @@ def _step(
     m: jax.Array,
     v: jax.Array,
 ) -> jax.Array:
-    rate, floor = numerics.like(v, rate), numerics.like(v, floor)
+    rate, floor = numerics.like(m, rate), numerics.like(v, floor)
     return rate * divide(m, jnp.sqrt(v) + floor)  # in (10)
 
 

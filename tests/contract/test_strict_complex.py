@@ -13,17 +13,13 @@ SHAPES = {
     "narrow": jax.ShapeDtypeStruct((), jnp.bfloat16),
     "real": jax.ShapeDtypeStruct((3,), jnp.float32),
 }
-# They multiply complex leaves by real arrays.
-FAILING = {"dadapt_adagrad", "dadapt_adam", "prodigy"}
 
 
 @pytest.mark.parametrize("scheduled", [False, True])
 def test_strict_promotion_holds_or_complex_is_refused(
-    case: Case, scheduled: bool, request: pytest.FixtureRequest
+    case: Case, scheduled: bool
 ) -> None:
     """Promotion is decided while tracing, so that nothing has to be compiled."""
-    if case.base_name.removeprefix("scale_by_") in FAILING:
-        request.applymarker(pytest.mark.xfail(strict=True))
     if scheduled and not case.takes_rate:
         pytest.skip("takes no learning rate")
     rate = 0.1
