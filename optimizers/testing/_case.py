@@ -1,6 +1,7 @@
 """An optimizer under test: its factory, its arguments and how to run it."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -13,17 +14,26 @@ import optax
 from optimizers.testing import _data
 from optimizers.testing._data import Tree
 
-_WRAPPED_ARGUMENTS = ("optimizer", "inner", "base_optimizer", "inner_optimizer")
+_WRAPPED_ARGUMENTS = (
+    "optimizer",
+    "inner",
+    "base_optimizer",
+    "inner_optimizer",
+    "fast_optimizer",
+)
+# What to hand to an update that refuses the extra arguments of others, best first.
+_SMALLER_EXTRAS = (("value", "grad", "value_fn"), ())
 
 
 @dataclass(frozen=True)
 class Case:
     """A factory with its keyword arguments, and what the rules share about it.
 
-    The signature decides how the factory is called. One with a parameter
-    `learning_rate` gets the rate; one whose first parameter is `optimizer` (or
-    `inner`, `base_optimizer`, `inner_optimizer`) is a wrapper and gets SGD at that
-    rate; any other is a primitive and is called without a rate.
+    The signature decides how the factory is called. One with a learning rate
+    (`learning_rate`, or a first parameter such as `max_learning_rate`) gets the rate;
+    one whose first parameter is `optimizer` (or `inner`, `base_optimizer`,
+    `inner_optimizer`, `fast_optimizer`) is a wrapper and gets SGD at that rate; any
+    other is a primitive or a prefix transform and is called without a rate.
 
     Attributes:
         factory: Makes the transformation.
@@ -34,17 +44,30 @@ class Case:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
+    def function(self) -> Any:
+        """The factory below any `functools.partial`."""
+        function = self.factory
+        while isinstance(function, partial):
+            function = function.func
+        return function
+
+    @cached_property
+    def preset(self) -> dict[str, Any]:
+        """The keyword arguments that a `functools.partial` brings."""
+        return dict(getattr(self.factory, "keywords", {}))
+
+    @cached_property
     def base_name(self) -> str:
         """The factory's name, also through `functools.partial`."""
-        function = getattr(self.factory, "func", self.factory)
-        return getattr(function, "__name__", type(function).__name__)
+        return getattr(self.function, "__name__", type(self.function).__name__)
 
     @cached_property
     def name(self) -> str:
         """The factory with its arguments, as a user would write it."""
-        if not self.kwargs:
+        kwargs = {**self.preset, **self.kwargs}
+        if not kwargs:
             return self.base_name
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
+        arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
         return f"{self.base_name}({arguments})"
 
     @cached_property
@@ -53,9 +76,27 @@ class Case:
         return dict(inspect.signature(self.factory).parameters)
 
     @cached_property
+    def rate_name(self) -> str | None:
+        """The parameter that takes the learning rate, if there is one."""
+        if "learning_rate" in self.parameters:
+            return "learning_rate"
+        first = next(iter(self.parameters), "")
+        return first if first.endswith("_learning_rate") else None
+
+    @property
     def takes_rate(self) -> bool:
-        """Whether the factory has a parameter `learning_rate`."""
-        return "learning_rate" in self.parameters
+        """Whether the factory takes a learning rate."""
+        return self.rate_name is not None
+
+    @cached_property
+    def takes_schedules(self) -> bool:
+        """Whether a schedule of the rate survives a first update."""
+        try:
+            tx = self.make(optax.constant_schedule(self.rate))
+            abstract_steps(tx, self.params, self.stream[0])
+        except Exception:
+            return False
+        return True
 
     @cached_property
     def is_wrapper(self) -> bool:
@@ -69,27 +110,92 @@ class Case:
         return (self.takes_rate or self.is_wrapper) and not is_primitive
 
     @cached_property
+    def is_random(self) -> bool:
+        """Whether the state holds a PRNG key: no two dtypes draw the same numbers."""
+        leaves = jax.tree.leaves(jax.eval_shape(self.tx.init, self.params))
+        return any(map(_is_key, leaves))
+
+    @cached_property
     def rate(self) -> float:
         """The learning rate of the rules: the factory's default, else 0.1."""
-        parameter = self.parameters.get("learning_rate")
+        parameter = self.parameters.get(self.rate_name or "")
         if parameter is not None and isinstance(parameter.default, float):
             return parameter.default
         return 0.1
 
-    def make(self, learning_rate: Any = None, **changes: Any) -> Any:
-        """Returns a fresh transformation, with some arguments changed."""
+    def build(self, learning_rate: Any = None, **changes: Any) -> Any:
+        """Returns what the factory makes, with some arguments changed."""
         rate = self.rate if learning_rate is None else learning_rate
         kwargs = {**self.kwargs, **changes}
-        if self.takes_rate:
-            return self.factory(learning_rate=rate, **kwargs)
+        if self.rate_name is not None:
+            return self.factory(**{self.rate_name: rate, **kwargs})
         if self.is_wrapper:
             return self.factory(_descent(rate), **kwargs)
         return self.factory(**kwargs)
+
+    def make_eager(self, learning_rate: Any = None, **changes: Any) -> Any:
+        """Returns it with the extra arguments left out that it refuses.
+
+        That they are refused is the finding of one rule, not of all.
+        """
+        tx = self.build(learning_rate, **changes)
+        return tx if self.extras is None else _select_extras(tx, self.extras)
+
+    def make(self, learning_rate: Any = None, **changes: Any) -> Any:
+        """Returns it ready to run many times: compiled if it has loops or branches.
+
+        Without jit JAX compiles the body of a loop again at every call, which made
+        the check of one optimizer take minutes.
+        """
+        return self.make_around(self.build(learning_rate, **changes))
+
+    def make_around(self, tx: Any) -> Any:
+        """Does for another transformation what `make` does for the case's."""
+        tx = tx if self.extras is None else _select_extras(tx, self.extras)
+        return _compiled(tx) if self.has_control_flow else tx
+
+    @cached_property
+    def extras(self) -> tuple[str, ...] | None:
+        """The extra arguments to hand over; None is all of them."""
+        tx, grads = self.build(), self.stream[0]
+        for names in (None, *_SMALLER_EXTRAS):
+            chosen = tx if names is None else _select_extras(tx, names)
+            try:
+                abstract_steps(chosen, self.params, grads)
+            except TypeError:
+                continue
+            except Exception:
+                return None
+            return names
+        return None
+
+    @cached_property
+    def has_control_flow(self) -> bool:
+        """Whether an update has a loop or a branch for the device."""
+        tx = self.make_eager()
+        try:
+            step = partial(update, tx)
+            state = jax.eval_shape(tx.init, self.params)
+            jaxpr = jax.make_jaxpr(step)(self.stream[0], state, self.params)
+        except Exception:
+            return False
+        return re.search(r"\b(while|scan|cond)\[", str(jaxpr)) is not None
 
     @cached_property
     def tx(self) -> optax.GradientTransformationExtraArgs:
         """The transformation, with default arguments and the case's rate."""
         return self.make()
+
+    @cached_property
+    def step(self) -> Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]:
+        """The jitted update of `tx`, shared by the rules: each type compiles once."""
+        return jax.jit(partial(update, self.tx))
+
+    def run_jitted(
+        self, params: Tree, stream: Sequence[Tree]
+    ) -> tuple[list[Tree], Tree]:
+        """Returns what `run` returns, from jitted steps."""
+        return follow(self.step, self.tx.init(params), params, stream)
 
     @cached_property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
@@ -120,6 +226,41 @@ def _descent(rate: Any) -> optax.GradientTransformationExtraArgs:
     schedule: Any = rate if callable(rate) else optax.constant_schedule(rate)
     to_arrays = optax.stateless(lambda g, params: jax.tree.map(jnp.asarray, g))
     return optax.chain(to_arrays, optax.sgd(schedule))
+
+
+def _select_extras(
+    tx: Any, names: tuple[str, ...]
+) -> optax.GradientTransformationExtraArgs:
+    """Returns `tx` behind a filter that lets only some extra arguments pass."""
+
+    def select(updates: Tree, state: Tree, params: Tree = None, **extra: Any) -> Any:
+        chosen = {name: extra[name] for name in names if name in extra}
+        return tx.update(updates, state, params, **chosen)
+
+    return optax.GradientTransformationExtraArgs(tx.init, select)
+
+
+def _compiled(tx: Any) -> optax.GradientTransformationExtraArgs:
+    """Returns `tx` with a jitted update; functions among the extras are constants."""
+
+    @partial(jax.jit, static_argnums=4)
+    def call(updates: Tree, state: Tree, params: Tree, arrays: Any, rest: Any) -> Any:
+        return tx.update(updates, state, params, **arrays, **dict(rest))
+
+    def compiled_update(
+        updates: Tree, state: Tree, params: Tree = None, **extra: Any
+    ) -> Any:
+        constant = {name: value for name, value in extra.items() if callable(value)}
+        arrays = {name: extra[name] for name in extra.keys() - constant.keys()}
+        return call(updates, state, params, arrays, tuple(sorted(constant.items())))
+
+    return optax.GradientTransformationExtraArgs(tx.init, compiled_update)
+
+
+def _is_key(leaf: Any) -> bool:
+    # Old-style keys are pairs of uint32.
+    is_typed = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return is_typed or (leaf.dtype, leaf.shape) == (jnp.dtype("uint32"), (2,))
 
 
 def update(tx: Any, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:

@@ -68,7 +68,7 @@ def assert_close(
         # Written so that a NaN on either side fails.
         assert error <= bound, (
             f"{what}: {path} differs by {error:.3g} (allowed {bound:.3g}): "
-            f"got {_short(a)}, expected {_short(b)}"
+            f"got {short(a)}, expected {short(b)}"
         )
 
 
@@ -77,7 +77,7 @@ def assert_same_bits(actual: Tree, expected: Tree, what: str) -> None:
     assert_same_dtypes(actual, expected, what)
     for (path, a), (_, b) in zip(leaves(actual), leaves(expected), strict=True):
         same = _numbers(a).tobytes() == _numbers(b).tobytes()
-        assert same, f"{what}: {path} is {_short(a)}, expected exactly {_short(b)}"
+        assert same, f"{what}: {path} is {short(a)}, expected exactly {short(b)}"
 
 
 def assert_finite(tree: Tree, what: str) -> None:
@@ -85,14 +85,14 @@ def assert_finite(tree: Tree, what: str) -> None:
     for path, leaf in leaves(tree):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             finite = bool(np.all(np.isfinite(_wide(leaf))))
-            assert finite, f"{what}: {path} is {_short(leaf)}, expected finite numbers"
+            assert finite, f"{what}: {path} is {short(leaf)}, expected finite numbers"
 
 
 def assert_zero(tree: Tree, what: str) -> None:
     """Asserts that every entry is exactly zero."""
     for path, leaf in leaves(tree):
         zero = not np.any(_wide(leaf))
-        assert zero, f"{what}: {path} is {_short(leaf)}, expected exactly zero"
+        assert zero, f"{what}: {path} is {short(leaf)}, expected exactly zero"
 
 
 def assert_says(error: Exception, *words: str) -> None:
@@ -114,6 +114,7 @@ def _wide(leaf: Any) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def _short(leaf: Any) -> str:
+def short(leaf: Any) -> str:
+    """Returns the first entries of an array."""
     entries = ", ".join(f"{entry:.6g}" for entry in _wide(leaf).ravel()[:4])
     return f"[{entries}{', …' if np.size(leaf) > 4 else ''}]"

@@ -84,7 +84,8 @@ def check(
         **kwargs: Keyword arguments of every call of the factory.
 
     Returns:
-        One result per rule, or only that of `returns_transformation` when it fails.
+        One result per rule, or only that of `returns_transformation` when the factory
+        cannot be called with these arguments or makes no transformation.
         No exception of the optimizer escapes.
 
     Raises:
@@ -97,9 +98,9 @@ def check(
         raise ValueError(msg)
     case = Case(factory, kwargs)
     # A factory that cannot be called is one failure, not one per rule.
-    first = _result(ALL[0], case, exemptions.get(ALL[0].name))
-    if first.outcome == "failed":
-        return Report(case.name, (first,))
+    broken = _broken_factory(case)
+    if broken is not None:
+        return Report(case.name, (broken,))
     chosen = ALL if rules is None else tuple(rules)
     results = tuple(_result(rule, case, exemptions.get(rule.name)) for rule in chosen)
     return Report(case.name, results)
@@ -122,6 +123,20 @@ def assert_conforms(
     report = check(factory, exemptions=exemptions, rules=rules, **kwargs)
     if report.failures:
         raise AssertionError(str(report))
+
+
+def _broken_factory(case: Case) -> Result | None:
+    first = ALL[0]
+    try:
+        tx = case.build()
+    except Exception as error:
+        reason = f"{case.name} raised {type(error).__name__}: {error}"
+    else:
+        if callable(getattr(tx, "init", None)) and callable(tx.update):
+            return None
+        kind = type(tx).__name__
+        reason = f"{case.name} returned a {kind}, which has no init and update"
+    return Result(first.name, "failed", reason, first.mend)
 
 
 def _result(rule: Rule, case: Case, exemption: str | None) -> Result:

@@ -15,7 +15,9 @@ import numpy as np
 Tree = Any
 
 SHAPES: Tree = {"layer": {"bias": (3,), "kernel": (2, 3)}}
-MIXED: Tree = {"layer": {"bias": "float32", "kernel": "bfloat16"}}
+MIXED: Tree = {"layer": {"bias": "bfloat16", "kernel": "float32"}}
+# One leaf for each narrow dtype: without jit every shape compiles every operation.
+_NARROW: dict[str, Tree] = {"bfloat16": {"w": (3,)}, "float16": {"w": (2, 3)}}
 
 
 def make_params(dtype: Tree = "float32", shapes: Tree = SHAPES) -> Tree:
@@ -33,6 +35,11 @@ def make_stream(
 ) -> list[Tree]:
     """Returns the gradients of the first steps."""
     return [make_grads(step, dtype, shapes) for step in range(steps)]
+
+
+def shapes_for(dtype: str) -> Tree:
+    """Returns the shapes on which a dtype runs without jit."""
+    return _NARROW.get(dtype, SHAPES)
 
 
 def full_like(tree: Tree, value: float) -> Tree:
@@ -56,7 +63,9 @@ def extra_args(grads: Tree, params: Tree) -> dict[str, Any]:
         "value": half_square(params),
         "grad": grads,
         "value_fn": half_square,
+        "obj_fn": half_square,
         "grad_fn": _gradient_of_half_square,
+        "tail_grad_fn": _gradient_of_half_square,
         "aux_grads": jax.tree.map(_auxiliary, grads),
     }
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optimizers.testing import _compare, _data
-from optimizers.testing._case import Case, abstract_steps, run
+from optimizers.testing._case import Case, abstract_steps
 from optimizers.testing._compare import leaves
 from optimizers.testing._rule import rule
 
@@ -25,11 +25,11 @@ def x64_follows_leaves(case: Case) -> None:
 def _assert_float64_matters(case: Case) -> None:
     """Asserts that what the update depends on, it depends on to 1e-10."""
     params, stream = _data.make_params("float64"), _data.make_stream(2, "float64")
-    base, _ = run(case.tx, params, stream)
+    base, _ = case.run_jitted(params, stream)
     moved = {}
     for size in (1e-10, 1e-3):
         changed = jax.tree.map(lambda g, size=size: g + size * jnp.sin(9 * g), stream)
-        updates, _ = run(case.tx, params, changed)
+        updates, _ = case.run_jitted(params, changed)
         pairs = zip(leaves(updates[1]), leaves(base[1]), strict=True)
         moved[size] = {path for (path, u), (_, b) in pairs if np.any(u != b)}
     lost = sorted(moved[1e-3] - moved[1e-10])

@@ -77,10 +77,14 @@ def state_types_are_stable(case: Case) -> None:
         params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
         state, traced, _ = abstract_steps(case.tx, params, grads)
         _compare.assert_same_types(traced, state, f"state after jit(update), {dtype}")
-        eager = case.tx.init(params)
+    tx = case.make_eager()
+    for dtype in ("float32", _data.MIXED):
+        params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
+        state = jax.eval_shape(tx.init, params)
+        eager = tx.init(params)
         _compare.assert_same_types(eager, state, f"state after init, {dtype}")
         for step in (1, 2):
-            eager = update(case.tx, grads, eager, params)[1]
+            eager = update(tx, grads, eager, params)[1]
             what = f"state after update {step}, {dtype}"
             _compare.assert_same_types(eager, state, what)
 

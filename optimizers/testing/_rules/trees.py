@@ -85,7 +85,7 @@ def small_leaves_work(case: Case) -> None:
     for shapes in ((3,), (), {"a": (0,), "b": (2, 0), "c": (3,)}):
         params = _data.make_params("float32", shapes)
         stream = _data.make_stream(2, "float32", shapes)
-        updates, state = run(case.tx, params, stream)
+        updates, state = case.run_jitted(params, stream)
         _compare.assert_same_dtypes(updates[1], params, f"updates of shapes {shapes}")
         _compare.assert_finite((updates, state), f"shapes {shapes}")
 
@@ -94,11 +94,12 @@ def python_and_numpy_leaves_work(case: Case) -> None:
     """NumPy arrays and Python floats give the updates of arrays."""
     to_numpy = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
     stream = [to_numpy(grads) for grads in case.stream]
-    updates, _ = run(case.tx, to_numpy(case.params), stream)
+    tx = case.make_eager()
+    updates, _ = run(tx, to_numpy(case.params), stream)
     _compare.assert_close(updates, case.expected[0], "NumPy leaves", rtol=1e-6)
-    got, state = run(case.tx, {"a": 1.0}, [{"a": 0.5}, {"a": -0.25}])
+    got, state = run(tx, {"a": 1.0}, [{"a": 0.5}, {"a": -0.25}])
     arrays = [{"a": jnp.float32(g)} for g in (0.5, -0.25)]
-    expected, _ = run(case.tx, {"a": jnp.float32(1.0)}, arrays)
+    expected, _ = run(tx, {"a": jnp.float32(1.0)}, arrays)
     _compare.assert_close(got, expected, "Python floats", rtol=1e-6)
     for path, leaf in _compare.leaves(state):
         assert isinstance(leaf, jax.Array), (
