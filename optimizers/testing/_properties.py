@@ -46,11 +46,11 @@ def assert_scale_invariant(
       AssertionError: Updates differ; the message says where first and by how much.
 
     Examples:
-      >>> import optax
+      >>> import optimizers
       >>> from optimizers import testing
-      >>> testing.assert_scale_invariant(optax.adam(0.1, eps=0.0, eps_root=0.0))
+      >>> testing.assert_scale_invariant(optimizers.adam(0.1, eps=0.0))
     """
-    sequence = _or_random(sequence)
+    sequence = _replay.checked(sequence, _STEPS)
     expected = _updates(tx, sequence, extra_args)
     for power in powers:
         scaled = _replay.with_leaves(
@@ -94,7 +94,7 @@ def assert_translation_invariant(
       >>> from optimizers import testing
       >>> testing.assert_translation_invariant(optax.adamw(0.1, weight_decay=0.0))
     """
-    sequence = _or_random(sequence)
+    sequence = _replay.checked(sequence, _STEPS)
     moved = _replay.with_leaves(sequence, lambda x, g: ((x + shift).astype(x.dtype), g))
     expected = _updates(tx, sequence, extra_args)
     _replay.raise_for(
@@ -133,7 +133,7 @@ def assert_permutation_equivariant(
       >>> from optimizers import testing
       >>> testing.assert_permutation_equivariant(optax.lamb(0.1))
     """
-    sequence = _or_random(sequence)
+    sequence = _replay.checked(sequence, _STEPS)
     rng = np.random.default_rng(0)
     orders = [rng.permutation(np.size(x)) for x in jax.tree.leaves(sequence.start)]
     straight = Sequence(*map(jax.tree.leaves, sequence))
@@ -188,7 +188,7 @@ def assert_elementwise(
       >>> from optimizers import testing
       >>> testing.assert_elementwise(optax.adam(0.1))
     """
-    sequence = _or_random(sequence)
+    sequence = _replay.checked(sequence, _STEPS)
     expected = _updates(tx, sequence, extra_args)
     vector = _replay.as_vector(sequence)
     # Large and of one sign: methods that estimate a distance or keep the largest
@@ -282,6 +282,7 @@ def assert_descends(
         for number in range(1, steps + 1):
             state, params, value, slope = step(state, params)
             uphill += bool(slope > 0)
+            value = float(value)
             if not np.isfinite(value):
                 msg = f"does not descend: the loss is {value} after step {number}."
                 raise AssertionError(msg)
@@ -334,7 +335,7 @@ def assert_monotone(
             f"{direction!r}."
         )
         raise ValueError(msg)
-    states = _replay.replay(tx, _or_random(sequence), extra_args).states
+    states = _replay.replay(tx, _replay.checked(sequence, _STEPS), extra_args).states
     for where, leaves in _replay.field_of_states(states, field).items():
         for name, values in leaves.items():
             before, after = values[:-1], values[1:]
@@ -347,10 +348,6 @@ def assert_monotone(
                     f"{before[at]:.6g} to {after[at]:.6g} in step {step + 1}."
                 )
                 raise AssertionError(msg)
-
-
-def _or_random(sequence: Sequence | None) -> Sequence:
-    return _replay.random_sequence(_STEPS) if sequence is None else sequence
 
 
 def _updates(

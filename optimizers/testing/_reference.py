@@ -64,10 +64,9 @@ def assert_matches_reference(
       ...         yield x, {"trace": m}
       >>> testing.assert_matches_reference(optax.sgd(0.1, momentum=0.9), heavy_ball)
     """
-    if sequence is None:
-        sequence = _replay.random_sequence(steps)
     sequence = _replay.with_leaves(
-        sequence, lambda x, g: (_replay.as_wide(x), _replay.as_wide(g))
+        _replay.checked(sequence, steps),
+        lambda x, g: (_replay.as_wide(x), _replay.as_wide(g)),
     )
     follow = _each_leaf if per_leaf else _as_one_vector
     params, fields = follow(reference, sequence)

@@ -105,23 +105,24 @@ def _jitted_step(tx: Any, extra_args: ExtraArgs | None) -> Callable[..., Any]:
     return step
 
 
-def number_of_steps(sequence: Sequence) -> int:
-    """Returns how many gradients a sequence has.
+def checked(sequence: Sequence | None, steps: int) -> Sequence:
+    """Returns the sequence, or the random one of that many steps in place of None.
 
     Raises:
       ValueError: Start and gradients do not fit together.
     """
-    if jax.tree.structure(sequence.start) != jax.tree.structure(sequence.gradients):
+    if sequence is None:
+        return random_sequence(steps)
+    start, gradients = sequence
+    if jax.tree.structure(start) != jax.tree.structure(gradients):
         msg = (
-            f"sequence: start is {jax.tree.structure(sequence.start)}, gradients are "
-            f"{jax.tree.structure(sequence.gradients)}; give both one structure."
+            f"sequence: start is {jax.tree.structure(start)}, gradients are "
+            f"{jax.tree.structure(gradients)}; give both one structure."
         )
         raise ValueError(msg)
     lengths = set()
-    leaves = named("gradients", sequence.gradients)
-    for (name, g), x in zip(
-        leaves.items(), jax.tree.leaves(sequence.start), strict=True
-    ):
+    leaves = named("gradients", gradients)
+    for (name, g), x in zip(leaves.items(), jax.tree.leaves(start), strict=True):
         if np.ndim(g) == 0 or np.shape(g)[1:] != np.shape(x):
             msg = (
                 f"sequence: {name} has shape {np.shape(g)}, expected an axis of steps "
@@ -135,7 +136,12 @@ def number_of_steps(sequence: Sequence) -> int:
             f"least one, got {sorted(lengths)}."
         )
         raise ValueError(msg)
-    return lengths.pop()
+    return sequence
+
+
+def number_of_steps(sequence: Sequence) -> int:
+    """Returns how many gradients a sequence has."""
+    return len(jax.tree.leaves(sequence.gradients)[0])
 
 
 def with_leaves(sequence: Sequence, function: Callable[..., Any]) -> Sequence:
@@ -174,6 +180,9 @@ def as_tree(vectors: np.ndarray, like: Tree) -> Tree:
 def field_of_states(states: list[Tree], field: str) -> dict[str, dict[str, np.ndarray]]:
     """Returns every field of that name, at whatever depth of the state.
 
+    Entries of dictionaries count where no attribute has the name: injected
+    hyperparameters are such entries, and so are the moments of a parameter.
+
     Returns:
       Path of the field, such as `[0].mu`, to its leaves by name, such as
       `mu['bias']`; each leaf has an axis of states in front.
@@ -181,27 +190,32 @@ def field_of_states(states: list[Tree], field: str) -> dict[str, dict[str, np.nd
     Raises:
       ValueError: The state has no such field; the message lists those it has.
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    fields: dict[str, None] = {}
     columns = [jax.tree.leaves(state) for state in states]
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(states[0])]
-    for i, path in enumerate(paths):
-        keys = [getattr(key, "name", getattr(key, "key", None)) for key in path]
-        fields |= dict.fromkeys(
-            key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)
-        )
-        if field in keys:
-            end = keys.index(field) + 1
+    for key in (jax.tree_util.GetAttrKey(field), jax.tree_util.DictKey(field)):
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for i, path in enumerate(paths):
+            end = path.index(key) + 1 if key in path else 0
+            # What a dictionary holds for a hyperparameter may also be a state.
+            if not end or (
+                isinstance(key, jax.tree_util.DictKey) and _attributes(path[end:])
+            ):
+                continue
             leaves = found.setdefault(jax.tree_util.keystr(path[:end]), {})
             name = f"{field}{jax.tree_util.keystr(path[end:])}"
             leaves[name] = np.stack([np.asarray(column[i]) for column in columns])
-    if not found:
-        msg = (
-            f"the state has no field {field!r} with arrays; its fields are: "
-            f"{', '.join(fields) or 'none'}."
-        )
-        raise ValueError(msg)
-    return found
+        if found:
+            return found
+    names = dict.fromkeys(name for path in paths for name in _attributes(path))
+    msg = (
+        f"the state has no field {field!r} with arrays; its fields are: "
+        f"{', '.join(names) or 'none'}."
+    )
+    raise ValueError(msg)
+
+
+def _attributes(path: tuple[Any, ...]) -> list[str]:
+    return [key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)]
 
 
 class Difference(NamedTuple):
@@ -237,8 +251,8 @@ def differences(
             index = np.unravel_index(np.argmax(relative[step]), relative[step].shape)
             entry = f"{name}{[int(i) for i in index] if index else ''}"
             line = (
-                f"step {step + 1}: {entry} is {a[step][index]:.16g}, expected "
-                f"{e[step][index]:.16g}, relative error {relative[step][index]:.2g}"
+                f"step {step + 1}: {entry} is {a[step][index]:.15g}, expected "
+                f"{e[step][index]:.15g}, relative error {relative[step][index]:.2g}"
             )
             found.append(Difference(step + 1, line))
     return found
