@@ -177,6 +177,7 @@ def assert_matches_golden(
             that did; or there is no file.
         ValueError: The file is damaged, or not a golden file.
     """
+    __tracebackhide__ = True
     path = Path(path)
     if not path.exists():
         msg = (
@@ -435,9 +436,12 @@ def _text(number: Any) -> str:
         )
     if not jnp.issubdtype(number.dtype, jnp.inexact):
         return str(int(number))
-    texts = (f"{float(number):.{digits}g}" for digits in range(1, 18))
+    if not np.isfinite(number):
+        return str(float(number))
     kind = number.dtype.type
-    return next(x for x in texts if not np.isfinite(number) or kind(float(x)) == number)
+    with np.errstate(over="ignore"):
+        texts = (f"{float(number):.{digits}g}" for digits in range(1, 18))
+        return next(text for text in texts if kind(float(text)) == number)
 
 
 def _read(path: Path) -> _File:
@@ -479,7 +483,9 @@ def _parse_leaf(key: str, steps: Any) -> tuple[str, np.ndarray]:
     leaf, kind = key.rsplit(" ", 1)
     dtype, _, shape = kind.rstrip("]").partition("[")
     sizes = [int(size) for size in shape.split(",") if size]
+    is_complex = dtype.startswith("complex")
     numbers = np.array(steps, np.int64 if "int" in dtype else np.float64)
-    if dtype.startswith("complex"):
+    numbers = numbers.reshape(len(steps), *sizes, *[2] * is_complex)
+    if is_complex:
         numbers = numbers[..., 0] + 1j * numbers[..., 1]
-    return leaf, numbers.astype(jnp.dtype(dtype)).reshape(len(steps), *sizes)
+    return leaf, numbers.astype(jnp.dtype(dtype))

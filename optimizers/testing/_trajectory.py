@@ -53,7 +53,15 @@ _CASES = (
     "vector/float64/smooth",
 )
 
-_REFUSALS = (ValueError, TypeError, NotImplementedError, np.exceptions.ComplexWarning)
+# How optimizers refuse complex gradients, and how JAX and NumPy warn of those that drop
+# the imaginary part, which is no way to accept it.
+_REFUSALS = (
+    ValueError,
+    TypeError,
+    NotImplementedError,
+    DeprecationWarning,
+    np.exceptions.ComplexWarning,
+)
 
 
 class Trajectory(NamedTuple):
@@ -127,8 +135,7 @@ def record_trajectory(
             continue
         try:
             with warnings.catch_warnings():
-                # Dropping the imaginary part is no way to accept it.
-                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                warnings.filterwarnings("error", "Casting (from )?complex")
                 trajectories[name] = _follow(tx, step, name)
         except _REFUSALS:
             if "/complex64/" not in name:
@@ -148,11 +155,11 @@ def is_transformation(optimizer: Any) -> bool:
 
 def _make(optimizer: Any, kwargs: dict[str, Any]) -> Any:
     if not is_transformation(optimizer):
-        return Case(optimizer, kwargs).make()
+        return optax.with_extra_args_support(Case(optimizer, kwargs).make())
     if kwargs:
         msg = f"{sorted(kwargs)} are arguments of a factory, got a transformation."
         raise ValueError(msg)
-    return Case(lambda: optimizer).make()
+    return optax.with_extra_args_support(optimizer)
 
 
 def _step(tx: Any, grads: Tree, state: Tree, params: Tree) -> Trajectory:

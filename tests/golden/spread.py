@@ -1,0 +1,117 @@
+"""How far trajectories lie apart that other processors and compilers make.
+
+    python -m tests.golden.spread [interpreter ...]
+
+records the public optimizers and optax's, records them again in one process for each
+setting, and prints the largest differences in the terms of the tolerances: relative to
+the largest entry that a leaf has had. Interpreters with another jax are settings too.
+"""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+
+import optimizers
+from optimizers import testing
+from optimizers.testing import _golden
+
+SETTINGS = {
+    "without AVX": {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"},
+    "without FMA": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX"},
+    "without AVX-512": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
+    "LLVM does not optimize": {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
+    "fast mathematics": {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"},
+    "8 devices": {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+    "without jit": {"JAX_DISABLE_JIT": "1"},
+}
+COLUMNS = [
+    *(("float32", quantity) for quantity in ("state", "updates", "params")),
+    *((dtype, "all") for dtype in ("bfloat16", "float16", "float64")),
+]
+
+
+def main(interpreters: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run_child(sys.executable, folder, {})
+        print_row("", [f"{dtype} {quantity}" for dtype, quantity in COLUMNS])
+        for name, variables in SETTINGS.items():
+            report(name, run_child(sys.executable, folder, variables))
+        for interpreter in interpreters:
+            report(interpreter, run_child(interpreter, folder, {}))
+
+
+def run_child(interpreter: str, folder: str, variables: dict[str, str]) -> Any:
+    command = [interpreter, "-m", "tests.golden.spread", "--in", folder]
+    environment = {**os.environ, **variables}
+    run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    return json.loads(run.stdout)
+
+
+def report(setting: str, found: list[Any]) -> None:
+    """Prints the largest of every column, for our optimizers and for optax's."""
+    for origin in ("optimizers", "optax"):
+        worst = [("", 0.0)] * len(COLUMNS)
+        for name, dtype, quantity, error in found:
+            if not name.startswith(f"{origin}."):
+                continue
+            for i, column in enumerate(COLUMNS):
+                if (
+                    column in ((dtype, quantity), (dtype, "all"))
+                    and error > worst[i][1]
+                ):
+                    worst[i] = (name.removeprefix(f"{origin}."), error)
+        print_row(f"{setting}, {origin}", [f"{e:.1e} {name}" for name, e in worst])
+
+
+def print_row(first: str, cells: list[str]) -> None:
+    sys.stdout.write(f"| {' | '.join([first, *cells])} |\n")
+    sys.stdout.flush()
+
+
+def compare(folder: Path) -> Iterator[tuple[str, str, str, float]]:
+    """Yields each leaf's largest difference from the file, or makes the file."""
+    for name, factory in factories():
+        path = folder / f"{name}.json"
+        try:
+            trajectories = testing.record_trajectory(factory)
+            with jax.enable_x64(True):
+                trajectories |= testing.record_trajectory(
+                    factory, cases=["vector/float64/smooth"]
+                )
+        except Exception as error:
+            sys.stderr.write(f"{name} is left out: {type(error).__name__}\n")
+            continue
+        records = {case: _golden._flatten(t) for case, t in trajectories.items()}
+        if not path.exists():
+            path.write_text(_golden._render(name, records))
+            continue
+        recorded = _golden._read(path).cases
+        for case in records.keys() & recorded.keys():
+            for move in _golden._moves(case, records[case], recorded[case], {"": 0.0}):
+                dtype = str(move.recorded.dtype).replace("complex64", "float32")
+                yield name, dtype, move.quantity, move.relative_error
+
+
+def factories() -> Iterator[tuple[str, Callable[..., Any]]]:
+    for module in (optimizers, optax, optax.contrib):
+        for name, function in vars(module).items():
+            if inspect.isfunction(function) and not name.startswith("scale_by_"):
+                parameters = inspect.signature(function).parameters
+                if next(iter(parameters), "") in ("learning_rate", "optimizer"):
+                    yield f"{module.__name__.split('.')[0]}.{name}", function
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--in"]:
+        json.dump(list(compare(Path(sys.argv[2]))), sys.stdout)
+    else:
+        main(sys.argv[1:])
