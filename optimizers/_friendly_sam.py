@@ -87,7 +87,8 @@ def friendly_sam(
     Defaults: rho is that of SAM, the others those of the released code's class; its
     script takes a decay of 0.95.
 
-    Differences from the paper: none.
+    Differences from the paper: (1) has the average from before this gradient, as the
+    released code. For :math:`\sigma = 1` both give the same direction.
 
     Differences from released code: none in (1) to (4). Other releases average
     :math:`s` in (2), where the authors average :math:`g`.

@@ -90,7 +90,7 @@ def gradients(function: str, updates: PyTree, params: PyTree) -> PyTree:
     if params is None:
         msg = (
             f"{function}: update() needs params, the point around which the loss is "
-            "explored. Call update(grads, state, params, grad_fn=jax.grad(loss))."
+            "explored. Call update(grads, state, params, ...)."
         )
         raise ValueError(msg)
     _refuse_masked(function, params)

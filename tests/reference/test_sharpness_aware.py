@@ -430,6 +430,7 @@ def test_value_fn_serves_for_grad_fn() -> None:
     np.testing.assert_array_equal(actual, expected)
 
 
+@jax.numpy_dtype_promotion("standard")
 def test_complex_leaves_climb() -> None:
     """Gradients come conjugated, as optax wants them; value_fn is conjugated here."""
     loss = lambda z: jnp.sum(jnp.abs(z - (1.0 + 2.0j)) ** 2)  # noqa: E731

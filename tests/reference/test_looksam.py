@@ -1,0 +1,159 @@
+"""LookSAM against NumPy, worked numbers and its geometry."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from optimizers._looksam import looksam, periodic_sharpness_aware
+from optimizers._sharpness_aware import sam
+from tests.reference import landscapes
+from tests.reference.landscapes import Q, Z, run
+from tests.reference.support import TWELVE_DIGITS
+
+WORKED = [
+    [0.899502481405, -0.0497518595105],
+    [0.881149874038, -0.00715976407736],
+    [0.788051311197, 0.00404939334852],
+    [0.71371965594, 0.0550549242991],
+]
+
+
+def reference(
+    landscape: landscapes.Landscape,
+    steps: int,
+    rate: float,
+    rho: float = 0.05,
+    period: int = 5,
+    alpha: float = 0.7,
+) -> np.ndarray:
+    count, v = 0, np.zeros(0)
+
+    def direction(x: np.ndarray, gradient: Callable) -> np.ndarray:
+        nonlocal count, v
+        g, turn = gradient(x), count % period == 0
+        count += 1
+        if turn:
+            higher = gradient(x + rho * g / np.linalg.norm(g))
+            v = higher - (higher @ g) / (g @ g) * g
+            return higher
+        return g + alpha * np.linalg.norm(g) / np.linalg.norm(v) * v
+
+    return landscapes.descend(direction, landscape, steps, rate)
+
+
+def test_worked_numbers(x64: None) -> None:
+    actual = run(looksam(optax.sgd(0.1), period=2), Q, 4)
+    np.testing.assert_allclose(actual, WORKED, rtol=TWELVE_DIGITS)
+    np.testing.assert_allclose(
+        reference(Q, 4, 0.1, period=2), WORKED, rtol=TWELVE_DIGITS
+    )
+
+
+def test_follows_the_equations(x64: None) -> None:
+    prefix = periodic_sharpness_aware(0.1, 4, 0.3)
+    actual = run(optax.chain(prefix, optax.sgd(0.5)), Z, 25)
+    expected = reference(Z, 25, 0.5, 0.1, 4, 0.3)
+    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_with_period_one_it_is_sam() -> None:
+    ours = run(looksam(optax.sgd(0.1), period=1), Q, 10)
+    np.testing.assert_array_equal(ours, run(sam(optax.sgd(0.1)), Q, 10))
+
+
+def test_second_gradient_is_computed_once_per_period() -> None:
+    calls = []
+
+    def gradient(x: jax.Array) -> jax.Array:
+        jax.debug.callback(lambda: calls.append(1))
+        return x * jnp.array([1.0, 10.0])
+
+    prefix = periodic_sharpness_aware(period=3)
+    params = jnp.array([1.0, 1.0])
+    step = jax.jit(lambda g, s: prefix.update(g, s, params, grad_fn=gradient))
+    state = prefix.init(params)
+    counts = []
+    for _ in range(7):
+        _, state = step(params, state)
+        jax.effects_barrier()
+        counts.append(len(calls))
+    assert counts == [1, 1, 1, 2, 2, 2, 3]
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e15])
+def test_what_is_remembered_is_across_the_gradient(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    draw = lambda: jnp.asarray(scale * rng.normal(size=50), jnp.bfloat16)  # noqa: E731
+    g, higher = draw(), draw()
+    prefix = periodic_sharpness_aware()
+    state = prefix.init(g)
+    found, state = prefix.update(g, state, g, grad_fn=lambda x: higher)
+    np.testing.assert_array_equal(found, higher)
+    assert state.across.dtype == jnp.float32
+    v, g = (np.asarray(x, np.float64) / scale for x in (state.across, g))
+    assert np.linalg.norm(v) > 1.0
+    assert abs(v @ g) < 1e-5 * np.linalg.norm(v) * np.linalg.norm(g)
+    # The next step goes across by alpha |g|.
+    g = jnp.asarray(scale * g, jnp.float32)
+    found, _ = prefix.update(g, state, g, grad_fn=lambda x: higher)
+    added = (np.asarray(found, np.float64) - np.asarray(g, np.float64)) / scale
+    length = 0.7 * np.linalg.norm(np.asarray(g, np.float64) / scale)
+    np.testing.assert_allclose(np.linalg.norm(added), length, rtol=1e-5)
+
+
+def test_rounding_is_not_blown_up() -> None:
+    """On a sphere both gradients are parallel: there is nothing to remember."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=100), jnp.float32)
+    prefix = periodic_sharpness_aware(0.1)
+    _, state = prefix.update(x, prefix.init(x), x, grad_fn=lambda x: x)
+    np.testing.assert_array_equal(state.across, np.zeros(100))
+    found, _ = prefix.update(x, state, x, grad_fn=lambda x: x)
+    np.testing.assert_array_equal(found, x)
+
+
+def test_leaves_without_gradients_stay() -> None:
+    params = {
+        "i": jnp.arange(2),
+        "k": jax.random.key(0),
+        "n": None,
+        "w": jnp.array([1.0, 2.0]),
+    }
+    loss = lambda p: p["w"][0] ** 2 + 3 * p["w"][1] ** 2  # noqa: E731
+    prefix = periodic_sharpness_aware(period=2)
+    state: Any = prefix.init(params)
+    assert jax.tree.leaves(state.across)[0].shape == (2,)
+    grads = jax.grad(loss, allow_int=True)(params)
+    for _ in range(2):
+        found, state = prefix.update(grads, state, params, value_fn=loss)
+        assert found["i"] is grads["i"]
+        assert found["k"] is grads["k"]
+        assert not np.array_equal(found["w"], grads["w"])
+
+
+def test_zero_gradients_give_zero() -> None:
+    x = jnp.zeros(3)
+    prefix = periodic_sharpness_aware(period=2)
+    state: Any = prefix.init(x)
+    with jax.debug_nans(True):
+        for _ in range(2):
+            found, state = prefix.update(x, state, x, grad_fn=lambda x: x)
+            np.testing.assert_array_equal(found, x)
+
+
+def test_errors() -> None:
+    for period in (0, 2.5):
+        with pytest.raises(ValueError, match="looksam: period must be an integer"):
+            looksam(optax.sgd(0.1), period=period)
+    with pytest.raises(TypeError, match="looksam: optimizer must be"):
+        looksam(optax.sgd)  # pyright: ignore[reportArgumentType]
+    tx = looksam(optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"looksam: update\(\) needs grad_fn"):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)), jnp.ones(2))
+    with pytest.raises(ValueError, match=r"looksam: the params hold optax\.MaskedNode"):
+        tx.init({"a": optax.MaskedNode()})
