@@ -42,6 +42,7 @@ from optimizers._dadaptation import (
 from optimizers._dynamic_barrier import DynamicBarrierState, dynamic_barrier
 from optimizers._gradvac import GradvacState, gradvac
 from optimizers._innaprop import ScaleByInnapropState, innaprop, scale_by_innaprop
+from optimizers._lookahead import LookaheadState, lookahead, lookahead_params
 from optimizers._mgda import mgda
 from optimizers._mixed_gradients import MixedGradientsState, mixed_gradients
 from optimizers._optimistic_amsgrad import (
@@ -67,6 +68,7 @@ __all__ = [
     "BloopState",
     "DynamicBarrierState",
     "GradvacState",
+    "LookaheadState",
     "MixedGradientsState",
     "PcgradState",
     "Predictor",
@@ -109,6 +111,8 @@ __all__ = [
     "gradvac",
     "innaprop",
     "last_gradient_predictor",
+    "lookahead",
+    "lookahead_params",
     "mgda",
     "mixed_gradients",
     "optimistic_amsgrad",

@@ -1,0 +1,334 @@
+"""Lookahead: Zhang, Lucas, Hinton and Ba (2019)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers._common import checks, numerics, trees
+from optimizers._common.typing import PyTree, Scalar
+
+__all__ = ["LookaheadState", "lookahead", "lookahead_params"]
+
+_INNER_STATES = ("maintain", "reset", "pullback")
+
+# What the states of optax and of this library call an average of gradients or steps.
+_MOMENTA = ("mu", "mu_slow", "trace", "velocity")
+
+
+class LookaheadState(NamedTuple):
+    """State of `lookahead`."""
+
+    steps_since_sync: jax.Array  # t mod k, shape (), int32
+    slow: PyTree  # phi, shapes of the params, at least float32
+    inner_state: PyTree  # of the optimizer
+    momenta: PyTree  # m at the last synchronization; None unless pulled back
+
+
+def lookahead(
+    optimizer: optax.GradientTransformation,
+    sync_period: Scalar = 5,
+    slow_step_size: Scalar = 0.5,
+    *,
+    inner_state: str = "maintain",
+) -> optax.GradientTransformationExtraArgs:
+    r"""Lookahead: fast weights go k steps, and slow weights a part of that way.
+
+    The optimizer moves the fast weights :math:`x` by :math:`u_t`, which it computes
+    from the gradient at :math:`x_{t-1}`. At every :math:`t` that :math:`k` divides,
+    both weights are synchronized,
+
+    .. math::
+
+       \tilde x_t &= x_{t-1} + u_t                                          && (1) \\
+       \phi_t &= \phi_{t-1} + \alpha (\tilde x_t - \phi_{t-1})              && (2) \\
+       x_t &= \phi_t                                                        && (3)
+
+    and at all others :math:`x_t = \tilde x_t` and :math:`\phi_t = \phi_{t-1}`, from
+    :math:`\phi_0 = x_0`. On a noisy quadratic the slow weights end with a lower
+    variance than the optimizer by itself, at no lower speed of their mean. Evaluate
+    at the slow weights, with `lookahead_params`.
+
+    The state of the optimizer is left as it is at a synchronization, or made anew
+    from :math:`x_t` by its `init` with ``inner_state="reset"``. With
+    ``inner_state="pullback"`` its momentum goes part of the way too,
+
+    .. math:: m_t \leftarrow \alpha m_t + (1 - \alpha) \bar m,
+       \quad \bar m \leftarrow m_t                                          && (4)
+
+    from :math:`\bar m = 0`. Momentum is what a state calls mu, mu_slow, trace or
+    velocity; second moments stay.
+
+    The params stay a plain tree and hold the fast weights; the slow weights are in
+    the state, in at least float32. Put it outermost or last in a chain: what changes
+    its updates tears both weights apart. It works inside `optax.MultiSteps`,
+    `optax.partition`, `optax.masked` and `optax.inject_hyperparams`, and hands extra
+    arguments on. With the gradients of S domains in turn and ``sync_period=S``, it is
+    Fish (Shi et al., 2022; arXiv:2104.09937), with slow_step_size as its meta step.
+
+    Symbols: :math:`k` sync_period, :math:`\alpha` slow_step_size; the state holds
+    :math:`t \bmod k` as steps_since_sync, :math:`\phi` as slow, :math:`\bar m` as
+    momenta.
+
+    Defaults: those of the paper for ImageNet. For CIFAR it takes slow_step_size=0.8.
+
+    Differences from the paper: none. Differences from released code: the authors'
+    TensorFlow version starts the slow weights at 0 and synchronizes one step too
+    late; their PyTorch version keeps no copy of :math:`\bar m` but the momentum
+    itself, so that (4) only scales it from the second time on. In optax, the params
+    are a pair of fast and slow weights, and extra arguments are refused.
+
+    Args:
+      optimizer: Moves the fast weights.
+      sync_period: Steps from one synchronization to the next, at least 1.
+      slow_step_size: How far the slow weights go towards the fast ones; 1 is the
+        optimizer by itself.
+      inner_state: ``"maintain"``, ``"reset"`` or ``"pullback"``.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of those that the inner one makes
+      and are to be added to the params, unchanged.
+
+    Raises:
+      TypeError: The optimizer is no transformation.
+      ValueError: A hyperparameter is out of its range, or there is no momentum to
+        pull back; in `update`, there are no params, or the gradients do not have
+        their structure and shapes.
+
+    References:
+      Zhang, Lucas, Hinton and Ba, Lookahead Optimizer: k Steps Forward, 1 Step Back,
+      NeurIPS 2019, Algorithm 1; arXiv:1907.08610.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> optimizer = optimizers.lookahead(optimizers.adam(learning_rate=0.3))
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(200):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(optimizers.lookahead_params(state, x)):.2f}")
+      0.00
+    """
+    if not isinstance(optimizer, optax.GradientTransformation):
+        msg = (
+            "lookahead: optimizer must be an optax.GradientTransformation, got "
+            f"{optimizer!r} of type {type(optimizer).__name__}. Call for instance "
+            "lookahead(optax.sgd(0.1), sync_period=5)."
+        )
+        raise TypeError(msg)
+    checks.at_least_one("lookahead", sync_period=sync_period)
+    checks.non_negative("lookahead", slow_step_size=slow_step_size)
+    checks.one_of("lookahead", "inner_state", inner_state, _INNER_STATES)
+    inner = optax.with_extra_args_support(optimizer)
+
+    def init(params: PyTree) -> LookaheadState:
+        state = inner.init(params)
+        return LookaheadState(
+            steps_since_sync=jnp.zeros([], jnp.int32),
+            slow=jax.tree.map(_slow_copy, params),
+            inner_state=state,
+            momenta=_no_momenta(state) if inner_state == "pullback" else None,
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, LookaheadState]:
+        if params is None:
+            msg = (
+                "lookahead: update() needs params, the fast weights that the slow ones "
+                "follow. Call update(grads, state, params)."
+            )
+            raise ValueError(msg)
+        _require_shapes(updates, state.slow)
+        fast, after = inner.update(updates, state.inner_state, params, **extra_args)
+        since = numerics.increment(state.steps_since_sync)
+        # Not in integers: optax injects hyperparameters in the dtype of the params.
+        due = numerics.wide_scalar(since) >= numerics.wide_scalar(sync_period)
+        alpha = numerics.scalar(slow_step_size)
+
+        steps = jax.tree.map(
+            lambda s, p, u: _step(due, alpha, s, p, u) if trees.is_inexact(s) else u,
+            *(state.slow, params, fast),
+        )  # (1), (2)
+        slow = trees.map_inexact(
+            lambda s, p, u: _arrived(due, s, p, u), state.slow, params, steps
+        )  # (3)
+        momenta = state.momenta
+        if inner_state == "reset":
+            fresh = inner.init(_in_dtypes_of(params, slow))
+            after = jax.tree.map(lambda f, a: _chosen(due, f, a), fresh, after)
+        if inner_state == "pullback":
+            now = _momenta(after)
+            momenta = trees.map_inexact(
+                lambda last, m: _pulled_back(due, alpha, last, m), momenta, now
+            )  # (4)
+            after = _with_momenta(
+                after, trees.map_inexact(lambda m, b: _chosen(due, b, m), now, momenta)
+            )
+        since = jnp.where(due, 0, since)
+        steps = trees.map_inexact(
+            lambda u, step: step.astype(numerics.dtype_of(u)), fast, steps
+        )
+        return steps, LookaheadState(since, slow, after, momenta)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def lookahead_params(state: PyTree, params: PyTree) -> PyTree:
+    """The slow weights of `lookahead`, at which to evaluate.
+
+    Args:
+      state: The state of an optimizer, also one with lookahead inside chains, masks,
+        partitions, injected hyperparameters and other wrappers.
+      params: The params; they say the dtypes.
+
+    Returns:
+      A tree like the params. Leaves that no lookahead moves, as those outside its
+      mask, and leaves that have no gradients are those of the params.
+
+    Raises:
+      ValueError: There is no lookahead in the state.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, optimizers
+      >>> optimizer = optimizers.lookahead(optax.sgd(1.0), sync_period=2)
+      >>> x, state = jnp.zeros(2), optimizer.init(jnp.zeros(2))
+      >>> updates, state = optimizer.update(jnp.ones(2), state, x)
+      >>> x = optax.apply_updates(x, updates)
+      >>> print(x, optimizers.lookahead_params(state, x))
+      [-1. -1.] [0. 0.]
+    """
+
+    def is_own(node: Any) -> bool:
+        return isinstance(node, LookaheadState)
+
+    found = [node for node in jax.tree.leaves(state, is_leaf=is_own) if is_own(node)]
+    if not found:
+        msg = (
+            "lookahead_params: there is no lookahead in this state of type "
+            f"{type(state).__name__}. Pass the state that update() returned."
+        )
+        raise ValueError(msg)
+    for node in found:
+        params = _in_dtypes_of(params, node.slow)
+    return params
+
+
+def _slow_copy(leaf: Any) -> jax.Array:
+    """The leaf in a buffer of its own; zeros of a leaf that has no values."""
+    wide = None
+    if trees.is_inexact(leaf):
+        wide = numerics.compute_dtype(numerics.dtype_of(leaf))
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jnp.zeros_like(leaf, dtype=wide)
+    return jnp.array(leaf, dtype=wide)
+
+
+def _in_dtypes_of(params: PyTree, slow: PyTree) -> PyTree:
+    """The slow weights as params; those of the params where there are none."""
+
+    def subtree(s: Any, params: PyTree) -> PyTree:
+        # A masked node stands for a whole subtree.
+        if isinstance(s, optax.MaskedNode) or not trees.is_inexact(s):
+            return params
+        return s.astype(numerics.dtype_of(params))
+
+    return jax.tree.map(
+        subtree, slow, params, is_leaf=lambda node: isinstance(node, optax.MaskedNode)
+    )
+
+
+def _require_shapes(updates: PyTree, slow: PyTree) -> None:
+    structure, expected = jax.tree.structure(updates), jax.tree.structure(slow)
+    if structure != expected:
+        msg = (
+            f"lookahead: the gradients have the structure {structure}, but init() saw "
+            f"params with {expected}; both must be the same."
+        )
+        raise ValueError(msg)
+    for (path, g), s in zip(
+        jax.tree_util.tree_leaves_with_path(updates), jax.tree.leaves(slow), strict=True
+    ):
+        if jnp.shape(g) != s.shape:
+            where = jax.tree_util.keystr(path) or "(the only leaf)"
+            msg = (
+                f"lookahead: the gradient at {where} has shape {jnp.shape(g)}, but its "
+                f"parameter has {s.shape}; both must be the same."
+            )
+            raise ValueError(msg)
+
+
+def _has_momentum(node: Any) -> bool:
+    return any(name in _MOMENTA for name in getattr(node, "_fields", ()))
+
+
+def _momenta(state: PyTree) -> list[PyTree]:
+    """Every momentum in the state of an optimizer."""
+    nodes = jax.tree.leaves(state, is_leaf=_has_momentum)
+    return [
+        getattr(node, name)
+        for node in nodes
+        for name in getattr(node, "_fields", ())
+        if name in _MOMENTA
+    ]
+
+
+def _with_momenta(state: PyTree, momenta: list[PyTree]) -> PyTree:
+    """The state with other momenta."""
+    rest = iter(momenta)
+
+    def leaf(node: Any) -> Any:
+        names = (n for n in getattr(node, "_fields", ()) if n in _MOMENTA)
+        changes = {name: next(rest) for name in names}
+        return node._replace(**changes) if changes else node
+
+    return jax.tree.map(leaf, state, is_leaf=_has_momentum)
+
+
+def _no_momenta(state: PyTree) -> list[PyTree]:
+    momenta = _momenta(state)
+    if not momenta:
+        msg = (
+            "lookahead: inner_state='pullback' needs an optimizer with momentum, a "
+            f"state with a field {', '.join(_MOMENTA[:-1])} or {_MOMENTA[-1]}; this "
+            "one has none. Use inner_state='maintain' or 'reset'."
+        )
+        raise ValueError(msg)
+    return jax.tree.map(jnp.zeros_like, momenta)
+
+
+@numerics.inline_jit
+def _step(
+    due: jax.Array, alpha: Scalar, s: jax.Array, p: jax.Array, u: jax.Array
+) -> jax.Array:
+    """What takes the params to the fast weights, or to the new slow ones."""
+    p, wide = p.astype(s.dtype), u.astype(s.dtype)
+    slow = s + numerics.like(s, alpha) * (p + wide - s)  # (1), (2)
+    return jnp.where(due, slow - p, wide)
+
+
+@numerics.inline_jit
+def _arrived(due: jax.Array, s: jax.Array, p: jax.Array, step: jax.Array) -> jax.Array:
+    """The slow weights, from where the params arrive.
+
+    Equal to these to the bit, also after rounding; and the optimizer's step, which
+    this does not read, is computed once and never stored.
+    """
+    return jnp.where(due, p.astype(s.dtype) + step, s)  # (3)
+
+
+@numerics.inline_jit
+def _pulled_back(
+    due: jax.Array, alpha: Scalar, last: jax.Array, m: jax.Array
+) -> jax.Array:
+    wide, before = numerics.widen(m), numerics.widen(last)
+    pulled = before + numerics.like(wide, alpha) * (wide - before)
+    return jnp.where(due, pulled.astype(last.dtype), last)
+
+
+@numerics.inline_jit
+def _chosen(due: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(due, new, old)
