@@ -6,24 +6,19 @@ stacked along a leading axis, one leaf for each parameter.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from optimizers.testing import Sequence
+from optimizers.testing import random_sequence as random_sequence  # for all
+
 PyTree = Any
 # (start, gradients [T, ...]) -> (parameters after each step [T, ...], final state)
 Reference = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, dict[str, np.ndarray]]]
-
-
-class Sequence(NamedTuple):
-    """Where a run starts and the gradients it meets."""
-
-    start: PyTree
-    gradients: PyTree  # a leading axis of steps on every leaf
-
 
 # The sequence of the worked examples; their numbers belong to a rate of 0.1.
 T5 = Sequence(
@@ -33,25 +28,6 @@ T5 = Sequence(
 
 # The worked examples have twelve significant digits, hence this rounding error.
 TWELVE_DIGITS = 5e-12
-
-
-def random_sequence(steps: int, seed: int = 0) -> Sequence:
-    """A tree of float64 leaves whose gradients span six decades, some exactly zero."""
-    rng = np.random.default_rng(seed)
-    shapes = {"bias": (3,), "layers": [(2, 3)], "scale": ()}
-
-    def draw(shape: tuple[int, ...]) -> np.ndarray:
-        size = 10 ** rng.uniform(-3, 3, shape)
-        gradients = rng.normal(size=(steps, *shape)) * size
-        return np.where(rng.random((steps, *shape)) < 0.1, 0.0, gradients)
-
-    def is_shape(node: object) -> bool:
-        return isinstance(node, tuple)
-
-    start = jax.tree.map(
-        lambda s: np.asarray(rng.normal(size=s)), shapes, is_leaf=is_shape
-    )
-    return Sequence(start, jax.tree.map(draw, shapes, is_leaf=is_shape))
 
 
 def cast(tree: PyTree, dtype: jax.typing.DTypeLike) -> PyTree:

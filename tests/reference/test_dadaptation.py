@@ -1,5 +1,6 @@
 """D-Adaptation against NumPy, worked numbers, optax and theory."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import optax
 import pytest
 
 import optimizers
+from optimizers import testing
 from tests.reference import support, test_amsgrad
 from tests.reference.support import PyTree, Sequence, assert_close, run
 
@@ -194,25 +196,18 @@ def run_with_distances(
     return scan(*jax.tree.map(jnp.asarray, tuple(sequence)))
 
 
-def flat(sequence: Sequence) -> Sequence:
-    """The tree as one vector, in the order of its leaves."""
-    start = np.concatenate([np.ravel(x) for x in jax.tree.leaves(sequence.start)])
-    gradients = [g.reshape(len(g), -1) for g in jax.tree.leaves(sequence.gradients)]
-    return Sequence(start, np.concatenate(gradients, axis=1))
-
-
 def assert_follows(
-    optimizer: optax.GradientTransformation,
-    reference: Any,
-    sequence: Sequence,
-    tolerance: float = 1e-12,
+    optimizer: optax.GradientTransformation, reference: Any, sequence: Sequence
 ) -> None:
-    params, distances = run_with_distances(optimizer, sequence)
-    expected, expected_distances = reference(*flat(sequence))
-    np.testing.assert_allclose(distances, expected_distances, rtol=tolerance)
-    got = flat(Sequence(sequence.start, jax.tree.map(np.asarray, params))).gradients
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * scale)
+    """Params and d after each step are those of the reference."""
+
+    def with_distances(x: np.ndarray, gradients: np.ndarray) -> Iterator[Any]:
+        for after, d in zip(*reference(x, gradients), strict=True):
+            yield after, {"distance": d}
+
+    testing.assert_matches_reference(
+        optimizer, with_distances, sequence=sequence, per_leaf=False
+    )
 
 
 @pytest.mark.parametrize(("method", "options"), WORKED, ids=str)
