@@ -25,7 +25,6 @@ from optimizers import testing
 from optimizers.testing import _golden
 
 SETTINGS = {
-    "without AVX": {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"},
     "without FMA": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX"},
     "without AVX-512": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
     "LLVM does not optimize": {"XLA_FLAGS": "--xla_backend_optimization_level=0"},

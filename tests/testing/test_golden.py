@@ -225,12 +225,12 @@ def test_what_was_recorded_matches(path: Path) -> None:
     ("case", "leaf", "index", "bound"),
     [
         (SMOOTH, "state.mu['kernel']", (4, 1, 0), 2e-5),
-        (SPIKES, "updates['bias']", (6, 2), 2e-5),
-        (SPIKES, "params['bias']", (2, 0), 2e-5),
+        (SPIKES, "updates['bias']", (6, 2), 1e-4),
+        (SPIKES, "params['bias']", (2, 0), 5e-5),
         (NARROW, "updates['blocks'][1][0]", (4, 0, 1), 4 * 2.0**-7),
-        (NARROW, "updates['blocks'][0]['scale']", (2,), 2e-5),
+        (NARROW, "updates['blocks'][0]['scale']", (2,), 1e-4),
         ("scalar/float16/smooth", "params", (7,), 4 * 2.0**-10),
-        ("vector/complex64/smooth", "params", (1, 2, 1), 2e-5),
+        ("vector/complex64/smooth", "params", (1, 2, 1), 5e-5),
     ],
 )
 def test_tolerance_is_that_of_the_dtype(
@@ -296,7 +296,7 @@ def test_a_message_says_by_how_much(path: Path) -> None:
     )[0]
     assert (move.step, move.index, move.quantity) == (1, (1,), "updates")
     assert (move.error, move.relative_error, move.ulps) == (2.0**-10, 2.0**-12, 2**13)
-    assert move.allowed == pytest.approx(8e-5)
+    assert move.allowed == pytest.approx(4e-4)
     assert str(move) == f"{SMOOTH}, step 1, updates[1]: 1 → 1.0009766"
 
 
@@ -323,6 +323,12 @@ def test_what_is_not_finite_is_recorded_and_noticed(tmp_path: Path) -> None:
     for limit in (1.0, np.inf):
         with pytest.raises(AssertionError, match=r"step 1, updates"):
             testing.assert_matches_golden(diverging, path, cases=cases, limit=limit)
+
+
+def test_an_equal_nan_is_no_move() -> None:
+    got = {"state": np.full((8, 1), np.nan), "updates": np.ones((8, 1))}
+    moves = _golden._moves(SMOOTH, got, {**got, "updates": np.zeros((8, 1))}, {})
+    assert {move.leaf for move in moves} == {"updates"}
 
 
 @pytest.mark.usefixtures("again")
