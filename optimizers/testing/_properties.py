@@ -193,7 +193,8 @@ def assert_elementwise(
     vector = _replay.as_vector(sequence)
     # Large and of one sign: methods that estimate a distance or keep the largest
     # gradients respond to it within a few steps.
-    large = 2 * np.max(np.abs(vector.gradients), initial=0.0) + 1
+    largest = float(np.max(np.abs(vector.gradients), initial=0.0))
+    large = min(2 * largest + 1, float(jnp.finfo(vector.gradients.dtype).max))
     for parity in (0, 1):
         changed = np.arange(vector.start.size) % 2 == parity
         other = Sequence(
