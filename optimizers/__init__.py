@@ -27,6 +27,7 @@ from optimizers._ademamix import (
 from optimizers._amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
 from optimizers._bloop import BloopState, bloop
 from optimizers._cagrad import cagrad
+from optimizers._clipping import adaptive_grad_clip, clip_by_global_norm
 from optimizers._dadaptation import (
     ScaleByDadaptAdagradState,
     ScaleByDadaptAdamState,
@@ -96,6 +97,7 @@ __all__ = [
     "adam_nc",
     "adamax",
     "adamw",
+    "adaptive_grad_clip",
     "ademamix",
     "ademamix_alpha_schedule",
     "ademamix_b3_schedule",
@@ -103,6 +105,7 @@ __all__ = [
     "amsgrad",
     "bloop",
     "cagrad",
+    "clip_by_global_norm",
     "dadapt_adagrad",
     "dadapt_adam",
     "dadapt_sgd",
