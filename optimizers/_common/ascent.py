@@ -200,7 +200,7 @@ def moved(params: PyTree, steps: PyTree) -> PyTree:
 
 def cast_like(direction: PyTree, grads: PyTree) -> PyTree:
     """The direction in the dtypes of the gradients; their other leaves stay."""
-    return trees.map_inexact(lambda g, d: d.astype(g.dtype), grads, direction)
+    return trees.map_inexact(_cast_like, grads, direction)
 
 
 def orthogonal(x: PyTree, direction: PyTree, reduce: Reduce | None = None) -> PyTree:
@@ -227,6 +227,15 @@ def plus(x: jax.Array, scale: Scalar, y: jax.Array) -> jax.Array:
     """x + s y, in at least float32."""
     x = numerics.widen(x, y)
     return x + numerics.like(x, scale) * y.astype(x.dtype)
+
+
+@numerics.inline_jit
+def _cast_like(g: jax.Array, d: jax.Array) -> jax.Array:
+    """In float16, a sum of two finite gradients may be too large."""
+    largest = float(jnp.finfo(g.dtype).max)
+    if largest < jnp.finfo(d.dtype).max and not jnp.iscomplexobj(d):
+        d = jnp.where(jnp.isfinite(d), jnp.clip(d, -largest, largest), d)
+    return d.astype(g.dtype)
 
 
 @numerics.inline_jit
