@@ -42,7 +42,7 @@ def assert_matches_reference(
       sequence: Start and gradients; by default `random_sequence(steps)`.
       steps: Length of the default sequence.
       rtol: Largest error, relative to the largest size that the entry has had so far.
-        In 64 bits the rounding of 50 steps is about 1e-14.
+        50 steps of Adam in 64 bits round to 1e-15, sums over a tree to more.
       per_leaf: Whether the reference is called for each leaf. If False it is called
         once, with all entries in one vector: for methods with a norm or another sum
         over the whole tree.

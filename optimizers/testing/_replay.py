@@ -264,7 +264,7 @@ def raise_for(found: list[Difference], headline: str, hint: str = "") -> None:
         ordered = sorted(found, key=lambda difference: difference.step)
         lines = [f"  {difference.line}" for difference in ordered[:_SHOWN]]
         if len(ordered) > _SHOWN:
-            lines.append(f"  and {len(ordered) - _SHOWN} more leaves, not earlier")
+            lines.append(f"  and {len(ordered) - _SHOWN} more, not earlier")
         raise AssertionError("\n".join([headline, *lines, *([hint] if hint else [])]))
 
 

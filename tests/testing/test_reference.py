@@ -1,5 +1,6 @@
 """The comparison with NumPy passes what is right and shows what is not."""
 
+import doctest
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -252,3 +253,25 @@ def test_random_sequences_are_wide_and_the_same_each_time() -> None:
     assert 0.02 < np.mean(entries == 0.0) < 0.2
     sizes = np.abs(entries[entries != 0.0])
     assert sizes.max() / sizes.min() > 1e5
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        testing.assert_descends,
+        testing.assert_elementwise,
+        testing.assert_matches_reference,
+        testing.assert_monotone,
+        testing.assert_permutation_equivariant,
+        testing.assert_scale_invariant,
+        testing.assert_translation_invariant,
+        testing.random_sequence,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_example_runs(function: Callable[..., Any]) -> None:
+    [example] = doctest.DocTestFinder(recurse=False).find(function, function.__name__)
+    assert example.examples
+    printed: list[str] = []
+    doctest.DocTestRunner(verbose=False).run(example, out=printed.append)
+    assert not printed, "".join(printed)
