@@ -155,7 +155,7 @@ def is_transformation(optimizer: Any) -> bool:
 
 def _make(optimizer: Any, kwargs: dict[str, Any]) -> Any:
     if not is_transformation(optimizer):
-        return optax.with_extra_args_support(Case(optimizer, kwargs).make())
+        return optax.with_extra_args_support(Case(optimizer, kwargs).make_eager())
     if kwargs:
         msg = f"{sorted(kwargs)} are arguments of a factory, got a transformation."
         raise ValueError(msg)

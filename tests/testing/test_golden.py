@@ -227,9 +227,9 @@ def test_what_was_recorded_matches(path: Path) -> None:
         (SMOOTH, "state.mu['kernel']", (4, 1, 0), 2e-5),
         (SPIKES, "updates['bias']", (6, 2), 1e-4),
         (SPIKES, "params['bias']", (2, 0), 5e-5),
-        (NARROW, "updates['blocks'][1][0]", (4, 0, 1), 4 * 2.0**-7),
+        (NARROW, "updates['blocks'][1][0]", (4, 0, 1), 8 * 2.0**-7),
         (NARROW, "updates['blocks'][0]['scale']", (2,), 1e-4),
-        ("scalar/float16/smooth", "params", (7,), 4 * 2.0**-10),
+        ("scalar/float16/smooth", "params", (7,), 8 * 2.0**-10),
         ("vector/complex64/smooth", "params", (1, 2, 1), 5e-5),
     ],
 )
@@ -323,6 +323,16 @@ def test_what_is_not_finite_is_recorded_and_noticed(tmp_path: Path) -> None:
     for limit in (1.0, np.inf):
         with pytest.raises(AssertionError, match=r"step 1, updates"):
             testing.assert_matches_golden(diverging, path, cases=cases, limit=limit)
+
+
+@pytest.mark.parametrize(("ulps", "moves"), [(1, False), (4, True)])
+def test_updates_may_be_differences_of_params(ulps: int, moves: bool) -> None:
+    params = np.ones((8, 1), np.float32)
+    recorded = {"updates": params * 1e-5, "params": params}
+    got = {**recorded, "updates": recorded["updates"] + np.float32(ulps * 2.0**-23)}
+    assert bool(_golden._moves(SMOOTH, got, recorded, {})) is moves
+    del recorded["params"], got["params"]
+    assert _golden._moves(SMOOTH, got, recorded, {})
 
 
 def test_an_equal_nan_is_no_move() -> None:
