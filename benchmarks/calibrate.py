@@ -31,7 +31,8 @@ SETTINGS = Settings(test_seeds=tuple(range(200, 210)))
 
 def uncalibrated() -> list[str]:
     """Names of all problems that need a calibration, because f* is unknown."""
-    return [name for name in problem_names() if load_problem(name).f_star is None]
+    problems = map(load_problem, problem_names())
+    return [p.name for p in problems if p.f_star is None and p.scored]
 
 
 def calibrate(
@@ -51,14 +52,17 @@ def calibrate(
       The problem's entry in the file of targets.
 
     Raises:
-      UserError: The optimum is known, the reference does not improve between two
-        targets, or a control passes one.
+      UserError: The problem needs no targets, the reference does not improve between
+        two targets, or a control passes one.
     """
     if problem.f_star is not None:
         msg = (
             f"{problem.name!r} needs no calibration: its optimum is known, so its "
             "targets are relative."
         )
+        raise UserError(msg)
+    if not problem.scored:
+        msg = f"{problem.name!r} needs no calibration: it is not scored by targets."
         raise UserError(msg)
     reference = roster.resolve(REFERENCE)
     controls = [

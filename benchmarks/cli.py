@@ -102,7 +102,7 @@ def describe(name: str) -> None:
 def plan_(**chosen: Any) -> None:
     """Shows what `run` would do and what it would cost; runs nothing.
 
-    SUITE is smoke, quick (the default) or standard.
+    SUITE is quick by default; `list suites` shows all.
     """
     from benchmarks import show
 
@@ -155,7 +155,7 @@ def run(
 ) -> None:
     """Runs a suite, prints the table and writes the report.
 
-    SUITE is smoke, quick (the default) or standard. A run that was stopped, however
+    SUITE is quick by default; `list suites` shows all. A run that was stopped, however
     it was, goes on where it stood when the same command is given again; finished
     runs are never repeated.
     """

@@ -1,8 +1,8 @@
 """Which optimizers of a suite can be told apart: paired, over all its problems.
 
 The score of one run is its speed-up: the geometric mean over the targets of the
-reference's steps ÷ the optimizer's steps, same problem and same seed, a missed
-target costing twice the budget. Scores are kept as natural logarithms
+reference's gradients ÷ the optimizer's, same problem and same seed, a missed target
+costing twice the budget. Scores are kept as natural logarithms
 `[optimizer, problem, seed]`, so that a mean of them is a geometric mean.
 """
 
@@ -59,9 +59,9 @@ def iqm(values: np.ndarray) -> np.ndarray:
     return np.sort(values, -1)[..., cut : values.shape[-1] - cut].mean(-1)
 
 
-def log_speedups(steps: np.ndarray, reference: int, budgets: np.ndarray) -> np.ndarray:
-    """Scores `[O, P, S]` from steps to targets `[O, P, S, 5]` and budgets `[P]`."""
-    cost = log_cost(steps, budgets[None, :, None, None])
+def log_speedups(needed: np.ndarray, reference: int, budgets: np.ndarray) -> np.ndarray:
+    """Scores `[O, P, S]` from gradients to targets `[O, P, S, 5]` and budgets `[P]`."""
+    cost = log_cost(needed, budgets[None, :, None, None])
     return (cost[reference] - cost).mean(-1)
 
 
@@ -157,9 +157,9 @@ def compare(
     if not done or not problems:
         return None
     reference = next((name for name in REFERENCES if name in done), done[0])
-    steps = np.array([[cells[p, name].steps for p in problems] for name in done])
+    needed = np.array([[cells[p, name].needed for p in problems] for name in done])
     budgets = np.array([cells[p, reference].budget for p in problems], float)
-    scores = log_speedups(steps, done.index(reference), budgets)
+    scores = log_speedups(needed, done.index(reference), budgets)
     # Among equals the reference comes first.
     others = [name != reference for name in done]
     order = np.lexsort((others, -scores.mean((1, 2))))
@@ -224,7 +224,7 @@ def ecdf(
     Every problem weighs the same. Returns shares of the budget, ascending, and the
     share reached at each; draw as a step function that starts at 0.
     """
-    used = [cells[p, optimizer].steps / cells[p, optimizer].budget for p in problems]
+    used = [cells[p, optimizer].needed / cells[p, optimizer].budget for p in problems]
     shares = np.unique(np.concatenate([u[np.isfinite(u)] for u in used]))
     reached = [(u.ravel() <= shares[:, None]).mean(1) for u in used]
     return shares, np.mean(reached, 0)

@@ -1,4 +1,4 @@
-"""The handwritten digits as three problems use them: split, batches, scores."""
+"""The handwritten digits as several problems use them: split, batches, scores."""
 
 from typing import NamedTuple
 
@@ -24,19 +24,19 @@ class Labelled(NamedTuple):
     labels: jax.Array | np.ndarray
 
 
-def digits() -> dict[str, Labelled]:
+def digits(train_size: int = TRAIN_SIZE) -> dict[str, Labelled]:
     """scikit-learn's 1797 digits of 8 × 8 pixels: `train` 1437, `test` 360.
 
     One permutation of all digits, not stratified, drawn from `RandomState(0)`,
-    whose stream NumPy keeps for good: its first 1437 train, the others test.
+    whose stream NumPy keeps for good: its first `train_size` train, the others test.
     """
     pixels, classes = load_digits(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(pixels))
     images = np.ascontiguousarray(pixels[order].T / 16.0, np.float32)
     labels = np.ascontiguousarray(np.eye(10)[classes[order]].T, np.float32)
     return {
-        "train": Labelled(images[:, :TRAIN_SIZE], labels[:, :TRAIN_SIZE]),
-        "test": Labelled(images[:, TRAIN_SIZE:], labels[:, TRAIN_SIZE:]),
+        "train": Labelled(images[:, :train_size], labels[:, :train_size]),
+        "test": Labelled(images[:, train_size:], labels[:, train_size:]),
     }
 
 

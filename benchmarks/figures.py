@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from benchmarks import files, plotting, store, svg
 from benchmarks.comparison import Comparison, compare, ecdf, twins
 from benchmarks.errors import UserError
+from benchmarks.fronts import Front
 from benchmarks.plotting import LOOKS, OTHER, Look
-from benchmarks.stats import CellStats, gap, summarize, target_levels
+from benchmarks.stats import CellStats, Interval, gap, summarize, target_levels
 from benchmarks.store import Results
 
 Cells = dict[tuple[str, str], CellStats]
@@ -30,7 +31,7 @@ class Drawing:
 
     Attributes:
       name: File stem, unique.
-      kind: `convergence`, `sensitivity`, `speedup`, `ecdf` or `trajectory`.
+      kind: `convergence`, `sensitivity`, `speedup`, `ecdf`, `front` or `trajectory`.
       title: What it shows.
       inline: `<svg>` element for a page.
       width: Inches.
@@ -86,14 +87,17 @@ def y_range(
         curves = results.curves[problem, name]
         gaps = gap(curves, entry)
         starts.append(np.median(gaps[:, 0, 0]))
-        floors.append(np.median(target_levels(curves, entry)[:, -1]))
-        ends.append(gaps.min())
+        levels = target_levels(curves, entry)
+        floors.append(np.median(levels[:, -1]) if levels.size else 0.0)
+        ends.append(gaps.min() if levels.size else gaps[gaps > 0].min())
     lowest = max(min(ends), BELOW_TARGETS * min(floors))
     return lowest / 1.3, 2.0 * max(starts)
 
 
 def gap_label(entry: dict) -> str:
     """What the gap axis shows."""
+    if entry.get("metric", "loss") != "loss":
+        return entry["metric"]
     relative = entry["targets"]["kind"] == "relative"
     return "loss − minimum" if relative else "validation loss"
 
@@ -105,7 +109,7 @@ def drawn_on(results: Results, cells: Cells, problem: str) -> list[str]:
 
 
 def draw_targets(axes: Axes, results: Results, problem: str, name: str) -> None:
-    """Faint lines at the five targets; the middle one is named."""
+    """Faint lines at the five targets, if there are any; the middle one is named."""
     entry = results.manifest["problems"][problem]
     levels = np.median(target_levels(results.curves[problem, name], entry), 0)
     for i, level in enumerate(levels):
@@ -139,7 +143,7 @@ def convergence(
     *,
     labels: bool = True,
 ) -> None:
-    """Median gap of the test seeds against steps, with the 10–90 % band of seeds."""
+    """Median gap of the test seeds against gradients, with the band of 10–90 %."""
     entry = results.manifest["problems"][problem]
     names = drawn_on(results, cells, problem)
     low, high = y_range(results, problem, names)
@@ -148,24 +152,24 @@ def convergence(
         curves, cell = results.curves[problem, name], cells[problem, name]
         test = np.isin(curves.seeds, cell.seeds)
         gaps = gap(curves, entry)[test, cell.lane, 1:]
-        steps = curves.steps[1:]
+        spent = curves.gradients[1:]
         visible = np.maximum(gaps, low * 1e-3)
         # Ends where half of the seeds have diverged.
         middle = np.median(visible, 0)
-        plotting.curve(axes, steps, middle, shown.get(name, OTHER))
+        plotting.curve(axes, spent, middle, shown.get(name, OTHER))
         if name in shown:
             # Diverged seeds carry the band over the upper edge.
             inside = np.minimum(visible, 2 * high)
             band = np.quantile(inside, (0.1, 0.9), axis=0, method="inverted_cdf")
             axes.fill_between(
-                steps, *band, color=shown[name].color, alpha=0.13, linewidth=0
+                spent, *band, color=shown[name].color, alpha=0.13, linewidth=0
             )
             alive = middle[np.isfinite(middle)]
             ends[name] = float(alive[-1]) if len(alive) else high
     plotting.log_axis(axes, "x", 1, cells[problem, names[0]].budget)
     plotting.log_axis(axes, "y", low, high)
     draw_targets(axes, results, problem, names[0])
-    axes.set(xlabel="steps", ylabel=gap_label(entry), title=problem)
+    axes.set(xlabel="gradients", ylabel=gap_label(entry), title=problem)
     if labels:
         heights = {n: plotting.height_of(axes, y) for n, y in ends.items()}
         plotting.label_ends(axes, heights, shown)
@@ -213,20 +217,22 @@ def problem_panels(results: Results, cells: Cells, shown: Looks) -> list[Drawing
     """Convergence and sensitivity of every problem with results."""
     drawings = []
     for kind, plot, what in (
-        ("convergence", convergence, "loss against steps"),
+        ("convergence", convergence, "loss against gradients"),
         ("sensitivity", sensitivity, "final loss against learning rate"),
     ):
         for problem in results.manifest["problems"]:
             names = drawn_on(results, cells, problem)
-            if not names:
+            if not names or problem in results.with_fronts:
                 continue
             figure, axes = plotting.panel(*PANEL, right=label_room(shown))
             plot(axes, results, cells, problem, shown)
-            best = min(names, key=lambda n: np.median(cells[problem, n].middle))
-            described = (
-                f"{len(names)} optimizers at their chosen rates. Fewest median steps "
-                f"to the middle target: {best}."
-            )
+            described = f"{len(names)} optimizers at their chosen rates. "
+            if problem in results.scored:
+                best = min(names, key=lambda n: np.median(cells[problem, n].middle))
+                described += f"Fewest median gradients to the middle target: {best}."
+            else:
+                best = min(names, key=lambda n: np.median(cells[problem, n].final))
+                described += f"Lowest median at the end: {best}."
             drawings.append(
                 draw(figure, kind, problem, f"{problem}: {what}", described)
             )
@@ -289,7 +295,7 @@ def ecdf_figure(cells: Cells, comparison: Comparison, shown: Looks) -> Drawing:
     plotting.log_axis(axes, "x", start, 1.0)
     axes.set(
         ylim=(0, 1.02),
-        xlabel="steps ÷ budget of the problem",
+        xlabel="gradients ÷ budget of the problem",
         ylabel="share of targets reached",
     )
     plotting.label_ends(axes, {n: y / 1.02 for n, y in ends.items()}, shown)
@@ -301,6 +307,63 @@ def ecdf_figure(cells: Cells, comparison: Comparison, shown: Looks) -> Drawing:
         "Share of all targets reached within a share of the budget",
         f"Most targets at the end of the budget: {best}.",
     )
+
+
+def front_figure(problem: str, entry: dict, found: Sequence[Front]) -> Drawing:
+    """Fronts of the methods: medians of the test seeds, bars from seed to seed."""
+    curves = [f for f in found if len(f.points) > 1][: len(LOOKS)]
+    shown = {f.method: look for f, look in zip(curves, LOOKS, strict=False)}
+    figure, axes = plotting.panel(7.2, 4.2, right=label_room(shown) + 0.2)
+    ends, mains = {}, []
+    for front in found:
+        main = np.array([p.main.median for p in front.points])
+        aux = np.array([p.aux.median for p in front.points])
+        look = shown.get(front.method, OTHER)
+        axes.errorbar(
+            main,
+            aux,
+            xerr=_bars([p.main for p in front.points]),
+            yerr=_bars([p.aux for p in front.points]),
+            color=look.color,
+            marker=look.marker or "x",
+            markersize=4,
+            linewidth=1.2 if look.marker else 0,
+            elinewidth=0.7,
+            alpha=1.0 if look.marker else 0.7,
+            zorder=3,
+        )
+        mains += list(main)
+        if front.method in shown:
+            ends[front.method] = float(aux[-1])
+        else:
+            place = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": 7}
+            axes.annotate(front.method, (main[0], aux[0]), alpha=0.8, **place)
+    reference, level = entry["front"]["reference"], entry["front"]["level"]
+    low = min([m for m in mains if m > 0], default=1e-3) / 2
+    if entry["front"]["points"] is not None:
+        x, y = np.array(entry["front"]["points"]).T
+        axes.plot(x[x > low], y[x > low], color=svg.INK, lw=0.9, alpha=0.7, zorder=2)
+    plotting.log_axis(axes, "x", low, max(reference[0], low * 2))
+    axes.axhline(level, color=svg.INK, linewidth=0.6, alpha=0.5, dashes=(1, 2.5))
+    axes.plot(*reference, marker="+", ms=8, color=svg.INK, clip_on=False)
+    axes.set(xlabel=entry["metric"], ylabel="auxiliary loss", title=problem)
+    top, bottom = axes.get_ylim()[1], axes.get_ylim()[0]
+    heights = {n: (y - bottom) / (top - bottom) for n, y in ends.items()}
+    plotting.label_ends(axes, heights, shown)
+    return draw(
+        figure,
+        "front",
+        problem,
+        f"{problem}: fronts of the methods",
+        f"Largest hypervolume: {found[0].method}.",
+    )
+
+
+def _bars(intervals: Sequence[Interval]) -> np.ndarray | None:
+    """Distances from the medians to the bounds `[2, n]`; None where there are none."""
+    middle = np.array([i.median for i in intervals])
+    bounds = np.array([[i.low for i in intervals], [i.high for i in intervals]])
+    return None if np.isnan(bounds).any() else np.abs(bounds - middle)
 
 
 def legend(axes: Axes, shown: Looks) -> None:
@@ -315,7 +378,7 @@ def legend(axes: Axes, shown: Looks) -> None:
 def readme_figure(results: Results) -> Drawing:
     """Convergence on three problems side by side, with a legend."""
     manifest = results.manifest
-    problems, optimizers = tuple(manifest["problems"]), tuple(manifest["optimizers"])
+    problems, optimizers = results.scored, tuple(manifest["optimizers"])
     cells = summarize(results)
     shown = looks(compare(cells, problems, optimizers), optimizers)
     ready = [p for p in problems if drawn_on(results, cells, p)]
@@ -334,7 +397,7 @@ def readme_figure(results: Results) -> Drawing:
         figure,
         "convergence",
         "readme",
-        f"Loss against steps on {', '.join(picked)}",
+        f"Loss against gradients on {', '.join(picked)}",
         "Median over the test seeds and 10–90 % band, learning rates tuned per "
         "problem on other seeds.",
     )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks.problem import PyTree
+from benchmarks.problem import Problem, PyTree
 
 # A lane whose training loss exceeds this multiple of its first one (of 1, where the
 # first is smaller) has diverged.
@@ -37,8 +37,42 @@ def transformation(make: Make, schedule: str, budget: int) -> Transformation:
     return from_rate
 
 
+def extra_arguments(problem: Problem, params: PyTree, batch: PyTree) -> dict[str, Any]:
+    """Everything that an optimizer's `update` is given by keyword.
+
+    `value`, `grad`, `value_fn`, `grad_fn` on every problem; `aux_grads` with an
+    auxiliary loss, `tail_grad_fn` with a loss of rare classes. What an optimizer does
+    not use is traced, and then removed by the compiler.
+    """
+
+    def value_fn(
+        params: PyTree,
+        grad_fn: Any = None,
+        aux_grads: Any = None,
+        tail_grad_fn: Any = None,
+    ) -> jax.Array:
+        # optax's line searches hand on, by name, what else they are given.
+        del grad_fn, aux_grads, tail_grad_fn
+        return problem.loss(params, batch)
+
+    if problem.gradient is None:
+        grad_fn = jax.grad(value_fn)
+        value, grad = jax.value_and_grad(value_fn)(params)
+    else:
+        grad_fn = functools.partial(problem.gradient, batch=batch)
+        value, grad = value_fn(params), grad_fn(params)
+    given = {"value": value, "grad": grad, "value_fn": value_fn, "grad_fn": grad_fn}
+    if problem.aux_loss is not None:
+        given["aux_grads"] = jax.grad(problem.aux_loss)(params, batch)
+    if problem.tail_loss is not None:
+        tail_loss = problem.tail_loss
+        given["tail_grad_fn"] = jax.grad(lambda params: tail_loss(params, batch))
+    return given
+
+
 def update_lane(
-    loss: Callable[[PyTree, PyTree], jax.Array],
+    problem: Problem,
+    asks_for_tail: bool,
     from_rate: Transformation,
     step: jax.Array,
     rate: jax.Array,
@@ -53,22 +87,23 @@ def update_lane(
 
     A lane diverges when its loss is not finite or beyond `DIVERGENCE`, or when the
     update would make a parameter that is not finite. From then on it keeps its
-    parameters and state.
+    parameters and state. An optimizer that asks for the gradients of rare classes
+    itself is handed those of all others.
 
     Returns:
       Parameters, state, whether the lane goes on, the step of its divergence or -1,
       and its first loss.
     """
-
-    def value_fn(params: PyTree) -> jax.Array:
-        return loss(params, batch)
-
-    grad_fn = jax.grad(value_fn)
-    value, grad = jax.value_and_grad(value_fn)(params)
-    updates, new_state = from_rate(rate).update(
-        grad, state, params, value=value, grad=grad, value_fn=value_fn, grad_fn=grad_fn
-    )
+    extra = extra_arguments(problem, params, batch)
+    value, grads = extra["value"], extra["grad"]
+    if asks_for_tail:
+        grads = jax.grad(
+            lambda p: problem.loss(p, batch) - problem.tail_loss(p, batch)
+        )(params)
+    updates, new_state = from_rate(rate).update(grads, state, params, **extra)
     new_params = optax.apply_updates(params, updates)
+    if problem.project is not None:
+        new_params = problem.project(new_params)
 
     first_loss = jnp.where(step == 0, value, first_loss).astype(jnp.float32)
     limit = DIVERGENCE * jnp.maximum(jnp.abs(first_loss), 1.0)

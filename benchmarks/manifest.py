@@ -43,7 +43,12 @@ def describe(
             for c in plan.cells
         },
         "cells": [
-            {"problem": c.problem.name, "optimizer": c.optimizer.name, "key": c.key}
+            {
+                "problem": c.problem.name,
+                "optimizer": c.optimizer.name,
+                "key": c.key,
+                "gradients": c.gradients,
+            }
             for c in plan.cells
         ],
         "skipped": [list(pair) for pair in plan.skipped],
@@ -79,8 +84,16 @@ def _describe_problem(
         "tags": sorted(problem.tags),
         "budget": settings.budget(problem),
         "f_star": problem.f_star,
-        "metric": "loss",
+        "metric": problem.metric,
         "targets": targets(problem),
+        "front": problem.front
+        and {
+            "reference": list(problem.front.reference),
+            "level": problem.front.level,
+            "points": None
+            if problem.front.points is None
+            else problem.front.points.tolist(),
+        },
         "data_hash": data_hash(problem),
         "dimension": sum(leaf.size for leaf in jax.tree.leaves(params)),
     }

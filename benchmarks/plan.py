@@ -12,7 +12,7 @@ from types import ModuleType
 import jax
 import numpy as np
 
-from benchmarks import lanes, program, provenance, runner, sources
+from benchmarks import gradients, lanes, program, provenance, runner, sources
 from benchmarks.errors import UserError
 from benchmarks.problem import Problem
 from benchmarks.roster import Optimizer
@@ -41,7 +41,7 @@ class Settings:
       tune_seeds: Seeds on which the best rate is chosen.
       test_seeds: Seeds on which it is reported; others than the tune seeds.
       schedule: `constant`, or `cosine` down to 0 at the end of the budget.
-      budget_scale: Multiplies every problem's number of steps.
+      budget_scale: Multiplies every problem's number of gradients.
 
     Raises:
       UserError: A value is out of range, or two are the same.
@@ -93,7 +93,7 @@ class Settings:
         return self.tune_seeds + self.test_seeds
 
     def budget(self, problem: Problem) -> int:
-        """Number of steps of one run, at least 1."""
+        """Number of gradients of one run, at least 1."""
         return max(1, round(problem.budget * self.budget_scale))
 
 
@@ -105,12 +105,16 @@ class Cell:
       problem: The problem.
       optimizer: The optimizer.
       key: SHA-256, in hex, of `ingredients`.
+      steps: Number of steps of one run: as many as the budget has gradients for.
+      gradients: Gradients that one step takes.
       ingredients: Everything on which the numbers depend, by name.
     """
 
     problem: Problem
     optimizer: Optimizer
     key: str
+    steps: int
+    gradients: float = 1.0
     ingredients: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
 
 
@@ -139,7 +143,11 @@ def make_plan(
     optimizers: Sequence[Optimizer],
     settings: Settings,
 ) -> Plan:
-    """Every optimizer on every problem; an optimizer named twice is skipped once."""
+    """Every optimizer on every problem that has what it needs, each once.
+
+    All get the same number of gradients, so that one that takes two for each step
+    makes half as many steps, and its schedule ends with them.
+    """
     cells: dict[tuple[str, str], Cell] = {}
     skipped = []
     for problem in problems:
@@ -149,8 +157,14 @@ def make_plan(
             if pair in cells:
                 skipped.append((*pair, "named twice"))
                 continue
-            found = common | optimizer_ingredients(optimizer)
-            cells[pair] = Cell(problem, optimizer, run_key(found), found)
+            offered = gradients.offered_by(problem)
+            if reason := gradients.missing(optimizer.make, offered):
+                skipped.append((*pair, reason))
+                continue
+            taken = gradients.per_step(optimizer.make, offered)
+            steps = max(1, round(settings.budget(problem) / taken))
+            found = common | cell_ingredients(optimizer, steps)
+            cells[pair] = Cell(problem, optimizer, run_key(found), steps, taken, found)
     return Plan(suite, settings, tuple(cells.values()), tuple(skipped))
 
 
@@ -176,18 +190,21 @@ def problem_ingredients(problem: Problem, settings: Settings) -> dict[str, str]:
         "problem": problem.name,
         "problem source": source_hash(problem),
         "problem data": data_hash(problem),
-        "engine source": _hash_of_files(lanes, program, runner),
+        "engine source": _hash_of_files(gradients, lanes, program, runner),
         "learning rates": repr(tuple(float(r) for r in settings.learning_rates)),
         "schedule": settings.schedule,
-        "evaluation steps": repr(eval_steps(settings.budget(problem)).tolist()),
         **{f"{name} version": text for name, text in provenance.versions().items()},
         **{name: str(value) for name, value in machine.items()},
     }
 
 
-def optimizer_ingredients(optimizer: Optimizer) -> dict[str, str]:
-    """What a cell's numbers owe to the optimizer."""
-    return {"optimizer": optimizer.name, "optimizer source": optimizer.source_hash}
+def cell_ingredients(optimizer: Optimizer, steps: int) -> dict[str, str]:
+    """What a cell's numbers owe to the optimizer, and to how long it runs."""
+    return {
+        "optimizer": optimizer.name,
+        "optimizer source": optimizer.source_hash,
+        "evaluation steps": repr(eval_steps(steps).tolist()),
+    }
 
 
 def run_key(ingredients: dict[str, str]) -> str:
@@ -203,6 +220,10 @@ def source_hash(problem: Problem) -> str:
         problem.sample,
         problem.evaluate,
         problem.evaluate_exact,
+        problem.gradient,
+        problem.project,
+        problem.aux_loss,
+        problem.tail_loss,
     )
     modules = {getattr(getattr(f, "func", f), "__module__", None) for f in functions}
     modules.add(f"benchmarks.problems.{problem.name}")
@@ -236,7 +257,8 @@ def estimate(plan: Plan) -> Estimate:
         budget = plan.settings.budget(cell.problem)
         seconds += _SECONDS_PER_COMPILATION
         seconds += rates * seeds * budget * step[cell.problem.name]
-        disk += seeds * (_BLOCK_BYTES + rates * len(eval_steps(budget)) * _ROW_BYTES)
+        points = len(eval_steps(cell.steps))
+        disk += seeds * (_BLOCK_BYTES + rates * points * _ROW_BYTES)
     return Estimate(seconds, len(plan.cells), int(disk))
 
 
@@ -244,7 +266,8 @@ def _seconds_per_step(problem: Problem) -> float:
     key = jax.random.key(0)
     params = jax.eval_shape(problem.init, key)
     batch = jax.eval_shape(problem.sample, key, problem.data)
-    lowered = jax.jit(jax.grad(problem.loss)).lower(params, batch)
+    gradient = problem.gradient or jax.grad(problem.loss)
+    lowered = jax.jit(gradient).lower(params, batch)
     flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     return _SECONDS_PER_STEP + flops * _SECONDS_PER_FLOP + size * _SECONDS_PER_PARAMETER

@@ -6,7 +6,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +20,22 @@ PyTree = Any
 def _whole_data(key: jax.Array, data: PyTree) -> PyTree:
     del key
     return data
+
+
+class Front(NamedTuple):
+    """Where two objectives are compared: fronts of methods, not single runs.
+
+    Attributes:
+      reference: Main and auxiliary loss from which the hypervolume is measured;
+        points beyond it in either count for nothing.
+      level: Auxiliary loss at which the main losses are compared.
+      points: The Pareto front in closed form, `[n, 2]`, main loss ascending; None
+        where it is unknown.
+    """
+
+    reference: tuple[float, float]
+    level: float
+    points: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +52,8 @@ class Problem:
       formula: The loss as one line of plain text mathematics.
       source: Where it comes from.
       tags: Words such as `convex`, `nonconvex`, `stochastic`, `network`.
-      budget: Number of steps of one run.
+      budget: Number of gradients of one run; an optimizer that takes two for each
+        step makes half as many steps.
       init: Key to starting parameters (float32). A deterministic problem lets
         the key perturb the start, so that seeds are instances.
       loss: `(params, batch)` to the float32 training loss that is differentiated.
@@ -49,6 +66,16 @@ class Problem:
         runs on the host.
       f_star: The smallest value of `"loss"`, where it is known.
       minimizer: Parameters at which `"loss"` is `f_star`, where they are known.
+      metric: What `"loss"` is, as the axes of figures call it.
+      scored: Whether it has targets and counts in a suite's score; if not, it is
+        reported in a table of its own, and rates are chosen by the final `"loss"`.
+      gradient: `(params, batch)` to the field that a step descends, where it is not
+        the gradient of `loss`: in a game each player has a loss of his own.
+      project: Parameters to the nearest admissible ones, after every update.
+      aux_loss: `(params, batch)` to an auxiliary loss, the second objective;
+        `evaluate` reports it as `"aux"`.
+      front: How fronts are compared, for a problem with an auxiliary loss.
+      tail_loss: `(params, batch)` to the part of `loss` that is due to rare classes.
     """
 
     name: str
@@ -65,6 +92,13 @@ class Problem:
     evaluate_exact: Callable[[PyTree], Mapping[str, np.ndarray]] | None = None
     f_star: float | None = None
     minimizer: PyTree = None
+    metric: str = "loss"
+    scored: bool = True
+    gradient: Callable[[PyTree, PyTree], PyTree] | None = None
+    project: Callable[[PyTree], PyTree] | None = None
+    aux_loss: Callable[[PyTree, PyTree], jax.Array] | None = None
+    front: Front | None = None
+    tail_loss: Callable[[PyTree, PyTree], jax.Array] | None = None
 
     def __post_init__(self) -> None:
         """Refuses a problem without exactly one way to evaluate it."""

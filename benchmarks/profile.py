@@ -15,7 +15,7 @@ import optax
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from benchmarks import roster, specs, timing
+from benchmarks import gradients, roster, specs, timing
 from benchmarks.errors import UserError
 from benchmarks.timing import Make, Shapes
 
@@ -98,7 +98,9 @@ def counterpart(spec: str) -> tuple[str, Make] | None:
     Returns:
       Its name and a function of the learning rate, or None where there is none.
     """
-    target, arguments = specs.parse(spec)
+    target, base, arguments = specs.parse(spec)
+    if base is not None:
+        return None
     target = _OTHER_NAMES.get(target, target)
     for prefix, package in (("optax", optax), ("optax.contrib", optax.contrib)):
         function = getattr(package, target, None)
@@ -126,6 +128,13 @@ def compare(spec: str, tree: str, *, seconds: float = 10.0) -> Comparison:
         raise UserError(msg)
     other = counterpart(spec)
     makers: dict[str, Make] = {spec: roster.resolve(spec).make}
+    make, nothing = makers[spec], frozenset[str]()
+    if gradients.missing(make, nothing) or gradients.per_step(make, nothing) > 1:
+        msg = (
+            f"{spec!r} takes gradients of its own, whose cost is the model's; what is "
+            "measured here is the update alone: name its base."
+        )
+        raise UserError(msg)
     if other is not None:
         makers[other[0]] = other[1]
     compiled, trace_s, compile_s = timing.compilations(makers, TREES[tree], seconds)

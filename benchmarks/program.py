@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from benchmarks import gradients
 from benchmarks.lanes import Make, Transformation, transformation, update_lane
 from benchmarks.problem import Problem, PyTree
 
@@ -105,7 +106,12 @@ def compile_program(
     state = jax.tree.map(shaped, state)
     row = jax.eval_shape(functools.partial(_report, problem), lane_params, data)
     rows = jax.tree.map(lambda x: shaped(x, points), row)
-    traced = jax.jit(_program(problem, from_rate, init, rows)).trace(
+    # Counted already when the run was planned: no second trace.
+    counted = gradients.offered_by(problem) and gradients.count(
+        make, gradients.offered_by(problem)
+    )
+    asks_for_tail = bool(counted and counted.asks_for_tail)
+    traced = jax.jit(_program(problem, from_rate, init, rows, asks_for_tail)).trace(
         Carry(
             step=scalar,
             params=lane_params,
@@ -138,8 +144,9 @@ def _program(
     from_rate: Transformation,
     init: Callable[[jax.Array, PyTree], PyTree],
     rows: PyTree,
+    asks_for_tail: bool,
 ) -> Callable[..., tuple[Carry, PyTree]]:
-    lane = functools.partial(update_lane, problem.loss, from_rate)
+    lane = functools.partial(update_lane, problem, asks_for_tail, from_rate)
 
     def program(
         carry: Carry,

@@ -93,8 +93,9 @@ class Bars(engine.Progress):
     def advanced(self, cell: Cell, seed: int, steps: int) -> None:
         """Moves the bars."""
         name = cell.problem.name
-        self._bars.update(self._problems[name], advance=steps, visible=True)
-        share = steps / self._budgets[name]
+        share = steps / cell.steps
+        advance = share * self._budgets[name]
+        self._bars.update(self._problems[name], advance=advance, visible=True)
         self._bars.update(self._all, advance=share * self._weights[name])
 
     def finished(self, cell: Cell, seed: int) -> None:

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from rich.table import Table
+from rich.console import Group
 
 from benchmarks import files, store, svg, tables
+from benchmarks.accuracies import accuracies
 from benchmarks.comparison import Comparison, compare
 from benchmarks.figures import (
     Drawing,
     ecdf_figure,
+    front_figure,
     looks,
     problem_panels,
     speedup_figure,
 )
-from benchmarks.stats import CellStats, summarize
+from benchmarks.fronts import fronts
+from benchmarks.stats import CellStats, median_interval, summarize
 from benchmarks.store import Results
 from benchmarks.trajectories import trajectory_panels
 from benchmarks.verdict import verdict
@@ -43,9 +46,14 @@ def write_report(out: Path) -> Path:
     drawings = draw_all(results, cells, comparison)
     for drawing in drawings:
         files.write_text(out / "figures" / f"{drawing.name}.svg", drawing.file())
-    for name, text in tables.csv_files(cells, comparison).items():
-        files.write_text(out / "summary" / name, text)
+    texts = tables.csv_files(cells, comparison)
     content = _content(results, cells, comparison, drawings, out)
+    texts["fronts.csv"] = tables.fronts_csv(content["fronts"].values())
+    texts["accuracies.csv"] = tables.accuracies_csv(content["accuracies"].values())
+    for name, text in texts.items():
+        if not text:  # nothing of that kind was run
+            continue
+        files.write_text(out / "summary" / name, text)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=jinja2.select_autoescape(["html"]),
@@ -53,16 +61,28 @@ def write_report(out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["code"] = _code
+    environment.filters |= {
+        "code": _code,
+        "number": tables.number,
+        "interval": tables.interval,
+        "percent": tables.percent,
+        "median": median_interval,
+    }
     for name in ("report.md", "report.html"):
         text = environment.get_template(name).render(content)
         files.write_text(out / name, text)
     return out / "report.html"
 
 
-def summary_table(results: Results) -> Table:
-    """The raw table for the terminal."""
-    return tables.terminal_table(results, *_summary(results))
+def summary_table(results: Results) -> Group:
+    """The tables for the terminal."""
+    cells, comparison = _summary(results)
+    parts = [tables.terminal_table(results, cells, comparison)] * bool(results.scored)
+    for problem in results.with_fronts:
+        parts.append(tables.terminal_fronts(problem, fronts(results, problem)))
+    for problem in results.with_accuracies:
+        parts += map(tables.terminal_accuracies, accuracies(results, cells, problem))
+    return Group(*parts)
 
 
 def draw_all(
@@ -73,6 +93,12 @@ def draw_all(
     with svg.style():
         drawings = problem_panels(results, cells, shown)
         drawings += trajectory_panels(results, cells, shown)
+        for problem in results.with_fronts:
+            entry, found = (
+                results.manifest["problems"][problem],
+                fronts(results, problem),
+            )
+            drawings += [front_figure(problem, entry, found)] if found else []
         if comparison is not None:
             drawings.append(ecdf_figure(cells, comparison, shown))
             if comparison.p_values is not None and len(comparison.optimizers) > 1:
@@ -82,9 +108,7 @@ def draw_all(
 
 def _summary(results: Results) -> tuple[Cells, Comparison | None]:
     manifest, cells = results.manifest, summarize(results)
-    return cells, compare(
-        cells, tuple(manifest["problems"]), tuple(manifest["optimizers"])
-    )
+    return cells, compare(cells, results.scored, tuple(manifest["optimizers"]))
 
 
 def _content(
@@ -101,11 +125,19 @@ def _content(
         "suite": manifest["suite"],
         "verdict": verdict(results, cells, comparison),
         "problems": manifest["problems"],
+        "scored": results.scored,
+        "fronts": {p: fronts(results, p) for p in results.with_fronts},
+        "accuracies": {
+            p: accuracies(results, cells, p) for p in results.with_accuracies
+        },
         "rows": tables.raw_table(results, cells, names),
         "comparison": comparison,
         "figures": {
             kind: [d for d in drawings if d.kind == kind]
-            for kind in ("speedup", "convergence", "sensitivity", "ecdf", "trajectory")
+            for kind in (
+                *("speedup", "front", "convergence", "sensitivity", "ecdf"),
+                "trajectory",
+            )
         },
         "hidden": [n for n in manifest["optimizers"] if n not in shown],
         "costs": tables.cost_table(results, names),

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from benchmarks import sources, specs
+from benchmarks import gradients, sources, specs
 from benchmarks.errors import UserError
+from benchmarks.lanes import extra_arguments
+from benchmarks.suites import Suite
 
 # The learning rate is a number, a traced scalar, or a schedule of the step.
 Rate = ArrayLike | Callable[[ArrayLike], ArrayLike]
@@ -50,9 +52,9 @@ def default_names() -> tuple[str, ...]:
     return ours + variants + _BASELINES
 
 
-def default_roster() -> list[Optimizer]:
-    """The optimizers that every run compares, in the order of the report."""
-    return [resolve(spec) for spec in default_names()]
+def of_suite(suite: Suite) -> list[Optimizer]:
+    """The optimizers that a suite compares, in the order of the report."""
+    return [resolve(spec) for spec in suite.optimizers or default_names()]
 
 
 def resolve(spec: str) -> Optimizer:
@@ -63,15 +65,25 @@ def resolve(spec: str) -> Optimizer:
         not a factory of gradient transformations with the learning rate first.
     """
     name = spec.strip()
-    target, arguments = specs.parse(name)
-    factory, module = specs.find(target)
-    rate_name = _check_arguments(name, factory, arguments)
+    target, base, arguments = specs.parse(name)
+    inside = None if base is None else resolve(base)
+    factory, module = specs.find(target, around=inside is not None)
+    first = _check_arguments(name, factory, arguments, inside)
+
+    def build(learning_rate: Rate) -> Any:
+        if inside is None:
+            return factory(learning_rate, **arguments)
+        if _takes_an_optimizer(first):
+            return factory(inside.make(learning_rate), **arguments)
+        return optax.chain(factory(**arguments), inside.make(learning_rate))
 
     def make(learning_rate: Rate) -> optax.GradientTransformationExtraArgs:
-        return optax.with_extra_args_support(factory(learning_rate, **arguments))
+        return optax.with_extra_args_support(build(learning_rate))
 
-    _try_out(name, factory, arguments, rate_name)
+    _try_out(name, build, first)
     text = f"{sources.source_hash(module)} {target} {sorted(arguments.items())}"
+    if inside is not None:
+        text += f" {inside.source_hash}"
     return Optimizer(name, make, hashlib.sha256(text.encode()).hexdigest())
 
 
@@ -88,8 +100,19 @@ def slug(name: str) -> str:
     return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
+def _takes_an_optimizer(first: str) -> bool:
+    """Whether a factory with that first parameter goes around an optimizer.
+
+    If not, it makes a transformation of gradients, which goes in front of one.
+    """
+    return first.startswith(("opt", "inner", "base"))
+
+
 def _check_arguments(
-    name: str, factory: specs.Factory, arguments: dict[str, Any]
+    name: str,
+    factory: specs.Factory,
+    arguments: dict[str, Any],
+    inside: Optimizer | None,
 ) -> str:
     """The name of the first parameter; refuses keywords the factory does not have."""
     try:
@@ -97,14 +120,20 @@ def _check_arguments(
     except (TypeError, ValueError):  # some callables written in C have none
         return "learning_rate"
     first = next(iter(parameters), "")
-    library = name.partition(".")[0] == "optax" or ":" not in name
-    if library and "learning_rate" not in first:
+    library = name.partition(".")[0] == "optax" or ":" not in name.partition("(")[0]
+    if inside is not None and "learning_rate" in first:
         msg = (
-            f"{name!r} takes {first or 'nothing'!r} first, not the learning rate: "
-            "name an optimizer, not a part of one."
+            f"{name!r}: {name.partition('(')[0]} takes {first!r} first, so nothing "
+            "goes inside it: leave out what is in brackets without a key."
         )
         raise UserError(msg)
-    if first in arguments:
+    if inside is None and library and "learning_rate" not in first:
+        msg = (
+            f"{name!r} takes {first or 'nothing'!r} first, not the learning rate: "
+            "name an optimizer, not a part of one, or put one inside its brackets."
+        )
+        raise UserError(msg)
+    if first in arguments and inside is None:
         msg = (
             f"{name!r}: leave {first!r} out, it comes from the grid; to set it, use "
             "--learning-rates."
@@ -113,7 +142,7 @@ def _check_arguments(
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key in arguments:
         if key not in parameters and not takes_any:
-            known = [p for p in parameters if p != first]
+            known = [p for p in parameters if inside is not None or p != first]
             hint = (
                 specs.suggest(key, known) or f" It takes: {', '.join(known) or 'none'}."
             )
@@ -122,12 +151,10 @@ def _check_arguments(
     return first
 
 
-def _try_out(
-    name: str, factory: specs.Factory, arguments: dict[str, Any], rate_name: str
-) -> None:
+def _try_out(name: str, build: specs.Factory, rate_name: str) -> None:
     """Builds with a number and with a traced rate, and updates a tiny tree once."""
     try:
-        transformation = factory(0.1, **arguments)
+        transformation = build(0.1)
     except Exception as error:  # a factory may fail in any way
         msg = (
             f"{name!r}: building it with the learning rate 0.1 fails with "
@@ -144,19 +171,13 @@ def _try_out(
         raise UserError(msg)
 
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
+    bowl = gradients.bowl(frozenset(gradients.OFFERED))
 
     def one_update(learning_rate: jax.Array) -> Any:
-        tx = optax.with_extra_args_support(factory(learning_rate, **arguments))
+        tx = optax.with_extra_args_support(build(learning_rate))
         state = tx.init(params)
-        updates, after = tx.update(
-            params,
-            state,
-            params,
-            value=jnp.float32(1.0),
-            grad=params,
-            value_fn=_sum_of_squares,
-            grad_fn=jax.grad(_sum_of_squares),
-        )
+        given = extra_arguments(bowl, params, jnp.ones(()))
+        updates, after = tx.update(params, state, params, **given)
         stable = jax.tree.structure(state) == jax.tree.structure(after)
         same_state.append(stable and _shapes(state) == _shapes(after))
         return updates
@@ -187,11 +208,6 @@ def _try_out(
             "state; keep them as init made them."
         )
         raise UserError(msg)
-
-
-def _sum_of_squares(params: Any, *args: Any, **kwargs: Any) -> jax.Array:
-    del args, kwargs
-    return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
 
 
 def _shapes(tree: Any) -> list[str]:

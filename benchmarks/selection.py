@@ -23,7 +23,8 @@ def options(command: Any) -> Any:
             metavar="SPEC",
             help="Also run this optimizer, in the same table: NAME, optax.NAME or "
             "MODULE:FACTORY (a module in the current folder or installed), with "
-            "arguments if you like: 'optax.sgd(momentum=0.9)'. Repeatable.",
+            "arguments if you like: 'optax.sgd(momentum=0.9)'; around another: "
+            "'sam(adam, rho=0.1)'. Repeatable.",
         ),
         click.option(
             "--only",
@@ -42,30 +43,26 @@ def options(command: Any) -> Any:
             "--learning-rates",
             metavar="LIST",
             help="Grid of rates, as in 1e-3,1e-2,1e-1.  "
-            "[default: 13 from 1e-5 to 10, about two per decade]",
+            "[default: the suite's; in most 13 from 1e-5 to 10, two per decade]",
         ),
         click.option(
             "--seeds",
             type=int,
-            default=10,
-            show_default=True,
             metavar="N",
-            help="Number of seeds that are reported, from 100 on.",
+            help="Number of seeds that are reported, from 100 on.  [default: 10]",
         ),
         click.option(
             "--tune-seeds",
             type=int,
-            default=3,
-            show_default=True,
             metavar="N",
-            help="Number of seeds that choose the learning rate, from 0 on.",
+            help="Number of seeds that choose the learning rate, from 0 on.  "
+            "[default: the suite's, 2 or 3]",
         ),
         click.option(
             "--schedule",
-            default="constant",
-            show_default=True,
             metavar="constant|cosine",
-            help="The learning rate over time; cosine ends at 0.",
+            help="The learning rate over time; cosine ends at 0.  "
+            "[default: the suite's, in most constant]",
         ),
     )
     for part in reversed(parts):
@@ -79,9 +76,9 @@ def chosen_plan(
     only: bool,
     problems: tuple[str, ...],
     learning_rates: str | None,
-    seeds: int,
-    tune_seeds: int,
-    schedule: str,
+    seeds: int | None,
+    tune_seeds: int | None,
+    schedule: str | None,
 ) -> "Plan":
     """The plan that the options choose.
 
@@ -96,6 +93,9 @@ def chosen_plan(
         hint = suggest(suite, SUITES) or f" There are: {', '.join(SUITES)}."
         msg = f"unknown suite {suite!r}.{hint}"
         raise UserError(msg)
+    usual = SUITES[suite]
+    seeds = usual.seeds if seeds is None else seeds
+    tune_seeds = usual.tune_seeds if tune_seeds is None else tune_seeds
     if only and not specs:
         msg = "--only runs what -o names, but there is no -o: name one."
         raise UserError(msg)
@@ -103,21 +103,26 @@ def chosen_plan(
         if count < 1:
             msg = f"{option} must be at least 1, got {count}."
             raise UserError(msg)
-    rates = {} if learning_rates is None else {"learning_rates": _rates(learning_rates)}
+    rates = usual.learning_rates or plan.DEFAULT_LEARNING_RATES
     settings = plan.Settings(
+        learning_rates=rates if learning_rates is None else _rates(learning_rates),
         tune_seeds=tuple(range(tune_seeds)),
         test_seeds=tuple(range(100, 100 + seeds)),
-        schedule=schedule,
-        **rates,
+        schedule=usual.schedule if schedule is None else schedule,
     )
-    chosen = [load_problem(name) for name in dict.fromkeys(problems or SUITES[suite])]
+    chosen = [load_problem(name) for name in dict.fromkeys(problems or usual.problems)]
     for problem in chosen:
         targets.targets_of(problem)  # a problem without targets fails here, not late
     named = [roster.resolve(spec) for spec in specs]
-    everything = named if only else roster.default_roster() + named
+    everything = named if only else roster.of_suite(usual) + named
     # Naming what the roster already has is no mistake.
     optimizers = {optimizer.name: optimizer for optimizer in everything}
-    return plan.make_plan(suite, chosen, list(optimizers.values()), settings)
+    made = plan.make_plan(suite, chosen, list(optimizers.values()), settings)
+    if not made.cells:
+        problem, optimizer, reason = made.skipped[0]
+        msg = f"nothing is left to run: {problem} × {optimizer} is skipped: {reason}."
+        raise UserError(msg)
+    return made
 
 
 def _rates(text: str) -> tuple[float, ...]:

@@ -10,8 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import gradients, roster, specs, targets
 from benchmarks import plan as planning
-from benchmarks import roster, specs, targets
 from benchmarks.errors import UserError
 from benchmarks.plan import Cell, Estimate, Plan
 from benchmarks.problem import Problem, load_problem, problem_names
@@ -35,7 +35,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def problems() -> Table:
     """Every problem with its tags, budget and optimum."""
-    table = _table("problem", "steps", "f*", "tags", "what it is")
+    table = _table("problem", "gradients", "f*", "tags", "what it is")
     for name in problem_names():
         problem = load_problem(name)
         table.add_row(
@@ -49,19 +49,21 @@ def problems() -> Table:
 
 
 def optimizers() -> Table:
-    """The default roster with the first sentence of each docstring."""
+    """The default roster, then what goes around an optimizer, in a sentence each."""
     table = _table("optimizer", "what it is")
     for spec in roster.default_names():
-        factory, _ = specs.find(specs.parse(spec)[0])
-        table.add_row(spec, _head(factory).replace("\n", " ").partition(". ")[0])
+        factory, _ = specs.find(specs.parse(spec).target)
+        table.add_row(spec, _first_sentence(factory))
+    for name in specs.around_names():
+        table.add_row(f"{name}(…)", _first_sentence(specs.find(name, around=True)[0]))
     return table
 
 
 def suites() -> Table:
     """Every suite with its problems."""
-    table = _table("suite", "problems")
-    for name, members in SUITES.items():
-        table.add_row(name, " ".join(members))
+    table = _table("suite", "problems", "what it asks")
+    for name, suite in SUITES.items():
+        table.add_row(name, " ".join(suite.problems), suite.question)
     return table
 
 
@@ -129,7 +131,7 @@ def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
 
 def plan_table(plan: Plan, costs: dict[str, Estimate]) -> Table:
     """One row per problem: how much runs on it and what it costs."""
-    table = _table("problem", "steps", "optimizers", "runs", "time", "disk")
+    table = _table("problem", "gradients", "optimizers", "runs", "time", "disk")
     runs = len(plan.settings.learning_rates) * len(plan.settings.seeds)
     budgets = {c.problem.name: plan.settings.budget(c.problem) for c in plan.cells}
     for name, cost in costs.items():
@@ -161,11 +163,11 @@ def _problem_facts(problem: Problem) -> dict[str, str]:
         "source": problem.source,
         "tags": " ".join(sorted(problem.tags)),
         "parameters": str(dimension),
-        "budget": f"{problem.budget} steps",
+        "budget": f"{problem.budget} gradients",
         "f*": "unknown" if problem.f_star is None else f"{problem.f_star:.9g}",
         "targets": _targets_in_words(problem),
         "suites": " ".join(
-            s for s, members in SUITES.items() if problem.name in members
+            s for s, suite in SUITES.items() if problem.name in suite.problems
         )
         or "none",
     }
@@ -176,6 +178,8 @@ def _targets_in_words(problem: Problem) -> str:
         found = targets.targets_of(problem)
     except UserError as error:
         return str(error)
+    if not problem.scored:
+        return f"none: reported in a table of its own, by {problem.metric}"
     values = ", ".join(f"{value:.4g}" for value in found["values"])
     if found["kind"] == "relative":
         return f"loss − f* at most {values} times that of the start"
@@ -183,8 +187,10 @@ def _targets_in_words(problem: Problem) -> str:
 
 
 def _optimizer_facts(optimizer: roster.Optimizer) -> dict[str, str]:
-    target, _ = specs.parse(optimizer.name)
-    factory, module = specs.find(target)
+    target, base, _ = specs.parse(optimizer.name)
+    factory, module = specs.find(target, around=base is not None)
+    offered = frozenset(gradients.OFFERED)
+    taken = gradients.per_step(optimizer.make, offered)
     kernel = jax.ShapeDtypeStruct((1000, 1000), jnp.float32)
     state = jax.eval_shape(lambda: optimizer.make(1e-3).init(jnp.zeros((1000, 1000))))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
@@ -194,6 +200,7 @@ def _optimizer_facts(optimizer: roster.Optimizer) -> dict[str, str]:
         "module": module,
         "what it is": _head(factory),
         "state": f"{size / kernel.size:.3g} bytes per float32 parameter of a matrix",
+        "gradients": f"{taken:.3g} per step, with every objective that it can use",
         "source hash": optimizer.source_hash[:16],
     }
 
@@ -212,6 +219,10 @@ def _signature(factory: specs.Factory) -> str:
     )
 
 
+def _first_sentence(factory: specs.Factory) -> str:
+    return _head(factory).replace("\n", " ").partition(". ")[0]
+
+
 def _head(factory: specs.Factory) -> str:
     """The docstring up to its first section or mathematics."""
     text = inspect.getdoc(factory) or "(no docstring)"
@@ -221,7 +232,7 @@ def _head(factory: specs.Factory) -> str:
 def _table(*heads: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for head in heads:
-        right = head in ("steps", "f*", "optimizers", "runs", "time", "disk")
+        right = head in ("gradients", "f*", "optimizers", "runs", "time", "disk")
         table.add_column(head, justify="right" if right else "left", no_wrap=right)
     return table
 

@@ -3,7 +3,8 @@
 A spec is `NAME` (an alias of this library), `optax.NAME`, `optax.contrib.NAME` or
 `MODULE:FACTORY` (any module that Python can import, the current folder included),
 each optionally followed by keyword arguments that are Python literals:
-`amsgrad(variant="paper")`.
+`amsgrad(variant="paper")`. What goes around an optimizer or in front of it names that
+optimizer first, which is a spec itself: `sam(adam(b1=0.8), rho=0.1)`.
 """
 
 import ast
@@ -12,7 +13,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 
@@ -22,6 +23,23 @@ from benchmarks.errors import UserError
 Factory = Callable[..., Any]
 
 _LIST = "List them with: python -m benchmarks list optimizers"
+_NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+# Python knows no `MODULE:FACTORY`; inside brackets it is read as attributes.
+_COLON = "._COLON_."
+
+
+class Spec(NamedTuple):
+    """A spec taken apart.
+
+    Attributes:
+      target: What is to be called.
+      base: The spec of the optimizer that it goes around or in front of, or None.
+      arguments: Its keyword arguments.
+    """
+
+    target: str
+    base: str | None
+    arguments: dict[str, Any]
 
 
 def alias_names() -> tuple[str, ...]:
@@ -35,29 +53,42 @@ def alias_names() -> tuple[str, ...]:
     )
 
 
+def around_names() -> tuple[str, ...]:
+    """The public functions that go around an optimizer or in front of one."""
+    return tuple(
+        name
+        for name in sorted(set(optimizers.__all__) - set(alias_names()))
+        if inspect.isfunction(factory := getattr(optimizers, name))
+        and not name.startswith("scale_by_")
+        and "Transformation" in str(inspect.signature(factory).return_annotation)
+    )
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """` Did you mean …?` with the known words closest to a mistyped one, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=2)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def parse(spec: str) -> tuple[str, dict[str, Any]]:
-    """The target of a spec and its keyword arguments.
+def parse(spec: str) -> Spec:
+    """The target of a spec, the optimizer inside, and its keyword arguments.
 
     Raises:
       UserError: The spec does not follow the grammar.
     """
     target, bracket, rest = spec.partition("(")
     target = target.strip()
-    dotted = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
-    if not re.fullmatch(rf"{dotted}(:{dotted})?", target):
+    if not re.fullmatch(rf"{_NAME}(:{_NAME})?", target):
         msg = (
             f"cannot read the optimizer {spec!r}: write NAME, optax.NAME or "
             "MODULE:FACTORY, with (key=value, ...) after it if needed."
         )
         raise UserError(msg)
     if not bracket:
-        return target, {}
+        return Spec(target, None, {})
+    opening = rf"((?:\s*{_NAME}(?::{_NAME})?\s*\()*\s*{_NAME}):(?={_NAME})"
+    while (replaced := re.sub(f"^{opening}", rf"\1{_COLON}", rest)) != rest:
+        rest = replaced
     try:
         call = ast.parse(f"f({rest}", mode="eval").body
     except (SyntaxError, ValueError):
@@ -65,12 +96,14 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     if (
         not isinstance(call, ast.Call)
         or not isinstance(call.func, ast.Name)
-        or call.args
+        or len(call.args) > 1
+        or not all(isinstance(_callee(a), ast.Name | ast.Attribute) for a in call.args)
         or any(k.arg is None for k in call.keywords)
     ):
         msg = (
             f"cannot read the arguments of {spec!r}: write key=value pairs in one "
-            "pair of brackets, and quote the whole for the shell."
+            "pair of brackets, after the optimizer inside if there is one, and quote "
+            "the whole for the shell."
         )
         raise UserError(msg)
     arguments = {}
@@ -84,11 +117,18 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
                 "number, a quoted string, True, False, None, a tuple, list or dict."
             )
             raise UserError(msg) from None
-    return target, arguments
+    inside = [ast.unparse(a).replace(_COLON, ":") for a in call.args]
+    return Spec(target, inside[0] if inside else None, arguments)
 
 
-def find(target: str) -> tuple[Factory, str]:
+def _callee(node: ast.expr) -> ast.expr:
+    return node.func if isinstance(node, ast.Call) else node
+
+
+def find(target: str, *, around: bool = False) -> tuple[Factory, str]:
     """The factory of a target, and the name of the module that is its source.
+
+    With `around`, one of those that go around an optimizer or in front of it.
 
     Raises:
       UserError: There is no such module or factory, or it is not callable.
@@ -98,7 +138,19 @@ def find(target: str) -> tuple[Factory, str]:
         found = _attribute(_import(module_name, target), attribute, target)
         return found, module_name
     if "." not in target:
-        names = alias_names()
+        names = around_names() if around else alias_names()
+        if target in around_names() and not around:
+            msg = (
+                f"{target!r} is no optimizer, it needs one inside: write "
+                f"{target}(adam)."
+            )
+            raise UserError(msg)
+        if around and target in alias_names():
+            msg = (
+                f"{target!r} is an optimizer, nothing goes inside it: leave out what "
+                "is in brackets without a key."
+            )
+            raise UserError(msg)
         if target not in names:
             optax_names = [f"optax.{n}" for n in _public(optax)]
             optax_names += [f"optax.contrib.{n}" for n in _public(optax.contrib)]

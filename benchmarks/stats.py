@@ -1,8 +1,10 @@
 """What the runs of one cell (problem × optimizer) say: pure functions of `Results`.
 
 The learning rate is chosen on the tune seeds; everything else is read from the
-test seeds at that rate. A run that misses a target takes `inf` steps to it, and a
-run that diverges has an infinite gap from then on: both stay in every number.
+test seeds at that rate. What a run has cost is counted in gradients, so that an
+optimizer that takes two for each step gets half as many steps for the same budget.
+A run that misses a target takes `inf` gradients to it, and a run that diverges has an
+infinite gap from then on: both stay in every number.
 """
 
 import math
@@ -38,11 +40,12 @@ class CellStats:
       lane: Index of the chosen rate in the grid; -1 when there is none.
       edge: `"lowest"` or `"highest"` when the chosen rate ends the grid, else `""`.
       seeds: Finished test seeds `[S]`.
-      steps: Steps to each target, easiest first `[S, 5]`; `inf` when missed.
+      needed: Gradients to each target, easiest first `[S, 5]`; `inf` when missed.
+        `[S, 0]` on a problem that is not scored.
       final: Gap to the optimum (or validation loss) after the last step `[S]`;
         `inf` when the run diverged.
       diverged: Whether the run diverged `[S]`.
-      budget: Steps of a full run.
+      budget: Gradients of a full run.
       rates: Number of learning rates in the grid.
       rates_reaching: How many of them reach the middle target in the median run.
       tolerance: Decades from the lowest to the highest rate of the unbroken stretch
@@ -56,7 +59,7 @@ class CellStats:
     lane: int
     edge: str
     seeds: np.ndarray
-    steps: np.ndarray
+    needed: np.ndarray
     final: np.ndarray
     diverged: np.ndarray
     budget: int
@@ -67,8 +70,8 @@ class CellStats:
 
     @property
     def middle(self) -> np.ndarray:
-        """Steps to the middle target `[S]`."""
-        return self.steps[:, self.steps.shape[1] // 2]
+        """Gradients to the middle target `[S]`."""
+        return self.needed[:, self.needed.shape[1] // 2]
 
 
 def gap(curves: Curves, entry: dict) -> np.ndarray:
@@ -87,25 +90,25 @@ def gap(curves: Curves, entry: dict) -> np.ndarray:
 def target_levels(curves: Curves, entry: dict) -> np.ndarray:
     """Value of each target on the scale of `gap`, per seed `[S, 5]`."""
     values = np.asarray(entry["targets"]["values"], float)
-    if entry["targets"]["kind"] == "absolute":
+    if entry["targets"]["kind"] != "relative":
         return np.broadcast_to(values, (len(curves.seeds), len(values)))
     start = curves.metrics["loss"][:, 0, 0] - entry["f_star"]
     return start[:, None] * values
 
 
-def steps_to_targets(
-    gaps: np.ndarray, steps: np.ndarray, levels: np.ndarray
+def gradients_to_targets(
+    gaps: np.ndarray, gradients: np.ndarray, levels: np.ndarray
 ) -> np.ndarray:
-    """Steps to each target `[S, L, 5]`; `inf` where no evaluation is at or below it.
+    """Gradients to each target `[S, L, 5]`; `inf` where no evaluation is at or below.
 
     Between the first evaluation at or below the target and the one before, the
-    logarithm of the gap is taken as linear in the steps. Counting in whole
+    logarithm of the gap is taken as linear in the gradients. Counting in whole
     evaluations instead would round by up to a quarter of the number, alike for every
     seed, and pass off the rounding as a difference between optimizers.
 
     Args:
       gaps: `[S, L, E]`.
-      steps: `[E]`, ascending.
+      gradients: `[E]`, ascending.
       levels: `[S, 5]`, positive.
     """
     hit = gaps[:, :, None, :] <= levels[:, None, :, None]
@@ -118,26 +121,29 @@ def steps_to_targets(
     fall = high - low
     drop = high - np.log(np.maximum(levels, np.finfo(float).tiny))[:, None, :]
     share = np.divide(drop, fall, out=np.ones_like(fall), where=fall > 0)
-    crossing = steps[before] + share * (steps[after] - steps[before])
+    crossing = gradients[before] + share * (gradients[after] - gradients[before])
     return np.where(hit.any(-1), crossing, np.inf)
 
 
-def log_cost(steps: np.ndarray, budget: np.ndarray | float) -> np.ndarray:
-    """Natural logarithm of steps to targets, a miss costing `MISSED` budgets."""
-    return np.log(np.where(np.isfinite(steps), np.maximum(steps, 1), MISSED * budget))
+def log_cost(needed: np.ndarray, budget: np.ndarray | float) -> np.ndarray:
+    """Natural logarithm of gradients to targets, a miss costing `MISSED` budgets."""
+    return np.log(np.where(np.isfinite(needed), np.maximum(needed, 1), MISSED * budget))
 
 
-def choose_rate(gaps: np.ndarray, steps: np.ndarray, levels: np.ndarray) -> int:
+def choose_rate(
+    gaps: np.ndarray, gradients: np.ndarray, levels: np.ndarray, budget: float
+) -> int:
     """Index of the best learning rate over the tune seeds; -1 if all diverged.
 
     Rates ascend along axis 1 of `gaps`. The best has the smallest geometric mean of
-    the steps to all targets, on which optimizers are compared too. Then the lowest
-    median of the final gap, then the smaller rate.
+    the gradients to all targets, on which optimizers are compared too. Then, and on a
+    problem without targets at once, the lowest median of the final gap, then the
+    smaller rate.
     """
     if np.isinf(gaps[:, :, -1]).all():
         return -1
-    needed = steps_to_targets(gaps, steps, levels)
-    cost = log_cost(needed, float(steps[-1])).mean((0, 2))
+    needed = gradients_to_targets(gaps, gradients, levels)
+    cost = log_cost(needed, budget).sum((0, 2))
     return int(np.lexsort((np.median(gaps[:, :, -1], 0), cost))[0])
 
 
@@ -159,12 +165,12 @@ def median_interval(values: np.ndarray) -> Interval:
     return Interval(median, float(ordered[k - 1]), float(ordered[count - k]))
 
 
-def expected_runtime(steps: np.ndarray, budget: int) -> float:
-    """ERT: steps spent by all runs, a miss costing the budget, ÷ number of hits."""
-    hits = np.isfinite(steps)
+def expected_runtime(needed: np.ndarray, budget: int) -> float:
+    """ERT: gradients spent by all runs, a miss costing the budget, ÷ number of hits."""
+    hits = np.isfinite(needed)
     if not hits.any():
         return math.inf
-    return float(np.where(hits, steps, budget).sum() / hits.sum())
+    return float(np.where(hits, needed, budget).sum() / hits.sum())
 
 
 def stretch(flags: np.ndarray, position: int) -> tuple[int, int]:
@@ -190,11 +196,14 @@ def cell_stats(
     # The user may name the rates in any order.
     ascending = np.argsort(curves.learning_rates)
     rates = curves.learning_rates[ascending]
-    best = choose_rate(gaps[tune][:, ascending], curves.steps, levels[tune])
+    spent, budget = curves.gradients, int(entry["budget"])
+    best = choose_rate(gaps[tune][:, ascending], spent, levels[tune], budget)
     lane = int(ascending[best]) if best >= 0 else -1
-    hits = steps_to_targets(gaps[test], curves.steps, levels[test])
-    middle = hits[:, :, hits.shape[2] // 2]
-    reaching = np.isfinite(np.median(middle, 0))[ascending]
+    hits = gradients_to_targets(gaps[test], spent, levels[test])
+    reaching = np.full(len(rates), False)
+    if hits.shape[2]:
+        middle = hits[:, :, hits.shape[2] // 2]
+        reaching = np.isfinite(np.median(middle, 0))[ascending]
     tolerance, edge = math.nan, ""
     if best >= 0 and reaching[best]:
         first, last = stretch(reaching, best)
@@ -211,10 +220,10 @@ def cell_stats(
         lane=lane,
         edge=edge,
         seeds=seeds,
-        steps=np.full(levels[test].shape, np.inf) if none else hits[:, lane],
+        needed=np.full(levels[test].shape, np.inf) if none else hits[:, lane],
         final=np.full(len(seeds), np.inf) if none else gaps[test, lane, -1],
         diverged=np.full(len(seeds), True) if none else np.isinf(gaps[test, lane, -1]),
-        budget=int(curves.steps[-1]),
+        budget=budget,
         rates=len(rates),
         rates_reaching=int(reaching.sum()),
         tolerance=tolerance,

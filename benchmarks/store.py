@@ -26,6 +26,7 @@ class Curves:
         repeats the values of its last finite state.
       diverged_at: `[S, L]`, integers: updates done when the lane was frozen; -1 for
         never.
+      per_step: Gradients that one step takes.
     """
 
     seeds: np.ndarray
@@ -33,6 +34,12 @@ class Curves:
     steps: np.ndarray
     metrics: dict[str, np.ndarray]
     diverged_at: np.ndarray
+    per_step: float = 1.0
+
+    @property
+    def gradients(self) -> np.ndarray:
+        """Gradients taken up to each evaluation, `[E]`."""
+        return self.steps * self.per_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +49,30 @@ class Results:
     manifest: dict[str, Any]
     curves: dict[tuple[str, str], Curves]
     costs: dict[tuple[str, str], dict[str, float]]
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of the problems with targets, which optimizers are compared on."""
+        problems = self.manifest["problems"].items()
+        return tuple(n for n, p in problems if p["targets"]["kind"] != "none")
+
+    @property
+    def with_fronts(self) -> tuple[str, ...]:
+        """Names of the problems with two objectives, on which fronts are compared."""
+        problems = self.manifest["problems"].items()
+        return tuple(n for n, p in problems if p.get("front"))
+
+    @property
+    def with_accuracies(self) -> tuple[str, ...]:
+        """Names of all other problems: what counts is the accuracy at the end."""
+        other = {*self.scored, *self.with_fronts}
+        return tuple(n for n in self.manifest["problems"] if n not in other)
+
+    def per_step(self, optimizer: str) -> list[float]:
+        """Gradients that a step of an optimizer takes, on some problem or other."""
+        cells = self.manifest["cells"]
+        found = {c.get("gradients", 1.0) for c in cells if c["optimizer"] == optimizer}
+        return sorted(found)
 
 
 def cell_folder(out: Path, problem: str, optimizer: str) -> Path:
@@ -140,7 +171,9 @@ def load(out: Path) -> Results:
     for cell in manifest["cells"]:
         pair = (cell["problem"], cell["optimizer"])
         if (read := _read_cell(out, *pair, cell["key"], seeds)) is not None:
-            curves[pair] = read
+            curves[pair] = dataclasses.replace(
+                read, per_step=cell.get("gradients", 1.0)
+            )
         if (path := cost_path(out, *pair)).exists():
             costs[pair] = read_json(path)
     return Results(manifest, curves, costs)

@@ -1,4 +1,6 @@
-"""Named lists of problems: what `python -m benchmarks run <suite>` runs."""
+"""Named experiments: what `python -m benchmarks run <suite>` runs, and how."""
+
+import dataclasses
 
 _QUICK = (
     "quad_diag",
@@ -9,10 +11,91 @@ _QUICK = (
     "rosen10",
     "mlp32_digits",
 )
+_WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0)
+_MOMENTUM = "optax.sgd(momentum=0.9)"
 
-SUITES: dict[str, tuple[str, ...]] = {
-    # One of each kind: exact evaluation, a picture in the plane, a network.
-    "smoke": ("quad_diag", "rosen2", "mlp32_digits"),
-    "quick": _QUICK,
-    "standard": (*_QUICK, "cnn_digits", "bigram_text"),
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """Problems that ask one question, with what is to answer it.
+
+    Attributes:
+      question: What it is for, in a few words.
+      problems: Names of problems.
+      optimizers: Specs; the default roster where there are none.
+      learning_rates: The grid; the default one where it is empty.
+      schedule: `constant` or `cosine`.
+      seeds: Number of seeds that are reported.
+      tune_seeds: Number of seeds that choose the learning rate.
+    """
+
+    question: str
+    problems: tuple[str, ...]
+    optimizers: tuple[str, ...] = ()
+    learning_rates: tuple[float, ...] = ()
+    schedule: str = "constant"
+    seeds: int = 10
+    tune_seeds: int = 3
+
+
+SUITES: dict[str, Suite] = {
+    "smoke": Suite(
+        "one of each kind: exact evaluation, a picture in the plane, a network",
+        ("quad_diag", "rosen2", "mlp32_digits"),
+    ),
+    "quick": Suite("who reaches the targets first", _QUICK),
+    "standard": Suite(
+        "the same, with more problems", (*_QUICK, "cnn_digits", "bigram_text")
+    ),
+    "generalization": Suite(
+        "what perturbing or averaging the weights does to clean accuracy",
+        ("noisy_digits", "longtail_digits"),
+        (
+            _MOMENTUM,
+            *(f"sam({_MOMENTUM}, rho={rho})" for rho in (0.05, 0.2, 0.5)),
+            f"asam({_MOMENTUM}, rho=1.0)",
+            f"gsam({_MOMENTUM}, rho=0.2)",
+            f"looksam({_MOMENTUM}, rho=0.2)",
+            f"friendly_sam({_MOMENTUM}, rho=0.2)",
+            *(f"imbsam({_MOMENTUM}, rho={rho})" for rho in (0.2, 0.5)),
+            f"lookahead({_MOMENTUM})",
+        ),
+        learning_rates=(0.03, 0.1, 0.3),
+        schedule="cosine",
+        tune_seeds=2,
+    ),
+    "two_objectives": Suite(
+        "which trade-offs between two losses a method can reach",
+        ("bilevel_quad", "smooth_mlp"),
+        (
+            "adam",
+            *(
+                f"{method}(adam, aux_weight={weight:g})"
+                for method in ("mixed_gradients", "pcgrad", "dynamic_barrier", "bloop")
+                for weight in _WEIGHTS
+            ),
+            "mgda(adam)",
+            "cagrad(adam)",
+            "gradvac(adam)",
+        ),
+        learning_rates=(1e-3, 3e-3, 1e-2),
+        schedule="cosine",
+        tune_seeds=2,
+    ),
+    "games": Suite(
+        "who finds the equilibrium of two players",
+        ("bilinear", "wgan_toy"),
+        (
+            "optax.sgd",
+            "optax.adam",
+            "adam(b1=0.0)",
+            "amsgrad",
+            "amsgrad(b1=0.0)",
+            "optimistic_amsgrad",
+            "optimistic_amsgrad(b1=0.0)",
+            "optax.optimistic_gradient_descent",
+            "optax.optimistic_adam_v2(b1=0.0, nesterov=False)",
+            "lookahead(optax.sgd)",
+        ),
+    ),
 }

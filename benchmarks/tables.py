@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,18 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.accuracies import Accuracy
 from benchmarks.comparison import Comparison
-from benchmarks.plan import DEFAULT_LEARNING_RATES, Settings
+from benchmarks.fronts import Front
+from benchmarks.plan import DEFAULT_LEARNING_RATES
 from benchmarks.roster import default_names
 from benchmarks.stats import CellStats, Interval, expected_runtime, median_interval
 from benchmarks.store import Results
+from benchmarks.suites import SUITES, Suite
 
 Cells = dict[tuple[str, str], CellStats]
 
+_PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
 MISSED, EDGE, DIVERGED, NOT_RUN = "∅", "◊", "†", "not run"
 
 
@@ -28,16 +32,17 @@ class Entry:
     """One cell of the raw table.
 
     Attributes:
-      steps: Median steps to the middle target, or `∅`.
+      needed: Median gradients to the middle target, or `∅`.
       interval: Its 95 % interval, as in `120–140`; empty where there is none.
       final: Median final gap.
       rate: The chosen learning rate.
       marks: `†n` for n diverged seeds, `◊` for a rate at the end of the grid.
       order: What the column is sorted by.
-      shade: 1 for the fewest steps on the problem, falling to 0 at ten times that.
+      shade: 1 for the fewest gradients on the problem, falling to 0 at ten times
+        that.
     """
 
-    steps: str
+    needed: str
     interval: str
     final: str
     rate: str
@@ -58,29 +63,29 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
-def steps(value: float, budget: int) -> str:
-    """A number of steps; a miss is more than the budget."""
+def within(value: float, budget: int) -> str:
+    """A number of gradients; a miss is more than the budget."""
     return f"{value:.0f}" if math.isfinite(value) else f">{budget}"
 
 
 def span(interval: Interval, budget: int) -> str:
-    """The bounds of an interval of steps; empty where the seeds are too few."""
+    """The bounds of an interval of gradients; empty where the seeds are too few."""
     if math.isnan(interval.low):
         return ""
-    low, high = steps(interval.low, budget), steps(interval.high, budget)
+    low, high = within(interval.low, budget), within(interval.high, budget)
     if low == high:
         return low
     return f"{low} to {high}" if math.isinf(interval.high) else f"{low}–{high}"
 
 
 def entry(cell: CellStats, fewest: float) -> Entry:
-    """The cell as text; `fewest` are the fewest median steps on its problem."""
+    """The cell as text; `fewest` are the fewest median gradients on its problem."""
     middle = median_interval(cell.middle)
     diverged = int(cell.diverged.sum())
     missed = math.isinf(middle.median)
     slower = 1.0 if missed else math.log10(max(middle.median, 1) / max(fewest, 1))
     return Entry(
-        steps=MISSED if missed else f"{middle.median:.0f}",
+        needed=MISSED if missed else f"{middle.median:.0f}",
         interval=span(middle, cell.budget),
         final=number(float(np.median(cell.final))),
         rate=number(cell.learning_rate),
@@ -100,8 +105,8 @@ def ordered(results: Results, comparison: Comparison | None) -> list[str]:
 def raw_table(
     results: Results, cells: Cells, optimizers: Sequence[str]
 ) -> list[tuple[str, list[Entry | None]]]:
-    """A row for every optimizer, with an entry for every problem; None: not run."""
-    problems = results.manifest["problems"]
+    """A row for every optimizer, an entry for every scored problem; None: not run."""
+    problems = results.scored
     fewest = {
         p: min(
             (np.median(c.middle) for (q, _), c in cells.items() if q == p),
@@ -124,19 +129,18 @@ def raw_table(
 def terminal_table(
     results: Results, cells: Cells, comparison: Comparison | None
 ) -> Table:
-    """Median steps to the middle target, for the terminal."""
+    """Median gradients to the middle target, for the terminal."""
     table = Table(
-        title="median steps to the middle target; fewest in bold",
+        title="median gradients to the middle target; fewest in bold",
         caption=f"{MISSED} missed   {DIVERGED} diverged seeds   "
         f"{EDGE} best rate ends the grid   speed-up: over "
         f"{comparison.reference if comparison else 'nobody'}",
-        box=None,
-        pad_edge=False,
+        **_PLAIN,
     )
     table.add_column("optimizer", no_wrap=True)
     if comparison:
         table.add_column("speed-up", justify="right")
-    for problem in results.manifest["problems"]:
+    for problem in results.scored:
         table.add_column(problem, justify="right", overflow="fold")
     speedups = dict(
         zip(comparison.optimizers, comparison.speedup, strict=True)
@@ -148,10 +152,110 @@ def terminal_table(
         if comparison:
             row.append(Text(f"{speedups[name]:.2f}" if name in speedups else "–"))
         for e in entries:
-            text = f"{e.steps}{e.marks}" if e else NOT_RUN
+            text = f"{e.needed}{e.marks}" if e else NOT_RUN
             row.append(Text(text, "bold" if e and e.shade == 1.0 else ""))
         table.add_row(*row)
     return table
+
+
+def interval(value: Interval) -> str:
+    """A median with its bounds, where there are any."""
+    if math.isnan(value.low):
+        return number(value.median)
+    return f"{number(value.median)} ({number(value.low)} to {number(value.high)})"
+
+
+def percent(share: Interval) -> str:
+    """A share of 1 in per cent, with its bounds, where there are any."""
+    text = f"{100 * share.median:.1f} %"
+    if math.isnan(share.low):
+        return text
+    return f"{text} ({100 * share.low:.1f} to {100 * share.high:.1f})"
+
+
+def terminal_fronts(problem: str, found: Sequence[Front]) -> Table:
+    """What the methods reach on a problem with two objectives, for the terminal."""
+    table = Table(title=f"{problem}: fronts over weights and rates", **_PLAIN)
+    table.add_column("method", no_wrap=True)
+    for head in ("gradients/step", "hypervolume", "main at level", "points"):
+        table.add_column(head, justify="right")
+    for front in found:
+        table.add_row(
+            Text(front.method),
+            f"{front.gradients:.3g}",
+            percent(median_interval(front.share)),
+            interval(median_interval(front.main_at_level)),
+            str(len(front.points)),
+        )
+    return table
+
+
+def terminal_accuracies(rows: Sequence[Accuracy]) -> Table:
+    """Accuracy at the end and at its best, for the terminal."""
+    table = Table(title=f"{rows[0].problem}: {rows[0].metric}", **_PLAIN)
+    table.add_column("optimizer", no_wrap=True)
+    for head in ("gradients/step", "at the end", "best on the way", "rate"):
+        table.add_column(head, justify="right")
+    for row in rows:
+        table.add_row(
+            Text(row.optimizer),
+            f"{row.gradients:.3g}",
+            percent(row.final),
+            percent(row.best),
+            f"{row.rate:g}{EDGE if row.edge else ''}",
+        )
+    return table
+
+
+def fronts_csv(found: Iterable[Sequence[Front]]) -> str:
+    """Every point of every front."""
+    return csv_text(
+        {
+            "problem": front.problem,
+            "method": front.method,
+            "gradients_per_step": front.gradients,
+            "aux_weight": point.weight,
+            "learning_rate": point.rate,
+            "main_median": point.main.median,
+            "main_low": point.main.low,
+            "main_high": point.main.high,
+            "aux_median": point.aux.median,
+            "aux_low": point.aux.low,
+            "aux_high": point.aux.high,
+            "hypervolume_share": float(np.median(front.share)),
+            "main_at_level": float(np.median(front.main_at_level)),
+        }
+        for fronts in found
+        for front in fronts
+        for point in front.points
+    )
+
+
+def accuracies_csv(found: Iterable[Sequence[Sequence[Accuracy]]]) -> str:
+    """Every accuracy of every optimizer."""
+    return csv_text(
+        {
+            "problem": row.problem,
+            "optimizer": row.optimizer,
+            "metric": row.metric,
+            "gradients_per_step": row.gradients,
+            "learning_rate": row.rate,
+            "diverged": row.diverged,
+            "final_median": row.final.median,
+            "final_low": row.final.low,
+            "final_high": row.final.high,
+            "best_median": row.best.median,
+            "best_low": row.best.low,
+            "best_high": row.best.high,
+            "gain_median": row.gain.median,
+            "gain_low": row.gain.low,
+            "gain_high": row.gain.high,
+            "p_value": row.p_value,
+        }
+        for tables in found
+        for rows in tables
+        for row in rows
+    )
 
 
 def cost_table(results: Results, optimizers: Sequence[str]) -> list[dict[str, str]]:
@@ -175,6 +279,7 @@ def cost_table(results: Results, optimizers: Sequence[str]) -> list[dict[str, st
         rows.append(
             {
                 "optimizer": name,
+                "gradients": " or ".join(f"{g:.3g}" for g in results.per_step(name)),
                 "state": f"{sum(c['state_bytes'] for c in mine.values()) / total:.2f}",
                 "time": f"{np.exp(np.mean(np.log(ratios))):.2f}"
                 if ratios and min(ratios) > 0
@@ -190,20 +295,22 @@ def command(manifest: dict[str, Any], problem: str) -> str:
     """What makes the runs on one problem again, in a folder of its own."""
     settings = manifest["settings"]
     words = ["python", "-m", "benchmarks", "run", manifest["suite"], "-p", problem]
-    defaults = default_names()
+    usual = SUITES.get(manifest["suite"], Suite("", ()))
+    defaults = usual.optimizers or default_names()
     names = list(manifest["optimizers"])
     extra = [n for n in names if n not in defaults]
     if len(names) - len(extra) < len(defaults):
         words, extra = [*words, "--only"], names
     for name in extra:
         words += ["-o", name]
-    if tuple(settings["learning_rates"]) != DEFAULT_LEARNING_RATES:
+    if tuple(settings["learning_rates"]) != (
+        usual.learning_rates or DEFAULT_LEARNING_RATES
+    ):
         rates = ",".join(f"{rate:g}" for rate in settings["learning_rates"])
         words += ["--learning-rates", rates]
-    usual = Settings()
-    if len(settings["test_seeds"]) != len(usual.test_seeds):
+    if len(settings["test_seeds"]) != usual.seeds:
         words += ["--seeds", str(len(settings["test_seeds"]))]
-    if len(settings["tune_seeds"]) != len(usual.tune_seeds):
+    if len(settings["tune_seeds"]) != usual.tune_seeds:
         words += ["--tune-seeds", str(len(settings["tune_seeds"]))]
     if settings["schedule"] != usual.schedule:
         words += ["--schedule", settings["schedule"]]
@@ -212,7 +319,7 @@ def command(manifest: dict[str, Any], problem: str) -> str:
 
 def provenance(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     """Where the numbers come from, as (what, text)."""
-    settings, git = manifest["settings"], manifest["git"]
+    settings, git = manifest["settings"], manifest["git"] or {}
     rates = ", ".join(f"{rate:g}" for rate in settings["learning_rates"])
     commit = git.get("commit") or "unknown"
     return [
@@ -230,21 +337,22 @@ def provenance(manifest: dict[str, Any]) -> list[tuple[str, str]]:
 
 def csv_files(cells: Cells, comparison: Comparison | None) -> dict[str, str]:
     """The contents of the CSV files, by name."""
-    files = {"cells.csv": _csv(map(_cell_row, cells.values()))}
-    files["steps.csv"] = _csv(
+    scored = [cell for cell in cells.values() if cell.needed.shape[1]]
+    files = {"cells.csv": csv_text(map(_cell_row, scored))}
+    files["targets.csv"] = csv_text(
         {
             "problem": cell.problem,
             "optimizer": cell.optimizer,
             "seed": int(seed),
             "target": i + 1,
-            "steps": float(cell.steps[s, i]),
+            "gradients": float(cell.needed[s, i]),
         }
-        for cell in cells.values()
+        for cell in scored
         for s, seed in enumerate(cell.seeds)
-        for i in range(cell.steps.shape[1])
+        for i in range(cell.needed.shape[1])
     )
     if comparison is not None:
-        files["comparison.csv"] = _csv(
+        files["comparison.csv"] = csv_text(
             {
                 "optimizer": name,
                 "reference": comparison.reference,
@@ -269,9 +377,9 @@ def _cell_row(cell: CellStats) -> dict[str, Any]:
         "grid_edge": cell.edge,
         "seeds": len(cell.seeds),
         "diverged": int(cell.diverged.sum()),
-        "steps_median": middle.median,
-        "steps_low": middle.low,
-        "steps_high": middle.high,
+        "gradients_median": middle.median,
+        "gradients_low": middle.low,
+        "gradients_high": middle.high,
         "expected_runtime": expected_runtime(cell.middle, cell.budget),
         "final_median": final.median,
         "final_low": final.low,
@@ -284,7 +392,8 @@ def _cell_row(cell: CellStats) -> dict[str, Any]:
     }
 
 
-def _csv(rows: Any) -> str:
+def csv_text(rows: Any) -> str:
+    """Rows of equal keys as the text of a CSV file."""
     rows = list(rows)
     if not rows:
         return ""

@@ -24,12 +24,15 @@ def targets_of(problem: Problem, path: Path = PATH) -> dict[str, Any]:
     Returns:
       `{"kind": "relative", "values": [...]}`, shares of f(x0) - f*, where f* is
       known; else `{"kind": "absolute", "values": [...]}`, values of `"loss"` that
-      were read from a reference run.
+      were read from a reference run; `{"kind": "none", "values": []}` for a problem
+      that is not scored.
 
     Raises:
       UserError: f* is unknown and there are no targets for this problem and its
         data.
     """
+    if not problem.scored:
+        return {"kind": "none", "values": []}
     if problem.f_star is not None:
         return {"kind": "relative", "values": list(RELATIVE)}
     entry = read(path).get(problem.name)

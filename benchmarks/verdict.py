@@ -8,9 +8,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from benchmarks.accuracies import accuracies
 from benchmarks.comparison import MIN_SEEDS, Comparison, groups, twins
-from benchmarks.stats import ALPHA, MISSED, CellStats
+from benchmarks.fronts import fronts
+from benchmarks.stats import ALPHA, MISSED, CellStats, Interval, median_interval
 from benchmarks.store import Results
+from benchmarks.tables import interval, number, percent
 
 Cells = dict[tuple[str, str], CellStats]
 
@@ -87,13 +90,13 @@ def told_apart(comparison: Comparison) -> str:
     for original in dict.fromkeys(same.values()):
         copies = [name for name, of in same.items() if of == original]
         parts.append(
-            f"{listed([original, *copies])} needed the same steps in every run."
+            f"{listed([original, *copies])} needed the same gradients in every run."
         )
     return " ".join(parts)
 
 
 def winners(cells: Cells, comparison: Comparison) -> str:
-    """Who needs the fewest median steps to the middle target, by problem."""
+    """Who needs the fewest median gradients to the middle target, by problem."""
     won: dict[tuple[str, ...], list[str]] = {}
     for problem in comparison.problems:
         medians = {
@@ -107,7 +110,7 @@ def winners(cells: Cells, comparison: Comparison) -> str:
         f"{listed(names) or 'nobody'} on {', '.join(problems)}"
         for names, problems in sorted(won.items(), key=lambda item: -len(item[1]))
     ]
-    return f"Fewest steps to the middle target: {'; '.join(parts)}."
+    return f"Fewest gradients to the middle target: {'; '.join(parts)}."
 
 
 def other_problems(comparison: Comparison) -> str:
@@ -134,14 +137,14 @@ def other_problems(comparison: Comparison) -> str:
 
 def warnings(cells: Cells, results: Results) -> str:
     """Diverged runs, rates at the edge of the grid, targets missed."""
-    every = list(cells.values())
+    every = [cell for cell in cells.values() if cell.problem in results.scored]
     if not every:
         return ""
     diverged = sum(int(cell.diverged.sum()) for cell in every)
     runs = sum(len(cell.seeds) for cell in every)
     edge = sum(bool(cell.edge) for cell in every)
     missed = sum(math.isinf(np.median(cell.middle)) for cell in every)
-    asked = len(results.manifest["problems"]) * len(results.manifest["optimizers"])
+    asked = len(results.scored) * len(results.manifest["optimizers"])
     parts = [
         f"{diverged} of {counted(runs, 'reported run')} diverged (†).",
         f"In {edge} of {counted(len(every), 'cell')} the best learning rate ends the "
@@ -162,14 +165,20 @@ def limits(results: Results) -> str:
     settings = results.manifest["settings"]
     rates = len(settings["learning_rates"])
     seeds = span(settings["tune_seeds"])
-    return (
+    text = (
         "What this does not show: anything about large models or long training. The "
         "problems are small; only the learning rate is tuned, per "
         f"problem, among {counted(rates, 'rate')} with a {settings['schedule']} "
         f"schedule, on {seeds}; every other hyperparameter keeps its default. "
-        "Speed is counted in steps, each with one gradient; what a step costs stands "
-        f"in the cost table. A missed target counts as {MISSED:g} budgets, so "
-        "speed-ups over an optimizer that misses many targets are lower bounds."
+        "Budgets are counted in gradients, so that an optimizer that takes two for "
+        "each step gets half as many steps; what a step costs besides stands in the "
+        "cost table."
+    )
+    if not results.scored:
+        return text
+    return (
+        f"{text} A missed target counts as {MISSED:g} budgets, so speed-ups over an "
+        "optimizer that misses many targets are lower bounds."
     )
 
 
@@ -182,9 +191,91 @@ def span(seeds: Sequence[int]) -> str:
     return f"seeds {', '.join(map(str, seeds))}"
 
 
+def of_fronts(results: Results, problem: str) -> str:
+    """Whose front is largest, who cannot be told from it, and the main losses."""
+    found = fronts(results, problem)
+    if not found:
+        return f"On {problem} no method is finished yet."
+    entry, best = results.manifest["problems"][problem], found[0]
+    share = median_interval(best.share)
+    closed = entry["front"]["points"] is not None
+    text = f"On {problem} the front of `{best.method}` is the largest"
+    text += f": {percent(share)} of the hypervolume of the closed form." * closed
+    text += "." * (not closed)
+    if len(best.share) < MIN_SEEDS:
+        return f"{text} {_untested(len(best.share))}"
+    like = [f.method for f in found[1:] if f.p_value >= ALPHA]
+    text += f" It cannot be told apart from that of {listed(like)}." if like else ""
+    level = number(entry["front"]["level"])
+    at_level = [(f.method, median_interval(f.main_at_level)) for f in found]
+    told = [
+        f"{interval(main)} for `{method}`"
+        for method, main in sorted(at_level, key=lambda pair: pair[1].median)
+        if math.isfinite(main.median)
+    ]
+    if told:
+        text += f" At an auxiliary loss of {level} the main loss is {'; '.join(told)}."
+    return text
+
+
+def of_accuracies(results: Results, cells: Cells, problem: str) -> str:
+    """Who ends higher than the reference, by how much, and what early stopping does."""
+    tables = accuracies(results, cells, problem)
+    if not tables:
+        return f"On {problem} no optimizer is finished yet."
+    reference = next(iter(results.manifest["optimizers"]))
+    rows = tables[0]
+    home = next((row for row in rows if row.optimizer == reference), None)
+    text = f"On {problem} "
+    if home is None:
+        return (
+            f"{text}`{reference}` has no result, so there is nothing to compare with."
+        )
+    text += (
+        f"`{reference}` ends at {percent(home.final)} accuracy on clean held-out data, "
+        f"having been at {percent(home.best)} on the way."
+    )
+    seeds = len(cells[problem, reference].seeds)
+    if seeds < MIN_SEEDS:
+        return f"{text} {_untested(seeds)}"
+    for word, sign in (("higher", 1), ("lower", -1)):
+        told = [
+            f"`{row.optimizer}` by {points(row.gain)}"
+            for row in rows
+            if row.p_value < ALPHA and sign * row.gain.median > 0
+        ]
+        text += f" Significantly {word} at the end: {'; '.join(told)}." if told else ""
+    same = [row.optimizer for row in rows if row.p_value >= ALPHA]
+    text += f" Not told apart from it: {listed(same)}." if same else ""
+    for table in tables[1:]:
+        told = [
+            f"`{row.optimizer}` by {points(row.gain)}"
+            for row in table
+            if row.p_value < ALPHA
+        ]
+        where = table[0].metric
+        text += f" The {where} differs for {'; '.join(told)}." if told else ""
+    return text
+
+
+def _untested(seeds: int) -> str:
+    return (
+        f"With {counted(seeds, 'test seed')} nothing is tested (that takes "
+        f"{MIN_SEEDS})."
+    )
+
+
+def points(gain: Interval) -> str:
+    """A difference of shares in points, with its interval."""
+    bounds = f" ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+    return f"{100 * gain.median:+.1f}{bounds * (not math.isnan(gain.low))}"
+
+
 def verdict(results: Results, cells: Cells, comparison: Comparison | None) -> list[str]:
     """Paragraphs, the most important first."""
-    if comparison is None:
+    if not results.scored:
+        first = []
+    elif comparison is None:
         first = [
             "Nothing can be compared yet: no optimizer has finished every problem."
         ]
@@ -202,6 +293,10 @@ def verdict(results: Results, cells: Cells, comparison: Comparison | None) -> li
                 f"Left out of the comparison, because not every problem is finished: "
                 f"{listed(left_out)}."
             )
+    for problem in results.with_fronts:
+        first.append(of_fronts(results, problem))
+    for problem in results.with_accuracies:
+        first.append(of_accuracies(results, cells, problem))
     return [
         text for text in (*first, warnings(cells, results), limits(results)) if text
     ]

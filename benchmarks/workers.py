@@ -140,15 +140,14 @@ class Workers:
 
     def _compile(self, job: _Job, device: jax.Device) -> None:
         cell, settings = job.cell, self.settings
-        budget = settings.budget(cell.problem)
         compiled = program.compile_program(
             cell.problem,
             cell.optimizer.make,
             params=self.problems.start(cell.problem, settings.seeds[0]),
             data=self.problems.data(cell.problem, device),
             lanes=len(self.rates),
-            points=len(eval_steps(budget)),
-            budget=budget,
+            points=len(eval_steps(cell.steps)),
+            budget=cell.steps,
             schedule=settings.schedule,
             device=device,
         )
@@ -165,7 +164,7 @@ class Workers:
             program=compiled,
             key=job.cell.key,
             learning_rates=self.rates,
-            stops=eval_steps(self.settings.budget(problem)),
+            stops=eval_steps(job.cell.steps),
             seed=seed,
             params=self.problems.start(problem, seed),
             data=self.problems.data(problem, compiled.device),

@@ -115,7 +115,7 @@ def test_list_shows_everything_there_is() -> None:
 def test_describe_a_problem() -> None:
     text = call("describe", "rosen2").stdout
     assert "100 (x₂ − x₁²)² + (1 − x₁)²" in text
-    assert "5000 steps" in text
+    assert "5000 gradients" in text
     assert "0.1, 0.01, 0.001, 0.0001, 1e-05" in text
     assert re.search(r"parameters +2\b", text)
     assert "loss at most " in call("describe", "mlp32_digits").stdout

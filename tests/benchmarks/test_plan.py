@@ -40,7 +40,7 @@ def test_every_ingredient_enters_the_key(
 
 def test_the_key_holds_what_numbers_depend_on() -> None:
     found = plan.problem_ingredients(toys.plane(), Settings())
-    found |= plan.optimizer_ingredients(toys.SGD)
+    found |= plan.cell_ingredients(toys.SGD, 30)
     assert found.keys() == {
         "problem",
         "problem source",

@@ -77,10 +77,15 @@ def _evaluation(name: str) -> Callable[[PyTree, PyTree], PyTree]:
 
 
 def test_the_suites_name_problems_that_exist() -> None:
-    listed = set(itertools.chain.from_iterable(SUITES.values()))
+    listed = set(itertools.chain.from_iterable(s.problems for s in SUITES.values()))
     assert listed == set(PROBLEMS)
-    assert set(SUITES["smoke"]) < set(SUITES["quick"]) < set(SUITES["standard"])
-    assert all(len(set(names)) == len(names) for names in SUITES.values())
+    smoke, quick, standard = (
+        set(SUITES[n].problems) for n in ("smoke", "quick", "standard")
+    )
+    assert smoke < quick < standard
+    for suite in SUITES.values():
+        for names in (suite.problems, suite.optimizers, suite.learning_rates):
+            assert len(set(names)) == len(names)
 
 
 def test_an_unknown_problem_gets_a_suggestion() -> None:

@@ -204,17 +204,17 @@ def test_csv_files_agree_with_the_statistics(whole: tuple[Results, Path]) -> Non
     for row in rows:
         cell = cells[row["problem"], row["optimizer"]]
         found = median_interval(cell.middle)
-        assert float(row["steps_median"]) == found.median
-        assert float(row["steps_low"]) == found.low
+        assert float(row["gradients_median"]) == found.median
+        assert float(row["gradients_low"]) == found.low
         assert float(row["learning_rate"]) == cell.learning_rate
         assert int(row["diverged"]) == cell.diverged.sum()
         assert row["complete"] == "True"
-    steps = read_csv(out, "steps.csv")
-    assert len(steps) == len(cells) * 10 * 5
-    for row in steps[::7]:
+    reached = read_csv(out, "targets.csv")
+    assert len(reached) == len(cells) * 10 * 5
+    for row in reached[::7]:
         cell = cells[row["problem"], row["optimizer"]]
         s = cell.seeds.tolist().index(int(row["seed"]))
-        assert float(row["steps"]) == cell.steps[s, int(row["target"]) - 1]
+        assert float(row["gradients"]) == cell.needed[s, int(row["target"]) - 1]
     found = compare(cells, tuple(made.manifest["problems"]), fakes.OPTIMIZERS)
     assert found is not None
     for i, row in enumerate(read_csv(out, "comparison.csv")):
@@ -522,7 +522,7 @@ def test_a_folder_is_read_and_reported(tmp_path: Path) -> None:
     cells = summarize(made)
     for row in read_csv(tmp_path, "cells.csv"):
         cell = cells[row["problem"], row["optimizer"]]
-        assert float(row["steps_median"]) == np.median(cell.middle)
+        assert float(row["gradients_median"]) == np.median(cell.middle)
     assert not list(tmp_path.rglob(".*"))
     assert f"python -m benchmarks report {tmp_path}" in text
 
@@ -615,6 +615,6 @@ def test_the_picture_of_the_readme_follows_light_and_dark(tmp_path: Path) -> Non
     assert "currentColor" in text
     # Neither a white page nor black ink, which are matplotlib's own.
     assert not re.search("#(ffffff|000000)", text)
-    assert "Loss against steps on rosen2" in text
+    assert "Loss against gradients on rosen2" in text
     manifest = json.loads((out / "manifest.json").read_text("utf-8"))
     assert all(f">{name}<" in text for name in manifest["optimizers"])

@@ -29,9 +29,9 @@ from benchmarks.stats import (
     choose_rate,
     expected_runtime,
     gap,
+    gradients_to_targets,
     log_cost,
     median_interval,
-    steps_to_targets,
     stretch,
     summarize,
     target_levels,
@@ -72,29 +72,29 @@ def make_curves(
 
 
 def to_targets(gaps: list[float]) -> list[float]:
-    found = steps_to_targets(np.array([[gaps]]), STEPS, DECADES)
+    found = gradients_to_targets(np.array([[gaps]]), STEPS, DECADES)
     assert found.shape == (1, 1, 5)
     return found[0, 0].tolist()
 
 
 def make_cell(
-    steps: Any, problem: str = "p", name: str = "a", **more: Any
+    needed: Any, problem: str = "p", name: str = "a", **more: Any
 ) -> CellStats:
-    steps = np.asarray(steps, float)
+    needed = np.asarray(needed, float)
     given = {
         "learning_rate": 0.1,
         "lane": 0,
         "edge": "",
-        "seeds": np.arange(100, 100 + len(steps)),
-        "final": np.ones(len(steps)),
-        "diverged": np.zeros(len(steps), bool),
+        "seeds": np.arange(100, 100 + len(needed)),
+        "final": np.ones(len(needed)),
+        "diverged": np.zeros(len(needed), bool),
         "budget": 100,
         "rates": 3,
         "rates_reaching": 2,
         "tolerance": 1.0,
         "complete": True,
     }
-    return CellStats(problem=problem, optimizer=name, steps=steps, **(given | more))
+    return CellStats(problem=problem, optimizer=name, needed=needed, **(given | more))
 
 
 # gap, targets
@@ -120,7 +120,7 @@ def test_a_run_that_diverges_in_its_first_update_keeps_its_start() -> None:
     curves = make_curves([[[4.0, 4.0, 4.0, 4.0]]], [[0]])
     gaps = gap(curves, fakes.entry(40))
     np.testing.assert_array_equal(gaps, [[[4, INF, INF, INF]]])
-    assert np.isinf(steps_to_targets(gaps, STEPS, 4 * DECADES)).all()
+    assert np.isinf(gradients_to_targets(gaps, STEPS, 4 * DECADES)).all()
 
 
 def test_target_levels_are_shares_of_the_seeds_own_start_or_as_given() -> None:
@@ -149,7 +149,7 @@ def test_target_levels_are_shares_of_the_seeds_own_start_or_as_given() -> None:
         ([1.0, INF, INF, INF], [INF] * 5),
     ],
 )
-def test_steps_to_targets_by_hand(gaps: list[float], expected: list[float]) -> None:
+def test_gradients_to_targets_by_hand(gaps: list[float], expected: list[float]) -> None:
     # Logarithms of powers of ten are rounded.
     np.testing.assert_allclose(to_targets(gaps), expected, rtol=1e-13)
 
@@ -162,11 +162,11 @@ def test_a_gap_that_rounds_to_zero_meets_every_target(least: float) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
-def test_steps_to_targets_keeps_seeds_and_rates_apart() -> None:
+def test_gradients_to_targets_keeps_seeds_and_rates_apart() -> None:
     slow, fast = [1, 1e-1, 1e-2, 1e-4], [1, 1e-2, 1e-4, 1e-8]
     gaps = np.array([[slow, fast], [fast, slow]], float)
     levels = np.concatenate([DECADES, 10 * DECADES])
-    found = steps_to_targets(gaps, STEPS, levels)
+    found = gradients_to_targets(gaps, STEPS, levels)
     a, b = [10, 20, 30, 40, INF], [5, 10, 15, 20, 25]
     easy_a, easy_b = [0, 10, 20, 30, 40], [0, 5, 10, 15, 20]
     np.testing.assert_allclose(found, [[a, b], [easy_b, easy_a]], rtol=1e-13)
@@ -184,7 +184,7 @@ def test_log_cost_of_hits_and_misses() -> None:
 def choose(*rates: list[list[float]]) -> int:
     """From the gaps of each rate on each seed."""
     gaps = np.array(rates, float).swapaxes(0, 1)
-    return choose_rate(gaps, STEPS, np.repeat(DECADES, len(gaps), 0))
+    return choose_rate(gaps, STEPS, np.repeat(DECADES, len(gaps), 0), STEPS[-1])
 
 
 STEADY = [1, 1e-2, 1e-4, 1e-8]  # 5, 10, 15, 20, 25 steps
@@ -320,7 +320,7 @@ def test_cell_stats_by_hand_with_rates_in_any_order(rates: tuple[float, ...]) ->
     np.testing.assert_array_equal(cell.seeds, [100, 101])
     # 6.25 and 7.5 steps per decade.
     expected = [[6.25, 12.5, 18.75, 25, 31.25], [7.5, 15, 22.5, 30, 37.5]]
-    np.testing.assert_allclose(cell.steps, expected, rtol=1e-12)
+    np.testing.assert_allclose(cell.needed, expected, rtol=1e-12)
     np.testing.assert_allclose(cell.middle, [18.75, 22.5], rtol=1e-12)
     final = 2 * 10.0 ** -(40 / np.array([6.25, 7.5]))
     np.testing.assert_allclose(cell.final, final, rtol=1e-12)
@@ -357,7 +357,7 @@ def test_a_cell_whose_every_rate_diverged_has_no_rate() -> None:
     assert math.isnan(cell.learning_rate)
     assert math.isnan(cell.tolerance)
     assert cell.diverged.all()
-    np.testing.assert_array_equal(cell.steps, np.full((2, 5), INF))
+    np.testing.assert_array_equal(cell.needed, np.full((2, 5), INF))
     np.testing.assert_array_equal(cell.final, [INF, INF])
 
 
@@ -374,7 +374,7 @@ def test_the_test_seeds_have_no_say_in_the_rate() -> None:
     cell = statistics(curves, learning_rates=rates)
     assert cell is not None
     assert cell.learning_rate == 0.1
-    assert np.isinf(cell.steps).all()
+    assert np.isinf(cell.needed).all()
 
 
 # comparison

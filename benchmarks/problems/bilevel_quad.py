@@ -1,0 +1,106 @@
+"""Two quadratics: a main loss flat along half of the space, and a second one.
+
+    main(x) = ½ (x − a)ᵀ H (x − a), rank 10 of 20        aux(x) = ½ ‖x − c‖²
+
+Source: the question of Hsieh, Thornton, Ndiaye, Klein, Cuturi and Ablin, Careful with
+that Scalpel: Improving Gradient Surgery with an EMA (2024): of all minima of the main
+loss, find the one with the smallest auxiliary loss.
+
+Hard about it: the gradient of the main loss is noisy as it is in least squares, with
+covariance H, so that the direction that must not be disturbed is known only on
+average. A fixed weight λ trades one loss against the other and never reaches the
+minimum of the main loss at all.
+
+Everything is known in closed form: the answer a + N (c − a), where N projects on the
+null space of H, and the Pareto front, traced by x(λ) = (H + λI)⁻¹ (H a + λ c).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.problem import Front, Problem
+
+SIZE, RANK = 20, 10
+SMALLEST = 0.1
+NOISE = 0.3
+DISTANCE = 1.0
+
+Arrays = dict[str, jax.Array | np.ndarray]
+
+
+def _rotation(random: np.random.RandomState) -> np.ndarray:
+    q, r = np.linalg.qr(random.standard_normal((SIZE, SIZE)))
+    return q * np.sign(np.diag(r))
+
+
+def _sample(key: jax.Array, data: Arrays) -> Arrays:
+    """The quadratic, tilted by noise whose covariance is that of the curvature."""
+    draw = jax.random.normal(key, (RANK,), jnp.float32)
+    return data | {"tilt": NOISE * jnp.sum(data["root"] * draw, axis=1)}
+
+
+def _loss(x: jax.Array, batch: Arrays) -> jax.Array:
+    offset = x - jnp.asarray(batch["main"], x.dtype)
+    # H as its root on its range: (x − a)ᵀ R Rᵀ (x − a).
+    image = jnp.sum(batch["root"] * offset[:, None], axis=0)
+    return 0.5 * jnp.sum(image**2) + jnp.sum(batch["tilt"] * offset)
+
+
+def _aux_loss(x: jax.Array, batch: Arrays) -> jax.Array:
+    return 0.5 * jnp.sum((x - jnp.asarray(batch["aux"], x.dtype)) ** 2)
+
+
+def problem() -> Problem:
+    """The pair, started from standard normal points."""
+    random = np.random.RandomState(0)
+    axes = _rotation(random)
+    eigenvalues = np.geomspace(1.0, SMALLEST, RANK)
+    root = np.float32(axes[:, :RANK] * np.sqrt(eigenvalues))
+    main, aux = DISTANCE * random.standard_normal((2, SIZE))
+    exact = root.astype(np.float64)
+    hessian = exact @ exact.T
+
+    def evaluate_exact(x: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            "loss": 0.5 * (((x - main) @ exact) ** 2).sum(axis=-1),
+            "aux": 0.5 * ((x - aux) ** 2).sum(axis=-1),
+        }
+
+    def trade_off(weight: float) -> np.ndarray:
+        tilted = hessian @ main + weight * aux
+        return np.linalg.solve(hessian + weight * np.eye(SIZE), tilted)
+
+    onto_range = exact @ np.linalg.pinv(exact)
+    answer = aux + onto_range @ (main - aux)
+    ends = [evaluate_exact(x) for x in (answer, aux)]
+    middle = [evaluate_exact(trade_off(w)) for w in np.geomspace(1e-5, 1e4, 181)]
+    front = np.array([[v["loss"], v["aux"]] for v in (ends[0], *middle, ends[1])])
+    return Problem(
+        name="bilevel_quad",
+        summary="Quadratic with a flat half, on which a second one has a minimum.",
+        formula="main ½ (x − a)ᵀ H (x − a), rank 10; aux ½ ‖x − c‖²; x ∈ R²⁰",
+        source="Hsieh et al., Careful with that Scalpel (2024)",
+        tags=frozenset({"convex", "stochastic", "analytic", "two objectives"}),
+        budget=20_000,
+        init=lambda key: jax.random.normal(key, (SIZE,), jnp.float32),
+        loss=_loss,
+        sample=_sample,
+        data={
+            "root": root,
+            "main": main,
+            "aux": aux,
+            "tilt": np.zeros(SIZE, np.float32),
+        },
+        evaluate_exact=evaluate_exact,
+        f_star=0.0,
+        minimizer=answer,
+        metric="main loss",
+        scored=False,
+        aux_loss=_aux_loss,
+        front=Front(
+            reference=(float(ends[1]["loss"]), float(1.1 * ends[0]["aux"])),
+            level=float(0.9 * ends[0]["aux"]),
+            points=front,
+        ),
+    )
