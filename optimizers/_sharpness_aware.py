@@ -177,7 +177,8 @@ def sam(
     whole method, how it composes, and what it costs: two gradients per step. `update`
     needs ``grad_fn`` or ``value_fn``, a function from params to the gradient or to the
     loss of the same batch. All keywords are handed on to the optimizer too, whose
-    ``value`` and ``grad`` are then those of :math:`x_{t-1}`.
+    ``value`` and ``grad`` are then those of :math:`x_{t-1}`. A line search of optax
+    refuses keywords that it does not know: give it ``value_fn`` and no ``grad_fn``.
 
     Symbols: :math:`\rho` rho. Defaults and differences are those of
     `sharpness_aware`.
