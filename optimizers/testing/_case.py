@@ -169,6 +169,35 @@ class Case:
             return names
         return None
 
+    def needs(self, *names: str) -> bool:
+        """Returns whether an update without these extra arguments is refused."""
+        grads = self.stream[0]
+        extras = _data.extra_args(grads, self.params)
+        rest = {name: extras[name] for name in extras.keys() - set(names)}
+        try:
+            self.tx.update(grads, self.tx.init(self.params), self.params, **rest)
+        except (TypeError, ValueError):
+            return True
+        return False
+
+    @cached_property
+    def refuses_masks(self) -> str | None:
+        """The words in which it refuses optax.masked, if it rightly does.
+
+        Who asks for the loss as a function has to call it with the whole tree, of
+        which a mask shows only a part.
+        """
+        if not self.needs("value_fn", "grad_fn", "obj_fn", "tail_grad_fn"):
+            return None
+        mask = {"layer": {"bias": False, "kernel": True}}
+        masked = optax.masked(bind_extras(self.tx), mask)
+        try:
+            abstract_steps(masked, self.params, self.stream[0])
+        except ValueError as error:
+            text = " ".join(str(error).split())
+            return text if "mask" in text.lower() else None
+        return None
+
     @cached_property
     def has_control_flow(self) -> bool:
         """Whether an update has a loop or a branch for the device."""

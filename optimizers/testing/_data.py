@@ -83,10 +83,19 @@ def half_square(params: Tree) -> jax.Array:
 def _gradient_of_half_square(params: Tree) -> Tree:
     # Copies: a gradient that shares the buffer of the parameters would make honest
     # optimizers fail the rule about shared buffers.
-    return jax.tree.map(jnp.array, params)
+    return jax.tree.map(_gradient_leaf, params)
 
 
-def _auxiliary(grad: Any) -> jax.Array:
+def _gradient_leaf(param: Any) -> Any:
+    param = jnp.array(param)
+    if jnp.issubdtype(param.dtype, jnp.inexact):
+        return param
+    return np.zeros(param.shape, jax.dtypes.float0)
+
+
+def _auxiliary(grad: Any) -> Any:
+    if getattr(grad, "dtype", None) == jax.dtypes.float0:
+        return grad
     grad = jnp.asarray(grad)
     weights = np.resize(np.array([1.0, -0.5]), grad.shape)
     return grad * jnp.asarray(weights, grad.dtype)

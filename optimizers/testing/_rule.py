@@ -1,5 +1,7 @@
 """A rule: one named, documented check on an optimizer."""
 
+import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +26,7 @@ class Rule:
         name: Identifier, unique among the rules.
         sections: The numbered rules of optax's contract that it checks.
         summary: What must hold, in one sentence.
+        why: What goes wrong where it does not hold.
         mend: How to repair an optimizer that breaks it.
         check: Called with a `Case`; raises when the rule is broken and
             `NotApplicable` when it says nothing about the case.
@@ -32,8 +35,15 @@ class Rule:
     name: str
     sections: tuple[int, ...]
     summary: str
+    why: str
     mend: str
     check: Callable[[Case], None]
+
+    @property
+    def topic(self) -> str:
+        """What the rules of one module have in common."""
+        module = sys.modules[self.check.__module__]
+        return (module.__doc__ or "").partition("\n")[0]
 
     def run(self, case: Case) -> None:
         """Checks the case.
@@ -55,5 +65,6 @@ class Rule:
 
 
 def rule(check: Callable[[Case], None], sections: tuple[int, ...], mend: str) -> Rule:
-    """Returns the rule whose name is the check's and whose summary its docstring."""
-    return Rule(check.__name__, sections, check.__doc__ or "", mend, check)
+    """Returns the rule of a check whose docstring has a summary and, below, a why."""
+    summary, _, why = inspect.cleandoc(check.__doc__ or "").partition("\n\n")
+    return Rule(check.__name__, sections, summary, " ".join(why.split()), mend, check)

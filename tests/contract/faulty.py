@@ -12,10 +12,14 @@ import optax
 
 from tests.contract.sound import (
     ScaleBySoundAdamState,
+    SoundPauseState,
     Tree,
     by_rate,
     scale_by_sound_adam,
     sound_adam,
+    sound_ascent,
+    sound_mixture,
+    sound_pause,
 )
 
 Transformation = optax.GradientTransformationExtraArgs
@@ -298,7 +302,7 @@ def calls_params(update: Any, g: Tree, state: Any, params: Tree) -> Any:
 
 
 def indexes_params(update: Any, g: Tree, state: Any, params: Tree) -> Any:
-    del params["layer"]["bias"].dtype
+    _ = params["layer"]["bias"].dtype
     return update(g, state, params)
 
 
@@ -337,6 +341,83 @@ def _hidden_nan(u: jax.Array, g: Any) -> jax.Array:
     return jnp.where(g == 0, u, u * (g / g))
 
 
+def corrects_with_the_old_count(update: Any, g: Tree, old: Any, params: Tree) -> Any:
+    updates, new = update(g, old, params)
+    mass = 1 - 0.9 ** old.count.astype(jnp.float32)
+    return jax.tree.map(lambda u: (u / mass).astype(u.dtype), updates), new
+
+
+def spoilt_extras(
+    make: Callable[[], Transformation], call: Callable[..., Any]
+) -> Factory:
+    """Replaces a prefix transform's update by `call(update, g, params, extras)`."""
+
+    def factory() -> Transformation:
+        tx = make()
+
+        def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+            again = lambda g, **given: tx.update(g, state, params, **given)[0]  # noqa: E731
+            return call(again, g, params, extra_args), state
+
+        return Transformation(tx.init, update)
+
+    return factory
+
+
+def forgets_aux_grads(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
+    del params
+    return update(g, **extras) if "aux_grads" in extras else g
+
+
+def broadcasts_aux_grads(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
+    del params
+    aux_grads = extras.get("aux_grads")
+    if jax.tree.structure(aux_grads) == jax.tree.structure(g):
+        fit = lambda aux, x: jnp.broadcast_to(aux, jnp.shape(x))  # noqa: E731
+        extras = {**extras, "aux_grads": jax.tree.map(fit, aux_grads, g)}
+    return update(g, **extras)
+
+
+def divides_by_the_norm(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
+    del params
+    norm = optax.tree.norm(g)
+    return jax.tree.map(
+        lambda u: (u * (norm / norm)).astype(u.dtype), update(g, **extras)
+    )
+
+
+def turns_the_ascent(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
+    del params
+    return jax.tree.map(lambda u: -u, update(g, **extras))
+
+
+def reads_masked_params(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
+    _ = params["layer"]["bias"].dtype
+    return update(g, **extras)
+
+
+def adds_to_every_leaf(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
+    del params
+    return jax.tree.map(lambda u: u + 0, update(g, **extras))
+
+
+def blends_states(optimizer: Any) -> Transformation:
+    tx = sound_pause(optimizer)
+
+    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+        updates, new = tx.update(g, state, params, **extra_args)
+        keeps = new.count % 2
+        blend = lambda a, b: keeps * a + (1 - keeps) * b  # noqa: E731
+        inner = jax.tree.map(blend, new.inner_state, new.inner_state)
+        return updates, SoundPauseState(new.count, inner)
+
+    return Transformation(tx.init, update)
+
+
+def refuses_old_optimizers(optimizer: Any) -> Transformation:
+    return Transformation(optimizer.init, optimizer.update)
+
+
 drifts = spoilt_state(lambda new, old, g: new._replace(count=new.count * 1.0))
 
 FAULTS: dict[str, Fault] = {
@@ -364,6 +445,41 @@ FAULTS: dict[str, Fault] = {
     "has other defaults than its primitive": Fault(
         other_defaults, "alias_is_chain", "b1 defaults to 0.9"
     ),
+    "refuses optimizers without extra arguments": Fault(
+        refuses_old_optimizers, "forwards_extra_args", "keyword argument"
+    ),
+    "blends the states of what it wraps": Fault(
+        blends_states, "bears_any_inner_state", "key"
+    ),
+    # Prefix transforms
+    "forgets aux_grads": Fault(
+        spoilt_extras(sound_mixture, forgets_aux_grads),
+        "names_missing_extra_args",
+        "without aux_grads, in silence",
+    ),
+    "broadcasts aux_grads": Fault(
+        spoilt_extras(sound_mixture, broadcasts_aux_grads),
+        "checks_aux_grads",
+        "a broadcastable kernel passed in silence",
+    ),
+    "divides by a norm of zero": Fault(
+        spoilt_extras(sound_ascent, divides_by_the_norm),
+        "zero_gradients_are_safe",
+        "nan",
+    ),
+    "turns the ascent": Fault(
+        spoilt_extras(sound_ascent, turns_the_ascent), "has_right_sign", "not uphill"
+    ),
+    "reads masked params": Fault(
+        spoilt_extras(sound_ascent, reads_masked_params),
+        "works_under_masked",
+        "AttributeError",
+    ),
+    "adds to leaves that have no gradient": Fault(
+        spoilt_extras(sound_ascent, adds_to_every_leaf),
+        "masked_integers_work",
+        "raised",
+    ),
     # State
     "counts with a Python int": Fault(
         spoilt_init(lambda s, p: s._replace(count=0)), "state_is_plain", "is a int"
@@ -379,6 +495,9 @@ FAULTS: dict[str, Fault] = {
     ),
     "relies on a count that was reset": Fault(
         spoilt_update(divides_by_old_count), "state_is_resettable", "resetting"
+    ),
+    "corrects the bias with the old count": Fault(
+        spoilt_update(corrects_with_the_old_count), "trajectory_is_finite", "inf"
     ),
     "gives no update": Fault(
         spoilt_leaf(lambda u, g: 0 * u), "trajectory_is_finite", "no update"

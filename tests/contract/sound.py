@@ -1,4 +1,4 @@
-"""A short Adam that breaks no rule, and a wrapper; the ground that faults stand on."""
+"""Transformations that break no rule: the ground that faults stand on."""
 
 from typing import Any, NamedTuple
 
@@ -84,11 +84,6 @@ def by_rate(learning_rate: Any) -> optax.GradientTransformation:
     return optax.scale_by_learning_rate(learning_rate)
 
 
-def sound_wrapper(optimizer: Any) -> optax.GradientTransformationExtraArgs:
-    inner = optax.with_extra_args_support(optimizer)
-    return optax.GradientTransformationExtraArgs(inner.init, inner.update)
-
-
 def _dtype(leaf: Any) -> Any:
     return leaf.dtype if hasattr(leaf, "dtype") else jnp.asarray(leaf).dtype
 
@@ -96,3 +91,124 @@ def _dtype(leaf: Any) -> Any:
 def _wide(leaf: Any) -> Any:
     real = jnp.finfo(_dtype(leaf))
     return real.dtype if real.bits >= 32 else jnp.float32
+
+
+def sound_ascent(rho: Any = 0.05) -> optax.GradientTransformationExtraArgs:
+    """A prefix transform: the gradient at `rho` along the gradient."""
+    if isinstance(rho, float) and not rho >= 0:
+        msg = f"sound_ascent: rho must not be negative, got {rho}."
+        raise ValueError(msg)
+
+    def update(
+        updates: Tree,
+        state: Any,
+        params: Tree = None,
+        *,
+        grad_fn: Any = None,
+        value_fn: Any = None,
+        **extra_args: Any,
+    ) -> tuple[Tree, Any]:
+        del extra_args
+        if params is None:
+            msg = "sound_ascent: update needs params."
+            raise ValueError(msg)
+        if grad_fn is None and value_fn is None:
+            msg = "sound_ascent: update needs grad_fn or value_fn."
+            raise ValueError(msg)
+        nodes = jax.tree.leaves(params, is_leaf=_is_masked)
+        if any(map(_is_masked, nodes)):
+            msg = "sound_ascent: put it outside optax.masked."
+            raise ValueError(msg)
+        grads = [jnp.asarray(g) for g in jax.tree.leaves(updates) if _is_inexact(g)]
+        squares = [jnp.sum(jnp.square(jnp.abs(g).astype(_wide(g)))) for g in grads]
+        widest = max((s.dtype for s in squares), default=np.dtype("f4"))
+        norm = jnp.sqrt(sum((s.astype(widest) for s in squares), jnp.zeros([], widest)))
+        scale = jnp.asarray(rho).astype(widest) / jnp.where(norm > 0, norm, 1)
+
+        def ascend(p: Any, g: Any) -> Any:
+            if not _is_inexact(g):
+                return p
+            p, g = jnp.asarray(p), jnp.asarray(g)
+            compute = p.dtype if jnp.iscomplexobj(p) else _wide(p)
+            step = scale.astype(_wide(p)) * g.astype(compute)
+            return (p.astype(compute) + step).astype(p.dtype)
+
+        fitted = lambda new, g: (  # noqa: E731
+            jnp.asarray(new).astype(jnp.asarray(g).dtype) if _is_inexact(g) else g
+        )
+        gradient = jax.grad(value_fn) if grad_fn is None else grad_fn
+        climbed = gradient(jax.tree.map(ascend, params, updates))
+        return jax.tree.map(fitted, climbed, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.identity().init, update)
+
+
+def sound_mixture(aux_weight: Any = 0.1) -> optax.GradientTransformationExtraArgs:
+    """A prefix transform: adds the weighted gradients of another loss."""
+
+    def add(path: Any, g: Any, aux: Any) -> jax.Array:
+        g, aux = jnp.asarray(g), jnp.asarray(aux)
+        if g.shape != aux.shape:
+            where = jax.tree_util.keystr(path)
+            msg = (
+                f"sound_mixture: aux_grads{where} has shape {aux.shape}, not {g.shape}."
+            )
+            raise ValueError(msg)
+        compute = g.dtype if jnp.iscomplexobj(g) else _wide(g)
+        weight = jnp.asarray(aux_weight).astype(_wide(g))
+        return (g.astype(compute) + weight * aux.astype(compute)).astype(g.dtype)
+
+    def update(
+        updates: Tree,
+        state: Any,
+        params: Tree = None,
+        *,
+        aux_grads: Tree = None,
+        **extra_args: Any,
+    ) -> tuple[Tree, Any]:
+        del params, extra_args
+        if jax.tree.structure(aux_grads) != jax.tree.structure(updates):
+            msg = "sound_mixture: aux_grads must be a tree like the gradients."
+            raise ValueError(msg)
+        return jax.tree_util.tree_map_with_path(add, updates, aux_grads), state
+
+    return optax.GradientTransformationExtraArgs(optax.identity().init, update)
+
+
+class SoundPauseState(NamedTuple):
+    count: jax.Array
+    inner_state: Any
+
+
+def sound_pause(
+    optimizer: Any, sync_period: int = 2
+) -> optax.GradientTransformationExtraArgs:
+    """A wrapper that lets its optimizer rest at every `sync_period`-th step."""
+    if sync_period < 1:
+        msg = f"sound_pause: sync_period must be at least 1, got {sync_period}."
+        raise ValueError(msg)
+    inner = optax.with_extra_args_support(optimizer)
+
+    def init(params: Tree) -> SoundPauseState:
+        return SoundPauseState(jnp.zeros([], jnp.int32), inner.init(params))
+
+    def update(
+        updates: Tree, state: Any, params: Tree = None, **extra_args: Any
+    ) -> tuple[Tree, SoundPauseState]:
+        count = optax.safe_increment(state.count)
+        rests = count % sync_period == sync_period - 1
+        moved, after = inner.update(updates, state.inner_state, params, **extra_args)
+        choose = lambda old, new: jnp.where(rests, old, new)  # noqa: E731
+        moved = jax.tree.map(lambda u: choose(jnp.zeros_like(u), u), moved)
+        inner_state = jax.tree.map(choose, state.inner_state, after)
+        return moved, SoundPauseState(count, inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
+
+
+def _is_inexact(leaf: Any) -> bool:
+    return jnp.issubdtype(_dtype(leaf), jnp.inexact)

@@ -44,7 +44,9 @@ def test_rules_have_distinct_names_and_texts() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
     for rule in RULES:
         assert rule.summary.endswith("."), rule.name
+        assert rule.why.endswith("."), rule.name
         assert rule.mend.endswith("."), rule.name
+        assert rule.topic.endswith("."), rule.name
         assert rule.sections, rule.name
 
 

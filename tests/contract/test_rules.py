@@ -7,14 +7,22 @@ import pytest
 
 from optimizers import testing
 from tests.contract.faulty import FAULTS, Fault, spoilt_leaf
-from tests.contract.sound import scale_by_sound_adam, sound_adam, sound_wrapper
+from tests.contract.sound import (
+    scale_by_sound_adam,
+    sound_adam,
+    sound_ascent,
+    sound_mixture,
+    sound_pause,
+)
+
+SOUND = [sound_adam, scale_by_sound_adam, sound_ascent, sound_mixture, sound_pause]
 
 
-@pytest.mark.parametrize("factory", [sound_adam, scale_by_sound_adam, sound_wrapper])
+@pytest.mark.parametrize("factory", SOUND)
 def test_a_sound_optimizer_conforms(factory: Callable[..., Any]) -> None:
     report = testing.check(factory)
     assert not report.failures, str(report)
-    assert sum(result.outcome == "passed" for result in report.results) > 60
+    assert sum(result.outcome == "passed" for result in report.results) > 50
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())

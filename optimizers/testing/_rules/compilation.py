@@ -17,7 +17,11 @@ _FUSED = 1e-4
 
 
 def jit_equals_eager(case: Case) -> None:
-    """jit changes no number and traces three steps once."""
+    """jit changes no number and traces three steps once.
+
+    What was debugged step by step is what runs on the device, and it is compiled
+    once.
+    """
     traces: list[int] = []
 
     tx = case.make_eager()
@@ -34,7 +38,10 @@ def jit_equals_eager(case: Case) -> None:
 
 
 def params_and_state_may_be_donated(case: Case) -> None:
-    """A jitted step may donate params and state together."""
+    """A jitted step may donate params and state together.
+
+    Without donation training needs its memory twice.
+    """
 
     def step(params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
         updates, state = update(case.tx, grads, state, params)
@@ -49,7 +56,10 @@ def params_and_state_may_be_donated(case: Case) -> None:
 
 
 def scan_equals_loop(case: Case) -> None:
-    """Steps inside lax.scan give the updates of a Python loop."""
+    """Steps inside lax.scan give the updates of a Python loop.
+
+    Whole epochs run as one program.
+    """
 
     def body(state: Tree, grads: Tree) -> tuple[Tree, Tree]:
         updates, state = update(case.tx, grads, state, case.params)
@@ -62,7 +72,10 @@ def scan_equals_loop(case: Case) -> None:
 
 
 def vmap_over_models(case: Case) -> None:
-    """Init and update under vmap treat each model as alone."""
+    """Init and update under vmap treat each model as alone.
+
+    Ensembles and sweeps train many models at once.
+    """
     other = make_params(), make_stream(3)[2]
     params = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.params, other[0])
     grads = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.stream[0], other[1])
@@ -75,7 +88,11 @@ def vmap_over_models(case: Case) -> None:
 
 
 def no_leaked_tracers(case: Case) -> None:
-    """Init and update leak no tracer: jax.checking_leaks is silent."""
+    """Init and update leak no tracer: jax.checking_leaks is silent.
+
+    A tracer kept outside the state fails at the next step, with a message about
+    something else.
+    """
     with jax.checking_leaks():
         abstract_steps(case.make_eager(), case.params, case.stream[0])
 

@@ -18,7 +18,11 @@ class _CallableTree(NamedTuple):
 
 
 def weight_decay_is_decoupled(case: Case) -> None:
-    """Decay shrinks params in proportion and may be a schedule."""
+    """Decay shrinks params in proportion and may be a schedule.
+
+    Decay through the gradient is another method, and decay is scheduled as rates
+    are.
+    """
     _require_decay(case)
     zeros = _data.full_like(case.params, 0.0)
     updates, _ = run(case.make(weight_decay=0.5), case.params, [zeros])
@@ -38,7 +42,10 @@ def weight_decay_is_decoupled(case: Case) -> None:
 
 
 def weight_decay_mask_is_any_mask(case: Case) -> None:
-    """Decay masks are trees, prefixes, functions or callable trees."""
+    """Decay masks are trees, prefixes, functions or callable trees.
+
+    Biases and norms are left out of decay, by a tree or by a function.
+    """
     _require_decay(case)
     names = [n for n in ("weight_decay_mask", "mask") if n in case.parameters]
     assert names, f"{case.base_name} has weight_decay but no weight_decay_mask"

@@ -24,7 +24,10 @@ _SLOW_FIELDS = ("nu", "nu_max", "nu_sqrt", "mu_slow")
 
 
 def updates_have_gradient_dtype(case: Case) -> None:
-    """Each update leaf has the dtype of its gradient leaf."""
+    """Each update leaf has the dtype of its gradient leaf.
+
+    A wider update makes wider params at the next optax.apply_updates.
+    """
     for dtype in ("float32", "bfloat16", "float16", _data.MIXED):
         params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
         _, _, traced = abstract_steps(case.tx, params, grads)
@@ -36,7 +39,10 @@ def updates_have_gradient_dtype(case: Case) -> None:
 
 
 def gradients_may_differ_from_params(case: Case) -> None:
-    """Gradients wider or narrower than params leave state types alone."""
+    """Gradients wider or narrower than params leave state types alone.
+
+    Mixed precision hands float32 gradients to bfloat16 params, and back.
+    """
     for of_params, of_grads in (("bfloat16", "float32"), ("float32", "bfloat16")):
         params, grads = _data.make_params(of_params), _data.make_grads(0, of_grads)
         what = f"{of_grads} gradients of {of_params} params"
@@ -48,7 +54,10 @@ def gradients_may_differ_from_params(case: Case) -> None:
 
 
 def accumulators_are_wide(case: Case) -> None:
-    """nu, nu_max, nu_sqrt and mu_slow live in at least float32."""
+    """nu, nu_max, nu_sqrt and mu_slow live in at least float32.
+
+    In bfloat16 an average that gains 1/1000 of its size per step gains nothing.
+    """
     applies_if("nu_dtype" not in case.kwargs, "nu_dtype was chosen by the caller")
     for dtype in ("bfloat16", "float16"):
         state = jax.eval_shape(case.tx.init, _data.make_params(dtype))
@@ -61,7 +70,11 @@ def accumulators_are_wide(case: Case) -> None:
 
 
 def averages_do_not_stall(case: Case) -> None:
-    """2000 equal gradients in bfloat16 end where float32 ends, to 5 %."""
+    """2000 equal gradients in bfloat16 end where float32 ends, to 5 %.
+
+    With b2 = 0.999 a bfloat16 second moment stops at half its limit, and steps grow
+    by 40 %.
+    """
     applies_if("nu_dtype" not in case.kwargs, "nu_dtype was chosen by the caller")
     shapes: Tree = {"w": (3,)}
     last = {}
@@ -88,7 +101,10 @@ def _repeat(tx: Any, params: Tree, grads: Tree, steps: int) -> Tree:
 
 
 def half_precision_is_accurate(case: Case) -> None:
-    """16-bit gradients give float32's updates up to their rounding."""
+    """16-bit gradients give float32's updates up to their rounding.
+
+    eps = 1e-8 is 0 in float16, and squares below 6e-8 are too.
+    """
     applies_if(not case.is_random, _RANDOM)
     for dtype, eps in (("float16", 2e-3), ("bfloat16", 2e-2)):
         shapes = _data.shapes_for(dtype)
@@ -114,7 +130,11 @@ def _scaled(tree: Tree, scale: float, dtype: str) -> Tree:
 
 
 def moment_dtype_is_kept(case: Case) -> None:
-    """mu_dtype and nu_dtype hold at init and after every update."""
+    """mu_dtype and nu_dtype hold at init and after every update.
+
+    A moment that widens at the first update loses the memory it was to save, and
+    recompiles.
+    """
     chosen = [name for name in ("mu_dtype", "nu_dtype") if name in case.parameters]
     applies_if(bool(chosen), "no mu_dtype and no nu_dtype")
     for name in chosen:
@@ -138,7 +158,11 @@ def moment_dtype_is_kept(case: Case) -> None:
 
 
 def complex_is_handled_or_refused(case: Case) -> None:
-    """Complex gradients are handled as |g|², or refused by name."""
+    """Complex gradients are handled as |g|², or refused by name.
+
+    g·g is no size of a complex number; the wrong square converges to the wrong
+    point.
+    """
     params, stream = _data.make_params("complex64"), _data.make_stream(3, "complex64")
     try:
         updates, state = case.run_jitted(params, stream)
@@ -162,7 +186,10 @@ def complex_is_handled_or_refused(case: Case) -> None:
 
 
 def complex_may_be_split(case: Case) -> None:
-    """It runs under optax.contrib.split_real_and_imaginary."""
+    """It runs under optax.contrib.split_real_and_imaginary.
+
+    It is optax's way to run any method on real and imaginary parts.
+    """
     params, stream = _data.make_params("complex64"), _data.make_stream(2, "complex64")
     tx = optax.contrib.split_real_and_imaginary(case.optimizer)
     updates, state = run_jitted(drop_extras(tx), params, stream)

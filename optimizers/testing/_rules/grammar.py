@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,17 @@ import numpy as np
 import optax
 
 from optimizers.testing import _compare
-from optimizers.testing._case import Case, run
+from optimizers.testing._case import Case, run, run_jitted
 from optimizers.testing._rule import applies_if, rule
 
 _LINK_ARGUMENTS = {"learning_rate", "weight_decay", "weight_decay_mask", "mask"}
 
 
 def has_right_sign(case: Case) -> None:
-    """Aliases and wrappers step downhill, primitives and prefixes uphill."""
+    """Aliases and wrappers step downhill, primitives and prefixes uphill.
+
+    optax.apply_updates adds, so a sign that is turned twice climbs.
+    """
     # The gradients of ½·|x|², which grad_fn and value_fn give too, so that transforms
     # that ask them for another gradient know where uphill is.
     grads = jax.tree.map(jnp.array, case.params)
@@ -34,7 +37,10 @@ def has_right_sign(case: Case) -> None:
 
 
 def alias_is_chain(case: Case) -> None:
-    """Alias x is chain(scale_by_x, decay, rate) with the same defaults."""
+    """Alias x is chain(scale_by_x, decay, rate) with the same defaults.
+
+    Users rebuild aliases link by link, and a default written twice drifts apart.
+    """
     applies_if(case.takes_rate and case.descends, "not an alias")
     primitive = _find_primitive(case)
     applies_if(primitive is not None, f"no scale_by_{case.base_name} beside it")
@@ -96,7 +102,11 @@ def _find_primitive(case: Case) -> Any:
 
 
 def forwards_extra_args(case: Case) -> None:
-    """A wrapper forwards extra arguments to those who take them."""
+    """A wrapper forwards extra arguments to those who take them.
+
+    An optimizer inside a wrapper may need the loss, and an old one may take no
+    extras at all.
+    """
     applies_if(case.is_wrapper, "not a wrapper")
     seen: set[str] = set()
 
@@ -118,6 +128,41 @@ def forwards_extra_args(case: Case) -> None:
     run(case.factory(plain, **case.kwargs), case.params, case.stream[:1])
 
 
+class _AnyState(NamedTuple):
+    count: jax.Array
+    is_first: jax.Array
+    key: jax.Array
+
+
+def bears_any_inner_state(case: Case) -> None:
+    """A wrapper bears counters, flags and PRNG keys in the state of what it wraps.
+
+    States hold counters, flags and PRNG keys; a wrapper that blends states with
+    arithmetic breaks them.
+    """
+    applies_if(case.is_wrapper, "not a wrapper")
+
+    def init(params: Any) -> Any:
+        del params
+        key = jax.random.key(0)
+        return _AnyState(jnp.zeros([], jnp.int32), jnp.array(True), key)
+
+    def inner_update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, Any]:
+        del params, extra_args
+        new = _AnyState(state.count + 1, jnp.array(False), state.key)
+        return jax.tree.map(lambda g: -0.1 * g, updates), new
+
+    inner = optax.GradientTransformationExtraArgs(init, inner_update)
+    tx = case.factory(inner, **case.kwargs)
+    # Long enough for wrappers that do something every few steps.
+    stream = [*case.stream, *case.stream]
+    _, state = run_jitted(tx, case.params, stream)
+    start = jax.eval_shape(tx.init, case.params)
+    _compare.assert_same_types(state, start, "state around any inner state")
+
+
 RULES = (
     rule(
         has_right_sign,
@@ -136,5 +181,10 @@ RULES = (
         (3,),
         "Start with optimizer = optax.with_extra_args_support(optimizer) and pass "
         "**extra_args on.",
+    ),
+    rule(
+        bears_any_inner_state,
+        (3, 16),
+        "Choose between states with jnp.where or jax.lax.cond, never with products.",
     ),
 )

@@ -46,7 +46,11 @@ def _require_rate(case: Case) -> None:
 
 
 def rate_of_any_type_keeps_dtypes(case: Case) -> None:
-    """A rate of any scalar type, or schedule of it, promotes nothing."""
+    """A rate of any scalar type, or schedule of it, promotes nothing.
+
+    A rate read from a config or computed by NumPy must not make bfloat16 params
+    float32.
+    """
     _require_rate(case)
     number = case.rate
     rates = {
@@ -81,7 +85,11 @@ def rate_of_any_type_keeps_dtypes(case: Case) -> None:
 
 
 def schedules_count_from_zero(case: Case) -> None:
-    """The k-th update, counted from 0, asks schedule(k)."""
+    """The k-th update, counted from 0, asks schedule(k).
+
+    A schedule that is asked one step late ends one step late, and warm-up starts
+    with a jump.
+    """
     _require_rate(case)
     assert case.takes_schedules, (
         f"{case.base_name} takes no schedule of its rate; optax annotates rates as "
@@ -102,7 +110,10 @@ def schedules_count_from_zero(case: Case) -> None:
 
 
 def rate_may_be_traced(case: Case) -> None:
-    """The factory takes a traced rate, so that rates can be vmapped."""
+    """The factory takes a traced rate, so that rates can be vmapped.
+
+    Sweeps vmap over rates, and programs take the rate as data.
+    """
     _require_rate(case)
     rates = jnp.asarray([case.rate, 0.5 * case.rate], jnp.float32)
 
@@ -118,7 +129,10 @@ def rate_may_be_traced(case: Case) -> None:
 
 
 def hyperparameters_may_be_injected(case: Case) -> None:
-    """optax.inject_hyperparams(factory) gives the plain updates."""
+    """optax.inject_hyperparams(factory) gives the plain updates.
+
+    This is optax's way to log and change hyperparameters while it trains.
+    """
     tx = _injected(case)
     updates, _ = run(tx, case.params, case.stream)
     _compare.assert_close(updates, case.expected[0], "with injection")
@@ -128,7 +142,11 @@ def hyperparameters_may_be_injected(case: Case) -> None:
 
 
 def injected_bfloat16_is_finite(case: Case) -> None:
-    """Injected hyperparameters stay finite with bfloat16 params."""
+    """Injected hyperparameters stay finite with bfloat16 params.
+
+    Injection gives hyperparameters the dtype of the params, and b2 = 0.999 is 1 in
+    bfloat16.
+    """
     shapes = _data.shapes_for("bfloat16")
     params = _data.make_params("bfloat16", shapes)
     stream = _data.make_stream(3, "bfloat16", shapes)
@@ -158,13 +176,16 @@ def _injected(case: Case, **options: Any) -> Any:
     def build(**given: Any) -> Any:
         return case.make_around(case.factory(**given))
 
-    build.__signature__ = inspect.signature(case.factory)  # pyright: ignore
+    build.__signature__ = inspect.signature(case.factory)
     make = optax.inject_hyperparams(build, static_args=static, **options)
     return make(**kwargs)
 
 
 def bad_values_are_refused(case: Case) -> None:
-    """Bad values raise a ValueError with the function, argument and value."""
+    """Bad values raise a ValueError with the function, argument and value.
+
+    b1 = 1.5 diverges thousands of steps later, far from the line that is wrong.
+    """
     checked = [name for name in _BAD_VALUES if name in case.parameters]
     applies_if(bool(checked), "no hyperparameter with a known range")
     silent = [

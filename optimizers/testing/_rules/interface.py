@@ -21,7 +21,11 @@ _FOREIGN_NAMES = {
 
 
 def returns_transformation(case: Case) -> None:
-    """The factory returns an optax.GradientTransformationExtraArgs."""
+    """The factory returns an optax.GradientTransformationExtraArgs.
+
+    optax.chain and every wrapper unpack exactly this, pass params as third and
+    optax.MultiSteps passes it by name.
+    """
     tx = case.build()
     kind = type(tx).__name__
     assert isinstance(tx, optax.GradientTransformationExtraArgs), (
@@ -39,7 +43,10 @@ def returns_transformation(case: Case) -> None:
 
 
 def explicit_signature(case: Case) -> None:
-    """Arguments are spelled out with optax's names, learning_rate first."""
+    """Arguments are spelled out with optax's names, learning_rate first.
+
+    optax.inject_hyperparams, schedules and readers find arguments by name.
+    """
     for name, parameter in case.parameters.items():
         assert parameter.kind not in (
             parameter.VAR_KEYWORD,
@@ -57,7 +64,11 @@ def explicit_signature(case: Case) -> None:
 
 
 def ignores_unknown_extra_args(case: Case) -> None:
-    """Unknown extra keywords of update change nothing."""
+    """Unknown extra keywords of update change nothing.
+
+    optax.chain hands every extra argument to every link; one that refuses `value=`
+    breaks the line search beside it.
+    """
     tx = case.build()
     grads, state = case.stream[0], tx.init(case.params)
     extras = _data.extra_args(grads, case.params)
@@ -69,11 +80,15 @@ def ignores_unknown_extra_args(case: Case) -> None:
 
 
 def names_missing_extra_args(case: Case) -> None:
-    """An update that needs an extra argument says which when it is missing."""
+    """An update that needs an extra argument says which when it is missing.
+
+    An argument that is forgotten in silence trains another method than the one that
+    was asked for.
+    """
     grads, state = case.stream[0], case.tx.init(case.params)
     extras = _data.extra_args(grads, case.params)
     expected = update(case.tx, grads, state, case.params)
-    left_out = [set(extras), *({name} for name in extras)]
+    left_out = [*({name} for name in extras), set(extras)]
     for missing in left_out:
         rest = {name: extras[name] for name in extras.keys() - missing}
         try:
@@ -87,7 +102,10 @@ def names_missing_extra_args(case: Case) -> None:
 
 
 def names_missing_params(case: Case) -> None:
-    """Update does without params, or says 'params' in a ValueError."""
+    """Update does without params, or says 'params' in a ValueError.
+
+    An AttributeError from inside a link does not tell that params were left out.
+    """
     grads, state = case.stream[0], case.tx.init(case.params)
     extras = _data.extra_args(grads, case.params)
     try:
@@ -100,7 +118,11 @@ def names_missing_params(case: Case) -> None:
 
 
 def is_pure(case: Case) -> None:
-    """Equal inputs give equal bits, whatever was called before."""
+    """Equal inputs give equal bits, whatever was called before.
+
+    Under jit the Python code runs once, so whatever it remembers is frozen or
+    leaks.
+    """
     params, (first, second, _) = case.params, case.stream
     # Without jit, which would run the Python code only once.
     tx = case.make_eager()
@@ -116,7 +138,11 @@ def is_pure(case: Case) -> None:
 
 
 def leaves_inputs_untouched(case: Case) -> None:
-    """Containers and NumPy arrays that come in keep their contents."""
+    """Containers and NumPy arrays that come in keep their contents.
+
+    Callers use gradients and states again: for logs, for checkpoints, for a second
+    try.
+    """
     params = jax.tree.map(np.array, case.params)
     grads = jax.tree.map(np.array, case.stream[0])
     kept = jax.tree.map(np.array, (params, grads))
@@ -131,7 +157,11 @@ def leaves_inputs_untouched(case: Case) -> None:
 
 
 def is_hashable(case: Case) -> None:
-    """The transformation is hashable: frameworks keep it as a static field."""
+    """The transformation is hashable: frameworks keep it as a static field.
+
+    flax's TrainState keeps the transformation as a static field, and jit hashes
+    those.
+    """
     tx = case.build()
     assert {tx: "tx"}[tx] == "tx", "the transformation is not its own key"
 

@@ -10,7 +10,11 @@ from optimizers.testing._rule import applies_if, rule
 
 
 def zero_gradients_are_safe(case: Case) -> None:
-    """Zero gradients from the first step on, at zero params too, are finite."""
+    """Zero gradients from the first step on, at zero params too, are finite.
+
+    Frozen layers, unused experts and padded batches give zeros from the first step
+    on; 0/0 stays in the state for ever.
+    """
     for dtype in ("float32", "bfloat16", "float16"):
         shapes = _data.shapes_for(dtype)
         ordinary = _data.make_grads(0, dtype, shapes)
@@ -23,7 +27,10 @@ def zero_gradients_are_safe(case: Case) -> None:
 
 
 def some_zero_gradients_are_safe(case: Case) -> None:
-    """Entries whose gradient is always zero stay finite."""
+    """Entries whose gradient is always zero stay finite.
+
+    Embeddings see most of their rows not at all.
+    """
     for dtype in ("float32", "float16"):
         shapes = _data.shapes_for(dtype)
         stream = [_sparse(grads) for grads in _data.make_stream(3, dtype, shapes)]
@@ -38,7 +45,10 @@ def _sparse(grads: Tree) -> Tree:
 
 
 def zero_rate_is_safe(case: Case) -> None:
-    """A learning rate of 0, then and later, gives finite results."""
+    """A learning rate of 0, then and later, gives finite results.
+
+    Most warm-ups start at a rate of 0.
+    """
     applies_if(case.takes_rate or case.is_wrapper, "no learning rate")
     result = run(case.make(0.0), case.params, case.stream)
     _compare.assert_finite(result, "with a learning rate of 0")
@@ -49,11 +59,14 @@ def zero_rate_is_safe(case: Case) -> None:
 
 
 def extreme_gradients_are_safe(case: Case) -> None:
-    """Gradients from 1e-30 to 1e15, and jumps between, are finite."""
+    """Gradients from 1e-30 to 1e15, and jumps between, are finite.
+
+    A spike must cost one bad step, not the run.
+    """
     sizes = {
         "float32": (1e-30, 1e-25, 1e-19, 1e15),
         "bfloat16": (1e-30, 1e15),
-        "float16": (6e-8, 6e4),
+        "float16": (6e-8, 3e4),
     }
     for dtype, scales in sizes.items():
         shapes = _data.shapes_for(dtype)
@@ -69,14 +82,20 @@ def extreme_gradients_are_safe(case: Case) -> None:
 
 
 def no_hidden_nans(case: Case) -> None:
-    """Zero gradients pass jax_debug_nans: no intermediate result is NaN."""
+    """Zero gradients pass jax_debug_nans: no intermediate result is NaN.
+
+    jax_debug_nans and reverse mode see the NaN that a where throws away.
+    """
     zeros = _data.full_like(case.params, 0.0)
     with jax.debug_nans(True):
         run(case.tx, case.params, [zeros, zeros, case.stream[0]])
 
 
 def rate_is_differentiable(case: Case) -> None:
-    """Two steps have a finite derivative in the learning rate."""
+    """Two steps have a finite derivative in the learning rate.
+
+    Hyperparameters are tuned by gradients through the steps.
+    """
     applies_if(case.takes_rate, "no learning rate")
 
     def travelled(rate: jax.Array) -> jax.Array:
@@ -88,7 +107,10 @@ def rate_is_differentiable(case: Case) -> None:
 
 
 def eps_root_makes_meta_gradients_finite(case: Case) -> None:
-    """With eps_root > 0 updates have derivatives at zero gradients."""
+    """With eps_root > 0 updates have derivatives at zero gradients.
+
+    This is what eps_root exists for: the root of 0 has no derivative.
+    """
     applies_if("eps_root" in case.parameters, "no eps_root")
     tx = case.make(eps_root=1e-8)
     state = tx.init(case.params)
@@ -101,7 +123,10 @@ def eps_root_makes_meta_gradients_finite(case: Case) -> None:
 
 
 def edge_hyperparameters_are_safe(case: Case) -> None:
-    """b1=0 and b2=0 are finite, and so is eps=0 away from zero gradients."""
+    """b1=0 and b2=0 are finite, and so is eps=0 away from zero gradients.
+
+    b1 = 0 is RMSProp and b2 = 0 is a sign method; sweeps contain both.
+    """
     zeros = _data.full_like(case.params, 0.0)
     names = [name for name in ("b1", "b2", "eps") if name in case.parameters]
     applies_if(bool(names), "no b1, b2 or eps")
@@ -114,7 +139,10 @@ def edge_hyperparameters_are_safe(case: Case) -> None:
 
 
 def loss_goes_down(case: Case) -> None:
-    """300 steps on ½·|x|² end below the start."""
+    """300 steps on ½·|x|² end below the start.
+
+    Whatever else holds, an optimizer must minimize a parabola.
+    """
     optimizer = downhill(case, case.tx)
     start = {"w": _data.make_params("float32", (3,))}
 

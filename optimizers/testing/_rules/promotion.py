@@ -11,7 +11,10 @@ from optimizers.testing._rule import rule
 
 
 def x64_follows_leaves(case: Case) -> None:
-    """float64 leaves are computed in float64; float32 stays float32."""
+    """float64 leaves are computed in float64; float32 stays float32.
+
+    A float32 constant in the middle takes half the digits of a float64 run.
+    """
     with jax.enable_x64(True):
         mixed = {"layer": {"bias": "float32", "kernel": "float64"}}
         for dtype in ("float32", "float64", mixed):
@@ -39,7 +42,11 @@ def _assert_float64_matters(case: Case) -> None:
 
 
 def strict_promotion_holds(case: Case) -> None:
-    """Init and update run under numpy_dtype_promotion='strict'."""
+    """Init and update run under numpy_dtype_promotion='strict'.
+
+    Users switch it on to find accidental promotions; a library that raises keeps
+    them from it.
+    """
     for dtype in ("float32", "bfloat16", _data.MIXED):
         params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
         with jax.numpy_dtype_promotion("strict"):
@@ -47,14 +54,20 @@ def strict_promotion_holds(case: Case) -> None:
 
 
 def strict_promotion_holds_for_wide_gradients(case: Case) -> None:
-    """So they do with float32 gradients on bfloat16 params."""
+    """So they do with float32 gradients on bfloat16 params.
+
+    Mixed precision and strict promotion are used together.
+    """
     params, grads = _data.make_params("bfloat16"), _data.make_grads(0, "float32")
     with jax.numpy_dtype_promotion("strict"):
         abstract_steps(case.tx, params, grads)
 
 
 def rank_promotion_holds(case: Case) -> None:
-    """Init and update run under numpy_rank_promotion='raise'."""
+    """Init and update run under numpy_rank_promotion='raise'.
+
+    A (n,) array that meets an (m, n) array is mostly a mistake.
+    """
     with jax.numpy_rank_promotion("raise"):
         abstract_steps(case.tx, case.params, case.stream[0])
 

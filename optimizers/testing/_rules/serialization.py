@@ -13,14 +13,20 @@ from optimizers.testing._rule import rule
 
 
 def state_survives_pickle(case: Case) -> None:
-    """A pickled state comes back and training goes on to the bit."""
+    """A pickled state comes back and training goes on to the bit.
+
+    A run that stopped goes on as if it had not.
+    """
     state = case.expected[1]
     restored = pickle.loads(pickle.dumps(state))
     _assert_continues(case, state, restored, "after pickle")
 
 
 def state_survives_numpy(case: Case) -> None:
-    """A state that was NumPy for a while goes on to the bit."""
+    """A state that was NumPy for a while goes on to the bit.
+
+    Checkpoint libraries store NumPy arrays.
+    """
     state = case.expected[1]
     restored = jax.tree.map(_through_numpy, state)
     _assert_continues(case, state, restored, "after a round trip through NumPy")

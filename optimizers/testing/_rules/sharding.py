@@ -42,7 +42,10 @@ def _shaped_like_params(state: Tree) -> list[tuple[str, Any]]:
 
 
 def eager_init_follows_params(case: Case) -> None:
-    """Init shards each param-shaped leaf as its param."""
+    """Init shards each param-shaped leaf as its param.
+
+    A state on one device does not fit beside sharded params.
+    """
     mesh = _mesh(AxisType.Auto)
     params, stream, expected = _single(case)
     sharded = _shard(params, mesh)
@@ -54,7 +57,11 @@ def eager_init_follows_params(case: Case) -> None:
 
 
 def jitted_init_takes_shardings(case: Case) -> None:
-    """A jitted init takes shardings made by optax.tree.map_params."""
+    """A jitted init takes shardings made by optax.tree.map_params.
+
+    A jitted zeros_like depends on no data and lands on one device unless it is
+    told.
+    """
     mesh = _mesh(AxisType.Auto)
     params, stream, expected = _single(case)
     sharded = _shard(params, mesh)
@@ -75,7 +82,10 @@ def jitted_init_takes_shardings(case: Case) -> None:
 
 
 def explicit_sharding_is_stable(case: Case) -> None:
-    """On an Explicit mesh sharding types follow params and stay."""
+    """On an Explicit mesh sharding types follow params and stay.
+
+    Sharding is part of the type there, and a type that changes recompiles or fails.
+    """
     mesh = _mesh(AxisType.Explicit)
     params, stream, expected = _single(case)
     with jax.set_mesh(mesh):
@@ -99,7 +109,10 @@ def explicit_sharding_is_stable(case: Case) -> None:
 
 
 def data_parallel_equals_one_device(case: Case) -> None:
-    """In shard_map with averaged gradients each device steps alike."""
+    """In shard_map with averaged gradients each device steps alike.
+
+    Gradients are averaged by the caller; a second sum counts them again.
+    """
     mesh = _mesh(AxisType.Auto)
     params, stream, expected = _single(case)
     nowhere = PartitionSpec()

@@ -30,7 +30,10 @@ _FOREIGN_FIELDS = {
 
 
 def state_is_plain(case: Case) -> None:
-    """A state is tuples, NamedTuples, dicts and lists of numeric arrays."""
+    """A state is tuples, NamedTuples, dicts and lists of numeric arrays.
+
+    Checkpoints, pickle and optax.tree walk these containers and no others.
+    """
     for state in (case.tx.init(case.params), case.expected[1]):
         for path, node in _walk(state, ""):
             if isinstance(node, jax.Array):
@@ -48,7 +51,10 @@ def state_is_plain(case: Case) -> None:
 
 
 def state_vocabulary(case: Case) -> None:
-    """State fields are called count, mu, nu, nu_max, mu_slow and the like."""
+    """State fields are called count, mu, nu, nu_max, mu_slow and the like.
+
+    optax.tree.get, sharding rules and checkpoints look leaves up by these names.
+    """
     for path, node in _walk(case.tx.init(case.params), ""):
         for name in getattr(type(node), "_fields", ()):
             assert name not in _FOREIGN_FIELDS, (
@@ -58,7 +64,10 @@ def state_vocabulary(case: Case) -> None:
 
 
 def buffers_are_fresh(case: Case) -> None:
-    """No two leaves of state and params share a buffer."""
+    """No two leaves of state and params share a buffer.
+
+    Two leaves with one buffer cannot both be donated.
+    """
     updates, last = case.expected
     del updates
     for when, state in (("init", case.tx.init(case.params)), ("update", last)):
@@ -72,7 +81,10 @@ def buffers_are_fresh(case: Case) -> None:
 
 
 def state_types_are_stable(case: Case) -> None:
-    """Updates never change the state's structure, shapes or types."""
+    """Updates never change the state's structure, shapes or types.
+
+    A type that changes recompiles the second step and ends lax.scan with an error.
+    """
     for dtype in ("float32", "bfloat16", "float16", _data.MIXED):
         params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
         state, traced, _ = abstract_steps(case.tx, params, grads)
@@ -90,7 +102,10 @@ def state_types_are_stable(case: Case) -> None:
 
 
 def state_is_resettable(case: Case) -> None:
-    """Any leaf of a state may be replaced by that of a fresh init."""
+    """Any leaf of a state may be replaced by that of a fresh init.
+
+    Learning rates are restarted and layers are reset in the middle of a run.
+    """
     fresh, structure = jax.tree.flatten(case.tx.init(case.params))
     used = jax.tree.leaves(case.expected[1])
     for i, (path, _) in enumerate(leaves(case.expected[1])):
@@ -100,7 +115,10 @@ def state_is_resettable(case: Case) -> None:
 
 
 def init_is_abstract(case: Case) -> None:
-    """Init runs on jax.ShapeDtypeStruct and under jax.eval_shape."""
+    """Init runs on jax.ShapeDtypeStruct and under jax.eval_shape.
+
+    Large states are planned with shapes alone, before any array exists.
+    """
     for dtype in ("float32", _data.MIXED):
         params = _data.make_params(dtype)
         state = case.tx.init(params)
@@ -111,7 +129,10 @@ def init_is_abstract(case: Case) -> None:
 
 
 def params_are_found_in_state(case: Case) -> None:
-    """optax.tree.map_params finds every param-shaped leaf."""
+    """optax.tree.map_params finds every param-shaped leaf.
+
+    This is how users shard and edit a state without knowing the method.
+    """
     # Shapes that nothing else in a state has by accident.
     shapes: Tree = {"a": (5, 7), "b": (11,)}
     params = _data.make_params("float32", shapes)
@@ -127,7 +148,10 @@ def params_are_found_in_state(case: Case) -> None:
 
 
 def trajectory_is_finite(case: Case) -> None:
-    """Ordinary gradients give finite updates that are not all zero."""
+    """Ordinary gradients give finite updates that are not all zero.
+
+    A method that gives NaN or nothing on plain gradients has nothing else to say.
+    """
     updates, state = case.expected
     _compare.assert_finite((updates, state), "after three ordinary steps")
     moved = any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(updates))

@@ -35,7 +35,11 @@ def _leaves_of(tree: Tree) -> tuple[Any, Any]:
 
 
 def any_container_works(case: Case) -> None:
-    """The container of params changes no update and comes back."""
+    """The container of params changes no update and comes back.
+
+    Params come as dicts, tuples, NamedTuples, FrozenDicts and modules that can be
+    called.
+    """
     containers = {
         "tuple": lambda bias, kernel: (bias, kernel),
         "nested list": lambda bias, kernel: [[bias], [kernel]],
@@ -52,12 +56,19 @@ def any_container_works(case: Case) -> None:
 
 
 def none_is_an_empty_subtree(case: Case) -> None:
-    """None in params and gradients stays None and changes nothing."""
+    """None in params and gradients stays None and changes nothing.
+
+    Filtered models have None where there is nothing to train.
+    """
     _assert_ignored(case, None)
 
 
 def masked_node_is_an_empty_subtree(case: Case) -> None:
-    """optax.MaskedNode() in the trees stays and changes nothing."""
+    """optax.MaskedNode() in the trees stays and changes nothing.
+
+    optax.masked and optax.partition put it where another optimizer works.
+    """
+    applies_if(case.refuses_masks is None, f"refuses masks: {case.refuses_masks}")
     _assert_ignored(case, optax.MaskedNode())
 
 
@@ -73,15 +84,25 @@ def _assert_ignored(case: Case, nothing: Any) -> None:
 
 
 def empty_trees_work(case: Case) -> None:
-    """A tree without leaves gives an update without leaves."""
-    for nothing in ({}, (), {"a": None}, {"a": optax.MaskedNode()}):
+    """A tree without leaves gives an update without leaves.
+
+    A group of a partition may have no params at all.
+    """
+    empty: list[Tree] = [{}, (), {"a": None}]
+    if case.refuses_masks is None:
+        empty.append({"a": optax.MaskedNode()})
+    for nothing in empty:
         updates, state = run(case.tx, nothing, [nothing, nothing])
         _compare.assert_same_structure(updates[1], nothing, f"updates of {nothing!r}")
         _compare.assert_finite(state, f"state of {nothing!r}")
 
 
 def small_leaves_work(case: Case) -> None:
-    """Bare arrays, 0-d leaves and leaves of size zero work."""
+    """Bare arrays, 0-d leaves and leaves of size zero work.
+
+    Scalars, bare arrays and empty leaves occur: temperatures, toy problems, pruned
+    layers.
+    """
     for shapes in ((3,), (), {"a": (0,), "b": (2, 0), "c": (3,)}):
         params = _data.make_params("float32", shapes)
         stream = _data.make_stream(2, "float32", shapes)
@@ -91,7 +112,10 @@ def small_leaves_work(case: Case) -> None:
 
 
 def python_and_numpy_leaves_work(case: Case) -> None:
-    """NumPy arrays and Python floats give the updates of arrays."""
+    """NumPy arrays and Python floats give the updates of arrays.
+
+    optax's own documentation steps on {'a': 1.0}.
+    """
     to_numpy = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
     stream = [to_numpy(grads) for grads in case.stream]
     tx = case.make_eager()
@@ -108,8 +132,16 @@ def python_and_numpy_leaves_work(case: Case) -> None:
 
 
 def masked_integers_work(case: Case) -> None:
-    """Integer leaves with float0 gradients pass by under optax.masked."""
-    tx = optax.masked(bind_extras(case.tx), {"steps": False, "w": True})
+    """Integer leaves with float0 gradients pass by under optax.masked.
+
+    Models carry counters and tables that have no gradient.
+    """
+    tx = bind_extras(case.tx)
+    if case.refuses_masks is not None:
+        # A prefix transform then has to let such leaves pass by itself.
+        applies_if(not case.descends, "refuses masks; mask what it wraps instead")
+    else:
+        tx = optax.masked(tx, {"steps": False, "w": True})
     params: Tree = {"steps": jnp.arange(3), "w": case.params}
     grads: Tree = {"steps": np.zeros(3, jax.dtypes.float0), "w": case.stream[0]}
     updates: Tree = tx.update(grads, tx.init(params), params)[0]
@@ -118,7 +150,10 @@ def masked_integers_work(case: Case) -> None:
 
 
 def other_structure_is_refused(case: Case) -> None:
-    """Gradients of another structure raise ValueError."""
+    """Gradients of another structure raise ValueError.
+
+    Gradients of another model must not train this one.
+    """
     _require_param_state(case)
     state = case.tx.init(case.params)
     bias, kernel = _leaves_of(case.stream[0])
@@ -134,7 +169,10 @@ def other_structure_is_refused(case: Case) -> None:
 
 
 def other_shape_is_refused(case: Case) -> None:
-    """Gradients of another shape raise a ValueError that names the leaf."""
+    """Gradients of another shape raise a ValueError that names the leaf.
+
+    A gradient that broadcasts trains in silence and wrongly.
+    """
     _require_param_state(case)
     state = case.tx.init(case.params)
     bias, kernel = _leaves_of(case.stream[0])
@@ -150,6 +188,35 @@ def other_shape_is_refused(case: Case) -> None:
     _assert_refused(case, wide, state, "a bias of one more axis", "bias")
     longer = {"layer": {"bias": jnp.ones((5,)), "kernel": kernel}}
     _assert_refused(case, longer, state, "a longer bias", "bias")
+
+
+def checks_aux_grads(case: Case) -> None:
+    """Auxiliary gradients of other params raise a ValueError that says aux_grads.
+
+    An auxiliary gradient of other params is a mistake of the caller that broadcasting
+    would hide.
+    """
+    applies_if(case.needs("aux_grads"), "needs no aux_grads")
+    state = case.tx.init(case.params)
+    bias, kernel = _leaves_of(case.stream[0])
+    others = {
+        "a missing leaf": {"layer": {"kernel": kernel}},
+        "another name": {"layer": {"bias": bias, "weight": kernel}},
+        "a broadcastable kernel": {"layer": {"bias": bias, "kernel": kernel[:1]}},
+    }
+    extras = _data.extra_args(case.stream[0], case.params)
+    for what, aux_grads in others.items():
+        given = {**extras, "aux_grads": aux_grads}
+        try:
+            case.tx.update(case.stream[0], state, case.params, **given)
+        except ValueError as error:
+            _compare.assert_says(error, "aux_grads")
+        except Exception as error:
+            msg = f"aux_grads with {what} raised {type(error).__name__}: {error}"
+            raise AssertionError(msg) from error
+        else:
+            msg = f"aux_grads with {what} passed in silence, expected ValueError"
+            raise AssertionError(msg)
 
 
 def _require_param_state(case: Case) -> None:
@@ -217,5 +284,11 @@ RULES = (
         (35,),
         "Compare gradient.shape with the state's leaf at entry and raise a ValueError "
         "with jax.tree_util.keystr of the path.",
+    ),
+    rule(
+        checks_aux_grads,
+        (2, 35),
+        "Compare structure and shapes of aux_grads with those of the gradients at "
+        "entry, and name the argument in the ValueError.",
     ),
 )

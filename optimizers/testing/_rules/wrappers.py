@@ -1,6 +1,6 @@
 """Life inside optax's combinators and wrappers."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -25,14 +25,24 @@ from optimizers.testing._rule import applies_if, rule
 _KERNEL_ONLY = {"layer": {"bias": False, "kernel": True}}
 
 
-def _assert_lives(tx: Any, params: Tree, stream: list[Tree], what: str) -> list[Tree]:
+def _assert_lives(
+    tx: Any,
+    params: Tree,
+    stream: list[Tree],
+    what: str,
+    run: Callable[..., Any] = run_jitted,
+) -> list[Tree]:
     """Asserts stable state types and finite results; returns the updates."""
     # The optimizer inside brings its own extra arguments; some wrappers refuse any.
-    updates, end = run_jitted(drop_extras(tx), params, stream)
+    updates, end = run(drop_extras(tx), params, stream)
     start = jax.eval_shape(tx.init, params)
     _compare.assert_same_types(end, start, f"state under {what}")
     _compare.assert_finite((updates, end), f"under {what}")
     return updates
+
+
+def _require_masks(case: Case) -> None:
+    applies_if(case.refuses_masks is None, f"refuses masks: {case.refuses_masks}")
 
 
 def _require_arithmetic(case: Case) -> None:
@@ -48,7 +58,10 @@ def _assert_stable(tx: Any, params: Tree, grads: Tree, what: str) -> None:
 
 
 def works_in_chain(case: Case) -> None:
-    """optax.chain and optax.named_chain change no bit of its updates."""
+    """optax.chain and optax.named_chain change no bit of its updates.
+
+    Everything in optax is built with it.
+    """
     chains = {
         "chain": optax.chain(optax.identity(), case.tx, optax.identity()),
         "named_chain": optax.named_chain(("first", optax.identity()), ("it", case.tx)),
@@ -59,10 +72,14 @@ def works_in_chain(case: Case) -> None:
 
 
 def works_under_multi_steps(case: Case) -> None:
-    """optax.MultiSteps gives the update of the mean gradient."""
+    """optax.MultiSteps gives the update of the mean gradient.
+
+    Large batches are accumulated in small ones.
+    """
     tx = optax.MultiSteps(bind_extras(case.tx), 2).gradient_transformation()
     first, second, _ = case.stream
-    updates, _ = run_jitted(tx, case.params, [first, second])
+    # With the extra arguments of the mean gradient, not of the last one.
+    updates, _ = run_jitted(drop_extras(tx), case.params, [first, second])
     mean = jax.tree.map(lambda a, b: 0.5 * (a + b), first, second)
     expected, _ = run(case.tx, case.params, [mean])
     _compare.assert_zero(updates[0], "the first of two accumulated steps")
@@ -73,7 +90,10 @@ def works_under_multi_steps(case: Case) -> None:
 
 
 def works_under_apply_if_finite(case: Case) -> None:
-    """Under optax.apply_if_finite a NaN gradient changes no bit."""
+    """Under optax.apply_if_finite a NaN gradient changes no bit.
+
+    A bad batch must leave no trace.
+    """
     tx = optax.apply_if_finite(bind_extras(case.tx), max_consecutive_errors=5)
     step = jax.jit(partial(update, tx))
     _, state = step(case.stream[0], tx.init(case.params), case.params)
@@ -85,13 +105,17 @@ def works_under_apply_if_finite(case: Case) -> None:
 
 
 def works_under_masked(case: Case) -> None:
-    """Under optax.masked leaves move as alone, or pass unchanged."""
+    """Under optax.masked leaves move as alone, or pass unchanged.
+
+    Some leaves are trained, others are not.
+    """
+    _require_masks(case)
     alone = {"layer": {"kernel": case.params["layer"]["kernel"]}}
     stream = [{"layer": {"kernel": g["layer"]["kernel"]}} for g in case.stream[:2]]
     expected, _ = run(case.tx, alone, stream)
     for mask in (_KERNEL_ONLY, lambda params: _KERNEL_ONLY):
         tx = optax.masked(bind_extras(case.tx), mask)
-        updates = _assert_lives(tx, case.params, case.stream[:2], "masked")
+        updates = _assert_lives(tx, case.params, case.stream[:2], "masked", run)
         for got, wanted, grads in zip(updates, expected, case.stream, strict=False):
             kernel = wanted["layer"]["kernel"]
             _compare.assert_close(got["layer"]["kernel"], kernel, "masked-in", 1e-6)
@@ -103,7 +127,11 @@ def works_under_masked(case: Case) -> None:
 
 
 def works_in_partition(case: Case) -> None:
-    """In optax.partition and selective_transform groups move as alone."""
+    """In optax.partition and selective_transform groups move as alone.
+
+    Groups of params have optimizers of their own.
+    """
+    _require_masks(case)
     alone = {"layer": {"kernel": case.params["layer"]["kernel"]}}
     first = {"layer": {"kernel": case.stream[0]["layer"]["kernel"]}}
     expected, _ = run(case.tx, alone, [first])
@@ -120,14 +148,18 @@ def works_in_partition(case: Case) -> None:
         ),
     }
     for kind, tx in wrappers.items():
-        updates = _assert_lives(tx, case.params, case.stream[:1], kind)[0]["layer"]
+        updates = _assert_lives(tx, case.params, case.stream[:1], kind, run)
+        leaves = updates[0]["layer"]
         kernel = expected[0]["layer"]["kernel"]
-        _compare.assert_close(updates["kernel"], kernel, f"the free leaf, {kind}", 1e-6)
-        _compare.assert_zero(updates["bias"], f"the frozen leaf, {kind}")
+        _compare.assert_close(leaves["kernel"], kernel, f"the free leaf, {kind}", 1e-6)
+        _compare.assert_zero(leaves["bias"], f"the frozen leaf, {kind}")
 
 
 def works_under_lookahead(case: Case) -> None:
-    """optax.lookahead runs, also with reset_state, which blends states."""
+    """optax.lookahead runs, also with reset_state, which blends states.
+
+    It averages params and, on request, resets the state by arithmetic.
+    """
     _require_arithmetic(case)
     params = optax.LookaheadParams.init_synced(case.params)
     tx = optax.lookahead(case.optimizer, 2, 0.5, reset_state=True)
@@ -135,19 +167,28 @@ def works_under_lookahead(case: Case) -> None:
 
 
 def works_under_schedule_free(case: Case) -> None:
-    """optax.contrib.schedule_free keeps types and stays finite."""
+    """optax.contrib.schedule_free keeps types and stays finite.
+
+    It averages the iterates of any base optimizer.
+    """
     tx = optax.contrib.schedule_free(case.optimizer, case.rate, b1=0.9)
     _assert_lives(tx, case.params, case.stream[:2], "schedule_free")
 
 
 def works_under_mechanize(case: Case) -> None:
-    """optax.contrib.mechanize keeps types and stays finite."""
+    """optax.contrib.mechanize keeps types and stays finite.
+
+    It tunes the rate of any base optimizer.
+    """
     tx = optax.contrib.mechanize(case.optimizer)
     _assert_lives(tx, case.params, case.stream[:2], "mechanize")
 
 
 def works_under_sam(case: Case) -> None:
-    """optax.contrib.sam keeps types and stays finite."""
+    """optax.contrib.sam keeps types and stays finite.
+
+    It runs a base optimizer at perturbed params and puts it back.
+    """
     _require_arithmetic(case)
     climb = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
     tx = optax.contrib.sam(case.optimizer, climb, sync_period=2, reset_state=True)
@@ -155,14 +196,20 @@ def works_under_sam(case: Case) -> None:
 
 
 def works_under_flatten(case: Case) -> None:
-    """optax.flatten keeps types and stays finite."""
+    """optax.flatten keeps types and stays finite.
+
+    Many small leaves are faster as one.
+    """
     tx = optax.flatten(bind_extras(case.tx))
     updates = _assert_lives(tx, case.params, case.stream[:2], "flatten")
     _compare.assert_same_dtypes(updates[0], case.params, "updates under flatten")
 
 
 def works_conditionally(case: Case) -> None:
-    """optax.conditionally_transform and conditionally_mask hold it back."""
+    """optax.conditionally_transform and conditionally_mask hold it back.
+
+    Updates are held back by a condition that is known only on the device.
+    """
     even = lambda step, **_: step % 2 == 0  # noqa: E731
     first, second, _ = case.stream
     transform = optax.conditionally_transform(bind_extras(case.tx), even)
@@ -175,7 +222,10 @@ def works_conditionally(case: Case) -> None:
 
 
 def works_before_other_links(case: Case) -> None:
-    """reduce_on_plateau and keep_params_nonnegative may follow it."""
+    """reduce_on_plateau and keep_params_nonnegative may follow it.
+
+    Rates that react to the loss and constraints come last in a chain.
+    """
     plateau = optax.chain(case.optimizer, optax.contrib.reduce_on_plateau())
     state, last, _ = abstract_steps(plateau, case.params, case.stream[0])
     _compare.assert_same_types(last, state, "state beside reduce_on_plateau")

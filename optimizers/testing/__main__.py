@@ -1,0 +1,157 @@
+"""Check an optimizer from the command line: `python -m optimizers.testing check`."""
+
+import argparse
+import ast
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+try:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+except ImportError:  # without the extra
+    sys.exit(
+        "error: the command line needs rich; install verbatim-optimizers[testing]."
+    )
+
+from optimizers.testing._conformance import Report, check, conformance_rules
+
+_STYLES = {"passed": "green", "failed": "bold red", "exempt": "yellow"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 0 if all rules hold, 1 if some fail, 2 on bad input."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+    if options.command == "rules":
+        _print_rules(console)
+        return 0
+    try:
+        factory = _find(options.factory)
+        kwargs = dict(_split(text, "--arg") for text in options.arg)
+        exemptions = dict(_split(text, "--exempt") for text in options.exempt)
+        values = {name: _value(text) for name, text in kwargs.items()}
+        _require_arguments(factory, values, options.factory)
+        report = check(factory, exemptions=exemptions, **values)
+    except (ValueError, TypeError) as error:
+        Console(stderr=True, highlight=False).print(
+            f"error: {error}", markup=False, soft_wrap=True
+        )
+        return 2
+    _print_report(console, report, everything=options.all)
+    return 1 if report.failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m optimizers.testing",
+        description="Conformance of an optax optimizer.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("rules", help="list the rules")
+    command = commands.add_parser("check", help="check an optimizer against the rules")
+    command.add_argument("factory", help="module:factory, for example optax:adam")
+    command.add_argument(
+        "--arg",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of the factory, as Python writes it: --arg b1=0.95",
+    )
+    command.add_argument(
+        "--exempt",
+        action="append",
+        default=[],
+        metavar="RULE=REASON",
+        help="a rule that may be broken, and why",
+    )
+    command.add_argument(
+        "--all", action="store_true", help="show passed and skipped rules, too"
+    )
+    return parser
+
+
+def _find(target: str) -> Callable[..., Any]:
+    module_name, _, path = target.partition(":")
+    if not (module_name and path):
+        msg = f"{target!r} is not module:factory, for example optax:adam."
+        raise ValueError(msg)
+    # python -m puts the current folder first on the path; a script does not.
+    try:
+        thing: Any = importlib.import_module(module_name)
+    except Exception as error:
+        # Whatever a module of the user raises while it loads is bad input.
+        kind = type(error).__name__
+        msg = f"cannot import {module_name!r}: {kind}: {error}"
+        raise ValueError(msg) from error
+    for name in path.split("."):
+        if not hasattr(thing, name):
+            msg = f"{module_name!r} has no attribute {path!r}."
+            raise ValueError(msg)
+        thing = getattr(thing, name)
+    if not callable(thing):
+        msg = f"{target} is a {type(thing).__name__}, expected a function."
+        raise TypeError(msg)
+    return thing
+
+
+def _require_arguments(
+    factory: Callable[..., Any], values: dict[str, Any], target: str
+) -> None:
+    try:
+        inspect.signature(factory).bind_partial(**values)
+    except TypeError as error:
+        msg = f"{target}: {error}."
+        raise ValueError(msg) from error
+
+
+def _split(text: str, option: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not (name and found and value):
+        msg = f"{option} {text!r} is not name=value."
+        raise ValueError(msg)
+    return name, value
+
+
+def _value(text: str) -> Any:
+    """Reads a number, a bool, None, a tuple or a quoted text; other text is itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _print_rules(console: Console) -> None:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("rule", no_wrap=True)
+    table.add_column("what it demands")
+    table.add_column("§")
+    for rule in conformance_rules():
+        sections = ", ".join(map(str, rule.sections))
+        table.add_row(rule.name, rule.summary, sections)
+    console.print(table)
+
+
+def _print_report(console: Console, report: Report, *, everything: bool) -> None:
+    table = Table(box=box.SIMPLE_HEAD, show_lines=True)
+    table.add_column("rule", no_wrap=True)
+    table.add_column("outcome")
+    table.add_column("reason, and how to mend it")
+    for result in report.results:
+        if everything or result.outcome in ("failed", "exempt"):
+            style = _STYLES.get(result.outcome, "dim")
+            finding = Text(result.reason)
+            if result.mend:
+                finding.append(f"\n→ {result.mend}", style="default")
+            table.add_row(result.rule, Text(result.outcome, style), finding)
+    if table.row_count:
+        console.print(table)
+    console.print(str(report).partition("\n")[0], markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

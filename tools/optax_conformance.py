@@ -1,0 +1,92 @@
+"""Check optax's own aliases and write the table of what they break.
+
+`python -m tools.optax_conformance` takes some minutes and writes the table into
+`docs/conformance.md`; `python -m tools.optax_conformance adam lion` prints the reports
+of a few aliases instead.
+"""
+
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+import optax.contrib
+
+from optimizers import testing
+
+PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
+BEGIN, END = "<!-- optax: python -m tools.optax_conformance -->\n", "<!-- end -->"
+NOT_CHECKED = {"contrib.dpsgd": "takes the gradient of every example, not their mean"}
+
+
+def aliases() -> dict[str, Callable[..., Any]]:
+    """optax's public factories that take a learning rate first, by name."""
+    found = {}
+    for prefix, module in (("", optax), ("contrib.", optax.contrib)):
+        for name, thing in vars(module).items():
+            if name.startswith(("_", "scale_by_")) or not _is_alias(thing):
+                continue
+            found[prefix + name] = thing
+    return {name: found[name] for name in sorted(found) if name not in NOT_CHECKED}
+
+
+def check(factory: Callable[..., Any]) -> testing.Report:
+    """Checks an alias; optax's warnings about its own future are not our subject."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return testing.check(factory)
+
+
+def render(reports: Iterable[tuple[str, testing.Report]]) -> str:
+    """A row for every alias: how many rules it passes, and which it breaks."""
+    rows = [
+        f"| `{name}` | {_count(report, 'passed')} | {len(report.failures)} | "
+        f"{', '.join(f'`{result.rule}`' for result in report.failures)} |\n"
+        for name, report in reports
+    ]
+    skipped = "; ".join(f"`{name}` {why}" for name, why in NOT_CHECKED.items())
+    return (
+        f"{len(rows)} aliases of optax {optax.__version__}, checked on "
+        f"{jax.default_backend()} with jax {jax.__version__}. Not among them: "
+        f"{skipped}.\n\n"
+        f"| alias | passed | broken | the broken rules |\n|---|---:|---:|---|\n"
+        f"{''.join(rows)}"
+    )
+
+
+def _is_alias(thing: object) -> bool:
+    if inspect.isclass(thing) or inspect.ismodule(thing) or not callable(thing):
+        return False
+    try:
+        first = next(iter(inspect.signature(thing).parameters), "")
+    except ValueError:
+        return False
+    return first.endswith("learning_rate")
+
+
+def _count(report: testing.Report, outcome: str) -> int:
+    return sum(result.outcome == outcome for result in report.results)
+
+
+def _main(names: list[str]) -> None:
+    chosen = aliases()
+    if names:
+        for name in names:
+            print(check(chosen[name]))
+        return
+    reports = []
+    for name, factory in chosen.items():
+        reports.append((name, check(factory)))
+        print(f"{name}: {len(reports[-1][1].failures)} broken", flush=True)
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}{render(reports)}{END}{after}")
+    print(f"wrote {PAGE}")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

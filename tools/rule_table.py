@@ -1,0 +1,26 @@
+"""The list of conformance rules for `docs/conformance.md`, from the rules themselves."""
+
+from itertools import groupby
+
+from optimizers import testing
+
+
+def render() -> str:
+    """One table for each module of rules, under the module's docstring."""
+    return "\n".join(
+        f"### {title}\n\n{_HEADER}{''.join(map(_row, rules))}"
+        for title, rules in groupby(testing.conformance_rules(), _title)
+    )
+
+
+_HEADER = "| rule | what it demands | why | how to mend it | § |\n|---|---|---|---|---|\n"
+
+
+def _title(rule: testing.Rule) -> str:
+    return rule.topic.removesuffix(".")
+
+
+def _row(rule: testing.Rule) -> str:
+    sections = ", ".join(map(str, rule.sections))
+    cells = (f"`{rule.name}`", rule.summary, rule.why, rule.mend, sections)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
