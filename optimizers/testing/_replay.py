@@ -106,7 +106,7 @@ def _jitted_step(tx: Any, extra_args: ExtraArgs | None) -> Callable[..., Any]:
 
 
 def checked(sequence: Sequence | None, steps: int) -> Sequence:
-    """Returns the sequence, or the random one of that many steps in place of None.
+    """Returns the sequence in NumPy, or the random one of that many steps for None.
 
     Raises:
       ValueError: Start and gradients do not fit together.
@@ -136,7 +136,7 @@ def checked(sequence: Sequence | None, steps: int) -> Sequence:
             f"least one, got {sorted(lengths)}."
         )
         raise ValueError(msg)
-    return sequence
+    return jax.tree.map(np.asarray, sequence)
 
 
 def number_of_steps(sequence: Sequence) -> int:

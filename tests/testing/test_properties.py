@@ -80,6 +80,17 @@ def test_norms_bear_a_permutation_and_matrices_do_not() -> None:
     assert "['bias']" not in str(e.value)
 
 
+def test_sequences_may_be_numbers_and_arrays_of_jax() -> None:
+    gradients = [jnp.array([1.0, -3.0]), jnp.array([4.0, 0.0])]
+    sequence = testing.Sequence([1.0, 2.0], gradients)
+    for assertion in (
+        testing.assert_permutation_equivariant,
+        testing.assert_elementwise,
+        testing.assert_translation_invariant,
+    ):
+        assertion(ADAM, sequence=sequence, rtol=1e-6)
+
+
 def test_the_order_of_leaves_may_not_matter() -> None:
     def first_is_faster(grads: Any, _: Any) -> Any:
         leaves, structure = jax.tree.flatten(grads)

@@ -139,14 +139,14 @@ def test_trees_and_dtypes_of_the_caller() -> None:
 def test_infinite_complex_numbers_have_no_stray_nan() -> None:
     params = np.zeros(2, np.complex64)
 
-    @settings(max_examples=50)
+    @settings(max_examples=20)
     @given(strategies.gradients(params, kinds=("zero", "ordinary", "infinity")))
     def check(g: np.ndarray) -> None:
         assert g.dtype == np.complex64
         assert not np.isnan(g).any()
 
     check()
-    g = find(strategies.gradients(params), lambda g: (g.imag != 0).any())
+    g = find(strategies.gradients(params, steps=2), lambda g: (g.imag != 0).any())
     assert not g.real.any()
 
 
