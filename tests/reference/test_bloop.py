@@ -71,7 +71,9 @@ def rising(count: Any) -> jax.Array:
 
 
 def start_at(average: np.ndarray, like: Any) -> Any:
-    return like._replace(grad_average=(jnp.asarray(average),))
+    """A state with this average, in the dtype that the method has chosen for it."""
+    (old,) = like.grad_average
+    return like._replace(grad_average=(jnp.asarray(average, old.dtype),))
 
 
 def assert_worked(directions: Any, expected: list[list[float]]) -> None:
