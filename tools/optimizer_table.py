@@ -1,4 +1,4 @@
-"""The README's table of optimizers, from their docstrings and from measurement."""
+"""The README's tables of optimizers and methods, from docstrings and measurement."""
 
 import inspect
 import re
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 import optimizers
+from benchmarks import gradients
 
 PyTree = Any
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
@@ -18,23 +19,49 @@ HEADER = (
     "|---|---|---|---:|---:|\n"
 )
 PARAMS = {"w": jnp.zeros((100, 100)), "b": jnp.zeros(100)}
+# What the rows are measured with, where an argument has no default.
+ARGUMENTS: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "optimizer": optax.sgd(1e-3),
+    "rho": 0.05,
+    "aux_weight": 0.1,
+    "clipping": 0.01,
+    "max_norm": 1.0,
+    "labels": "hidden",
+    "width_ratio": 4.0,
+}
 
 
-def render() -> str:
-    """A row for every public alias: a function whose first argument is a rate."""
-    return HEADER + "".join(_row(name, factory) for name, factory in aliases().items())
+def render(factories: dict[str, Factory]) -> str:
+    """A table with a row for each."""
+    return HEADER + "".join(_row(*item) for item in factories.items())
 
 
 def aliases() -> dict[str, Factory]:
-    """The public functions that take a learning rate first, primitives left out."""
+    """The public optimizers: factories that take a learning rate first."""
+    return {n: f for n, f in _factories().items() if _first(f) == "learning_rate"}
+
+
+def methods() -> dict[str, Factory]:
+    """What goes in front of, around or behind an optimizer."""
+    return {n: f for n, f in _factories().items() if _first(f) != "learning_rate"}
+
+
+def _factories() -> dict[str, Factory]:
+    """The public functions that make transformations, primitives left out."""
+    made = optax.GradientTransformationExtraArgs
     public = {name: getattr(optimizers, name) for name in optimizers.__all__}
     return {
         name: thing
         for name, thing in public.items()
         if inspect.isfunction(thing)
         and not name.startswith("scale_by_")
-        and next(iter(inspect.signature(thing).parameters), "") == "learning_rate"
+        and inspect.signature(thing).return_annotation is made
     }
+
+
+def _first(factory: Factory) -> str:
+    return next(iter(inspect.signature(factory).parameters), "")
 
 
 def paper(factory: Factory) -> str:
@@ -56,15 +83,25 @@ def _doc(factory: Factory) -> str:
 def _row(name: str, factory: Factory) -> str:
     # "Adam: steps of the size of the learning rate." says its name once too often.
     purpose = _doc(factory).split("\n")[0].split(": ", 1)[-1].removesuffix(".")
-    optimizer = factory(1e-3)
     cells = (
         f"`{name}`",
         paper(factory),
         purpose[0].upper() + purpose[1:],
-        f"{_copies(optimizer):.3g} ×",
-        str(_gradients(optimizer)),
+        f"{_copies(_make(factory)):.3g} ×",
+        f"{_extra_gradients(factory):.3g}",
     )
     return f"| {' | '.join(cells)} |\n"
+
+
+def _make(
+    factory: Factory, learning_rate: Any = 1e-3
+) -> optax.GradientTransformationExtraArgs:
+    """The transformation, from the least that it can be made from."""
+    given = {**ARGUMENTS, "learning_rate": learning_rate}
+    parameters = inspect.signature(factory).parameters.values()
+    return factory(
+        **{p.name: given[p.name] for p in parameters if p.default is p.empty}
+    )
 
 
 def _copies(optimizer: optax.GradientTransformationExtraArgs) -> float:
@@ -74,26 +111,10 @@ def _copies(optimizer: optax.GradientTransformationExtraArgs) -> float:
     return total / sum(x.nbytes for x in jax.tree.leaves(PARAMS))
 
 
-def _gradients(optimizer: optax.GradientTransformationExtraArgs) -> int:
-    """How often one update asks for another gradient or value of the loss."""
-    calls = []
+def _extra_gradients(factory: Factory) -> float:
+    """How many gradients a step takes beside the one that it is given."""
 
-    def grad_fn(params: PyTree) -> PyTree:
-        calls.append("gradient")
-        return params
+    def make(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
+        return _make(factory, learning_rate)
 
-    def value_fn(params: PyTree) -> jax.Array:
-        calls.append("value")
-        return sum(jnp.sum(x) for x in jax.tree.leaves(params))
-
-    optimizer.update(
-        PARAMS,
-        optimizer.init(PARAMS),
-        PARAMS,
-        value=value_fn(PARAMS),
-        grad=PARAMS,
-        value_fn=value_fn,
-        grad_fn=grad_fn,
-        aux_grads=PARAMS,
-    )
-    return len(calls) - 1  # one call is our own
+    return gradients.per_step(make, frozenset(gradients.OFFERED)) - 1.0

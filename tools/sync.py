@@ -8,18 +8,25 @@ from tools import optimizer_table, public_api
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 API = ROOT / "tests" / "public_api.txt"
-BEGIN, END = "<!-- optimizers: make sync -->\n", "<!-- end -->"
 
 
 def generated() -> dict[Path, str]:
     """What the generated files should hold, by path."""
-    readme = re.sub(
-        f"{re.escape(BEGIN)}.*?{re.escape(END)}",
-        lambda _: f"{BEGIN}{optimizer_table.render()}{END}",
-        README.read_text(),
-        flags=re.DOTALL,
-    )
+    readme = README.read_text()
+    for name, factories in (
+        ("optimizers", optimizer_table.aliases()),
+        ("methods", optimizer_table.methods()),
+    ):
+        table = optimizer_table.render(factories)
+        readme = _with_section(readme, name, table)
     return {API: public_api.render(), README: readme}
+
+
+def _with_section(text: str, name: str, content: str) -> str:
+    """The text with what stands between the two comments of a section replaced."""
+    begin, end = f"<!-- {name}: make sync -->\n", "<!-- end -->"
+    section = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    return section.sub(lambda _: f"{begin}{content}{end}", text)
 
 
 if __name__ == "__main__":
