@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from optimizers._common import checks, links, moments, numerics, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
@@ -72,25 +73,37 @@ def scale_by_innaprop(
         viscous, newton = numerics.wide_scalar(alpha), numerics.wide_scalar(beta)
         step = numerics.wide_scalar(rate)
 
+        def scaled(nu: PyTree) -> PyTree:
+            wide = jax.tree.map(numerics.widen, grads, nu)
+            return moments.ratio(wide, moments.debias(nu, b2, count), eps)  # (2)
+
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (1)
-        scaled = moments.ratio(
-            jax.tree.map(numerics.widen, grads, nu), moments.debias(nu, b2, count), eps
-        )  # (2)
         pull = (viscous - 1.0 / newton) * step
         velocity = links.add_decay(
             name, state.velocity, params, decay, weight_decay_mask, pull
         )  # (3)
+        # Both the params and the velocity need the old values of both. To update them
+        # in place takes an order: this velocity, then the params, then the next one;
+        # and the scaled gradient twice, which costs less than to store it.
+        velocity = jax.tree.map(lax.optimization_barrier, velocity)
         direction = jax.tree.map(
-            lambda p, g: _combine(-step, p, newton * step, g), velocity, scaled
+            lambda p, g: _combine(-step, p, newton * step, g), velocity, scaled(nu)
         )
         direction = links.add_decay(
             name, direction, params, decay, weight_decay_mask, step
         )  # (4)
+        direction = trees.cast_like(direction, grads)
+        if params is not None:
+            velocity = jax.tree.map(
+                lambda p, x, d: _after(count < 0, p, x, d), velocity, params, direction
+            )
         kept, drive = 1.0 - viscous * step, (viscous * newton - 1.0) * step
         velocity = jax.tree.map(
-            lambda p, g: _combine(kept, p, drive, g), velocity, scaled
+            lambda p, g: _combine(kept, p, drive, g),
+            velocity,
+            scaled(jax.tree.map(lax.optimization_barrier, nu)),
         )  # (5)
-        return trees.cast_like(direction, grads), ScaleByInnapropState(
+        return direction, ScaleByInnapropState(
             count,
             trees.cast_like(nu, state.nu),
             trees.cast_like(velocity, state.velocity),
@@ -225,3 +238,12 @@ def _combine(
     """kept p + drive g."""
     p = numerics.widen(p, g)
     return numerics.like(p, kept) * p + numerics.like(p, drive) * g.astype(p.dtype)
+
+
+@jax.jit
+def _after(never: jax.Array, p: jax.Array, x: jax.Array, d: jax.Array) -> jax.Array:
+    """The velocity, once the params have moved: they read what takes its place."""
+    moved = x.astype(d.dtype) + -1.0 * d
+    if not jnp.iscomplexobj(p):
+        moved = moved.real
+    return jnp.where(never, moved.astype(p.dtype), p)
