@@ -1,4 +1,4 @@
-"""The list of conformance rules for `docs/conformance.md`, from the rules themselves."""
+"""The list of rules for `docs/conformance.md`, from the rules themselves."""
 
 from itertools import groupby
 
@@ -13,7 +13,9 @@ def render() -> str:
     )
 
 
-_HEADER = "| rule | what it demands | why | how to mend it | § |\n|---|---|---|---|---|\n"
+_HEADER = (
+    "| rule | what it demands | why | how to mend it | § |\n|---|---|---|---|---|\n"
+)
 
 
 def _title(rule: testing.Rule) -> str:

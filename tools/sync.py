@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-from tools import optimizer_table, public_api
+from tools import optimizer_table, public_api, rule_table
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 API = ROOT / "tests" / "public_api.txt"
+CONFORMANCE = ROOT / "docs" / "conformance.md"
 
 
 def generated() -> dict[Path, str]:
@@ -19,7 +20,8 @@ def generated() -> dict[Path, str]:
     ):
         table = optimizer_table.render(factories)
         readme = _with_section(readme, name, table)
-    return {API: public_api.render(), README: readme}
+    rules = _with_section(CONFORMANCE.read_text(), "rules", rule_table.render())
+    return {API: public_api.render(), README: readme, CONFORMANCE: rules}
 
 
 def _with_section(text: str, name: str, content: str) -> str:

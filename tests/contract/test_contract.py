@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import optimizers
@@ -25,6 +27,28 @@ def test_rule(
         rule.run(case)
     except NotApplicable as why:
         pytest.skip(str(why))
+
+
+# Two laws of this library beyond optax's contract, whose own Adam breaks both.
+
+
+def test_second_moments_of_complex_leaves_are_real(alias: Case) -> None:
+    params = {"w": jnp.ones(3, jnp.complex64)}
+    state = jax.eval_shape(alias.tx.init, params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if any(getattr(key, "name", "").startswith("nu") for key in path):
+            where = jax.tree_util.keystr(path)
+            assert not jnp.iscomplexobj(leaf), f"state{where} is {leaf.dtype}"
+
+
+def test_zero_gradients_are_safe_without_eps(alias: Case) -> None:
+    if "eps" not in alias.parameters:
+        pytest.skip("no eps")
+    tx, zeros = alias.make(eps=0.0), jax.tree.map(jnp.zeros_like, alias.params)
+    extras = {"value": jnp.zeros([]), "grad": zeros}
+    updates, _ = tx.update(zeros, tx.init(alias.params), alias.params, **extras)
+    for leaf in jax.tree.leaves(updates):
+        assert jnp.all(jnp.isfinite(leaf))
 
 
 def test_tables_name_what_exists(
