@@ -41,9 +41,21 @@ from optimizers._dadaptation import (
     scale_by_dadapt_sgd,
 )
 from optimizers._dynamic_barrier import DynamicBarrierState, dynamic_barrier
+from optimizers._friendly_sam import (
+    FriendlySharpnessAwareState,
+    friendly_sam,
+    friendly_sharpness_aware,
+)
 from optimizers._gradvac import GradvacState, gradvac
+from optimizers._gsam import gap_guided_sharpness_aware, gsam, gsam_rho_schedule
+from optimizers._imbsam import imbalanced_sharpness_aware, imbsam
 from optimizers._innaprop import ScaleByInnapropState, innaprop, scale_by_innaprop
 from optimizers._lookahead import LookaheadState, lookahead, lookahead_params
+from optimizers._looksam import (
+    PeriodicSharpnessAwareState,
+    looksam,
+    periodic_sharpness_aware,
+)
 from optimizers._mgda import mgda
 from optimizers._mixed_gradients import MixedGradientsState, mixed_gradients
 from optimizers._optimistic_amsgrad import (
@@ -58,6 +70,7 @@ from optimizers._optimistic_amsgrad import (
 )
 from optimizers._pcgrad import PcgradState, pcgrad
 from optimizers._prodigy import ScaleByProdigyState, prodigy, scale_by_prodigy
+from optimizers._sharpness_aware import asam, sam, sam_value_and_grad, sharpness_aware
 from optimizers._simplified_ademamix import (
     ScaleBySimplifiedAdemamixState,
     scale_by_simplified_ademamix,
@@ -68,10 +81,12 @@ from optimizers._width_scaled_learning_rate import width_scaled_learning_rate
 __all__ = [
     "BloopState",
     "DynamicBarrierState",
+    "FriendlySharpnessAwareState",
     "GradvacState",
     "LookaheadState",
     "MixedGradientsState",
     "PcgradState",
+    "PeriodicSharpnessAwareState",
     "Predictor",
     "RmpeMemory",
     "ScaleByAdaboundState",
@@ -103,6 +118,7 @@ __all__ = [
     "ademamix_b3_schedule",
     "amsbound",
     "amsgrad",
+    "asam",
     "bloop",
     "cagrad",
     "clip_by_global_norm",
@@ -111,17 +127,28 @@ __all__ = [
     "dadapt_sgd",
     "distance_estimates",
     "dynamic_barrier",
+    "friendly_sam",
+    "friendly_sharpness_aware",
+    "gap_guided_sharpness_aware",
     "gradvac",
+    "gsam",
+    "gsam_rho_schedule",
+    "imbalanced_sharpness_aware",
+    "imbsam",
     "innaprop",
     "last_gradient_predictor",
     "lookahead",
     "lookahead_params",
+    "looksam",
     "mgda",
     "mixed_gradients",
     "optimistic_amsgrad",
     "pcgrad",
+    "periodic_sharpness_aware",
     "prodigy",
     "rmpe_predictor",
+    "sam",
+    "sam_value_and_grad",
     "scale_by_adabound",
     "scale_by_adam",
     "scale_by_adam_atan2",
@@ -138,6 +165,7 @@ __all__ = [
     "scale_by_optimistic_amsgrad",
     "scale_by_prodigy",
     "scale_by_simplified_ademamix",
+    "sharpness_aware",
     "simplified_ademamix",
     "width_scaled_learning_rate",
     "zero_predictor",

@@ -13,9 +13,11 @@ NOT_FACTORIES: dict[str, str] = {
     "ademamix_alpha_schedule": "a schedule",
     "ademamix_b3_schedule": "a schedule",
     "distance_estimates": "reads a state",
+    "gsam_rho_schedule": "a schedule",
     "last_gradient_predictor": "a predictor",
     "lookahead_params": "reads a state",
     "rmpe_predictor": "a predictor",
+    "sam_value_and_grad": "a function from a loss",
     "zero_predictor": "a predictor",
 }
 
