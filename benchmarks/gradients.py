@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from benchmarks.lanes import Make, extra_arguments
 from benchmarks.problem import Problem, PyTree
@@ -65,6 +66,7 @@ def count(make: Make, offered: frozenset[str] = frozenset()) -> Count:
     """
     small, params = bowl(offered), jnp.ones((2, 3))
     calls: Counter[str] = Counter()
+    tx = optax.with_extra_args_support(make(_RATE))
 
     def update(params: PyTree, state: PyTree, aux_grads: PyTree) -> PyTree:
         given = extra_arguments(small, params, jnp.ones(()))
@@ -73,9 +75,9 @@ def count(make: Make, offered: frozenset[str] = frozenset()) -> Count:
         for name in given:
             if callable(given[name]):
                 given[name] = _counting(given[name], name, calls)
-        return make(_RATE).update(given["grad"], state, params, **given)
+        return tx.update(given["grad"], state, params, **given)
 
-    traced = jax.make_jaxpr(update)(params, make(_RATE).init(params), params).jaxpr
+    traced = jax.make_jaxpr(update)(params, tx.init(params), params).jaxpr
     uses_aux = _used(traced)[-1]
     asks_for_tail = calls["tail_grad_fn"] > 0
     if not calls:
@@ -84,7 +86,7 @@ def count(make: Make, offered: frozenset[str] = frozenset()) -> Count:
         return count(make)
     taken: list[float] = []
     with jax.disable_jit():
-        state = make(_RATE).init(params)
+        state = tx.init(params)
         while len(taken) < (_SURE if len(set(taken)) < 2 else _STEPS):
             calls.clear()
             updates, state = update(params, state, params)

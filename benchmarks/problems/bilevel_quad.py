@@ -37,13 +37,13 @@ def _rotation(random: np.random.RandomState) -> np.ndarray:
 def _sample(key: jax.Array, data: Arrays) -> Arrays:
     """The quadratic, tilted by noise whose covariance is that of the curvature."""
     draw = jax.random.normal(key, (RANK,), jnp.float32)
-    return data | {"tilt": NOISE * jnp.sum(data["root"] * draw, axis=1)}
+    return data | {"tilt": NOISE * jnp.matmul(data["root"], draw, precision="highest")}
 
 
 def _loss(x: jax.Array, batch: Arrays) -> jax.Array:
     offset = x - jnp.asarray(batch["main"], x.dtype)
     # H as its root on its range: (x − a)ᵀ R Rᵀ (x − a).
-    image = jnp.sum(batch["root"] * offset[:, None], axis=0)
+    image = jnp.matmul(offset, batch["root"], precision="highest")
     return 0.5 * jnp.sum(image**2) + jnp.sum(batch["tilt"] * offset)
 
 

@@ -43,13 +43,13 @@ def problem() -> Problem:
 
     def loss(z: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
         x, y = players(z, data)
-        return jnp.sum(x * jnp.sum(data["matrix"] * y, axis=1))
+        return jnp.sum(x * jnp.matmul(data["matrix"], y, precision="highest"))
 
     def gradient(z: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
         x, y = players(z, batch)
         matrix = batch["matrix"]
-        minimise = jnp.sum(matrix * y, axis=1)
-        maximise = -jnp.sum(matrix * x[:, None], axis=0)
+        minimise = jnp.matmul(matrix, y, precision="highest")
+        maximise = -jnp.matmul(x, matrix, precision="highest")
         return jnp.concatenate([minimise, maximise])
 
     def evaluate_exact(z: np.ndarray) -> dict[str, np.ndarray]:

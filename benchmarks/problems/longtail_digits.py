@@ -54,8 +54,8 @@ def _tail_loss(params: PyTree, batch: Labelled) -> jax.Array:
 def _evaluate(params: PyTree, data: dict[str, Labelled]) -> dict[str, jax.Array]:
     images, labels = data["test"]
     guessed = jnp.argmax(_MODEL.apply(params, images), axis=0)
-    right = labels * (guessed == jnp.argmax(labels, axis=0))
-    by_class = jnp.sum(right, axis=1) / jnp.sum(labels, axis=1)
+    right = (guessed == jnp.argmax(labels, axis=0)).astype(labels.dtype)
+    by_class = labels @ right / jnp.sum(labels, axis=1)
     rare = _TAIL[:, 0]
     accuracy = jnp.mean(by_class)
     return {

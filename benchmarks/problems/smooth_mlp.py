@@ -56,12 +56,12 @@ def _spectral_norm(kernel: jax.Array) -> jax.Array:
         power = power / jnp.max(jnp.abs(power))
         power = power @ power
     # By now the projector on the leading vector; its longest column is never 0.
-    diagonal = jnp.diagonal(power)
+    diagonal = jnp.sum(power * jnp.eye(len(power), dtype=power.dtype), axis=1)
     left = power @ (diagonal == jnp.max(diagonal)).astype(power.dtype)
     left = left / jnp.sqrt(jnp.sum(left**2))
     right = left @ fixed
     right = right / jnp.sqrt(jnp.sum(right**2))
-    return jnp.sum(left[:, None] * kernel * right)
+    return left @ (kernel @ right)
 
 
 def _aux_loss(params: PyTree, batch: Labelled) -> jax.Array:

@@ -33,6 +33,8 @@ def _having(test: Callable[[Problem], Any]) -> pytest.MarkDecorator:
 
 every = _having(lambda problem: True)
 exact = _having(lambda problem: problem.evaluate_exact)
+# The metric of a game is the distance to its equilibrium, not the loss of a player.
+exact_loss = _having(lambda problem: problem.evaluate_exact and not problem.gradient)
 solved = _having(lambda problem: problem.minimizer is not None)
 deterministic = _having(lambda problem: "deterministic" in problem.tags)
 stochastic = _having(lambda problem: "stochastic" in problem.tags)
@@ -46,7 +48,8 @@ def _full_batch(problem: Problem) -> PyTree:
         symbols = start(problem).shape[0]
         counts = np.bincount(problem.data["pairs"], minlength=symbols**2)
         return np.float32(counts / counts.sum()).reshape(symbols, symbols)
-    return problem.data["train"]
+    # Without training data, the data is itself the batch without noise.
+    return problem.data.get("train", problem.data)
 
 
 def _points(problem: Problem, *leading: int) -> PyTree:
@@ -101,7 +104,10 @@ def test_the_description_is_complete(problem: Problem) -> None:
     for text in (problem.summary, problem.formula, problem.source):
         assert text
         assert "\n" not in text
-    assert len(problem.tags & {"convex", "nonconvex"}) == 1
+    assert len(problem.tags & {"convex", "nonconvex", "game"}) == 1
+    assert ("game" in problem.tags) == (problem.gradient is not None)
+    assert (problem.aux_loss is None) == (problem.front is None)
+    assert problem.scored or problem.metric != "loss"
     assert len(problem.tags & {"deterministic", "stochastic"}) == 1
     assert problem.budget >= 500
 
@@ -120,7 +126,10 @@ def test_the_minimizer_has_the_minimum_and_no_gradient(problem: Problem) -> None
 
 @solved
 def test_no_minimizer_is_at_the_origin(problem: Problem) -> None:
-    assert np.all(np.abs(problem.minimizer) > 1e-4)
+    # The critic of a GAN that has learned its data is 0 by definition.
+    found = problem.minimizer[problem.minimizer != 0]
+    assert len(found) >= len(problem.minimizer) / 2
+    assert np.all(np.abs(found) > 1e-4)
     at_origin = problem.evaluate_exact(np.zeros_like(problem.minimizer))["loss"]
     at_start = problem.evaluate_exact(float64(start(problem)))["loss"]
     assert at_origin - problem.f_star > 1e-3 * (at_start - problem.f_star)
@@ -131,8 +140,8 @@ def test_no_minimizer_is_a_float32_vector(problem: Problem) -> None:
     if problem.name.startswith("rosen"):  # the ones are the definition
         np.testing.assert_array_equal(problem.minimizer, 1.0)
     else:
-        rounded = np.float32(problem.minimizer)
-        assert np.mean(rounded != problem.minimizer) > 0.9
+        found = problem.minimizer[problem.minimizer != 0]
+        assert np.mean(np.float32(found) != found) > 0.9
 
 
 @exact
@@ -175,7 +184,7 @@ def test_the_gradient_is_that_of_the_loss(problem: Problem) -> None:
         assert (ahead - behind) / 2e-6 == pytest.approx(expected, rel=1e-5)
 
 
-@exact
+@exact_loss
 def test_the_exact_loss_is_the_training_loss_on_all_data(problem: Problem) -> None:
     points = _points(problem, 6)
     values = problem.evaluate_exact(points)["loss"]
@@ -239,7 +248,8 @@ def test_seeds_are_instances(problem: Problem) -> None:
     differs = [np.mean(flat(3) != flat(seed)) for seed in (0, 4, 103)]
     assert min(differs) > 0.9  # biases of networks start at 0 in all of them
     values = {_value(problem, start(problem, seed)) for seed in range(4)}
-    assert len(values) == 4
+    # Few digits are held out, so that two starts may get the same number right.
+    assert len(values) >= (2 if problem.metric == "clean test error" else 4)
 
 
 @deterministic
@@ -309,7 +319,11 @@ def test_problems_are_the_same_in_another_process() -> None:
 
 @every
 def test_lanes_share_a_batch_without_gathers(problem: Problem) -> None:
-    step = jax.vmap(jax.value_and_grad(problem.loss), (0, None))
+    def losses(params: PyTree, one_batch: PyTree) -> list[jax.Array]:
+        found = (problem.loss, problem.aux_loss, problem.tail_loss)
+        return [loss(params, one_batch) for loss in found if loss]
+
+    step = jax.vmap(jax.jacrev(losses), (0, None))
     lanes = jax.tree.map(lambda leaf: np.stack([leaf] * 3), start(problem))
     operations = str(jax.make_jaxpr(step)(lanes, batch(problem)))
     assert " mul " in operations
@@ -317,7 +331,7 @@ def test_lanes_share_a_batch_without_gathers(problem: Problem) -> None:
         assert slow not in operations
 
 
-@every
+@_having(lambda problem: not problem.gradient)
 def test_adam_descends(problem: Problem) -> None:
     first, path = adam(problem, rate=0.01, steps=60)
     value = _value(problem, jax.tree.map(lambda leaf: leaf[0, -1], path))
