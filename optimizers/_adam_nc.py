@@ -153,4 +153,6 @@ def _mean_of_squares(t: jax.Array, g: jax.Array, v: jax.Array) -> jax.Array:
     square = numerics.abs_square(numerics.widen(g, v))
     v = v.astype(square.dtype)
     # 1 - 1/t would round the weight of the newest square away.
-    return v + (square - v) / numerics.like(v, t)
+    change = (square - v) / numerics.like(v, t)
+    # A mean that has overflown stays: infinity less infinity would be NaN.
+    return v + jnp.where(jnp.isinf(v), 0.0, change)

@@ -11,7 +11,7 @@ from tools.sync import ROOT
 
 # NumPy is a part of jax's interface: jax's dtypes are NumPy's.
 LIBRARY = {"jax", "numpy", "optax", "optimizers"}
-TESTING = LIBRARY | {"chex", "hypothesis", "pytest"}
+TESTING = LIBRARY | {"chex", "hypothesis", "pytest", "rich"}
 EXAMPLES = LIBRARY | {"flax"}
 
 

@@ -98,3 +98,10 @@ def test_summed_squares_never_shrink(x64: None) -> None:
         _, state = primitive.update(g, state)
         totals.append(state.count.astype(float) * state.nu)
     assert (np.diff(totals, axis=0) >= -1e-12 * np.max(totals)).all()
+
+
+def test_squares_that_overflow_stop_the_entry_and_nothing_else() -> None:
+    huge = np.broadcast_to(np.float32([3e19, 1.0]), (5, 2))
+    params, _ = run(optimizers.adam_nc(0.1), support.Sequence(np.zeros(2, "f4"), huge))
+    assert np.isfinite(params).all()
+    np.testing.assert_allclose(params[0], [0.0, -0.01], rtol=1e-6)
