@@ -140,7 +140,7 @@ def _print_report(console: Console, report: Report, *, everything: bool) -> None
     table = Table(box=box.SIMPLE_HEAD, show_lines=True)
     table.add_column("rule", no_wrap=True)
     table.add_column("outcome")
-    table.add_column("reason, and how to mend it")
+    table.add_column("reason, and how to mend it", overflow="fold")
     for result in report.results:
         if everything or result.outcome in ("failed", "exempt"):
             style = _STYLES.get(result.outcome, "dim")
