@@ -407,8 +407,9 @@ def rmpe_predictor(
             products = reduce(products)
         gram = _replaced(memory.gram, place, products)  # (1)
         weights = _weights(gram, memory.count, regularization, normalize)  # (2)
-        prediction = jax.tree.map(lambda *ys: _average(weights, *ys), *ring)  # (3)
-        ring = _all_after(memory.count < 0, (prediction,) * window, ring)
+        never = memory.count < 0
+        prediction = jax.tree.map(lambda *ys: _average(never, weights, *ys), *ring)
+        ring = _all_after(never, (prediction,) * window, ring)
         ring = tuple(
             jax.tree.map(functools.partial(jnp.where, place == i), newest, y)
             for i, y in enumerate(ring)
@@ -537,10 +538,13 @@ def _weights(
 
 
 @jax.jit
-def _average(weights: jax.Array, *ring: jax.Array) -> jax.Array:
+def _average(never: jax.Array, weights: jax.Array, *ring: jax.Array) -> jax.Array:
     """Equation (3): each weight goes to the earlier end of its difference."""
     terms = (
         numerics.like(wide, weights[(i + 1) % len(ring)]) * wide
         for i, wide in enumerate(map(numerics.widen, ring))
     )
-    return functools.reduce(jnp.add, terms)
+    average = functools.reduce(jnp.add, terms)  # (3)
+    # A division by 1. It makes XLA store the average, where it would rather compute
+    # it again from copies of the ring for each place that is written after it.
+    return numerics.divide(average, jnp.where(never, average.real, 1.0))
