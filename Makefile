@@ -12,6 +12,7 @@ ARGS ?=
 
 help:
 	@echo 'make bench        run the $(SUITE) suite, print a table and write the report'
+	@echo '                  SUITE=standard, games, two_objectives or generalization runs another'
 	@echo 'make test         run all tests'
 	@echo 'make test-oldest  run the tests of the library on the oldest jax and optax'
 	@echo 'make lint         check format, style, types and import directions'

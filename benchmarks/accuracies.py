@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.comparison import MIN_SEEDS, holm, sign_flip
+from benchmarks.comparison import holm, sign_flip, testable
 from benchmarks.stats import CellStats, Interval, median_interval
 from benchmarks.store import Results
 
@@ -31,7 +31,7 @@ class Accuracy:
       best: The highest on the way.
       gain: Median difference at the end to the reference, seed by seed.
       p_value: Holm-adjusted, of having the accuracy of the reference at the end; NaN
-        below `MIN_SEEDS` seeds and for the reference.
+        where the seeds are too few to tell, and for the reference.
     """
 
     problem: str
@@ -83,7 +83,7 @@ def _rows(
     gains = {n: p[:, -1] - home for n, p in paths.items() if len(p) == len(home)}
     others = [name for name in gains if name != names[0]]
     p_values = dict.fromkeys(names, math.nan)
-    if others and len(home) >= MIN_SEEDS:
+    if testable(len(home), len(others)):
         adjusted = holm(sign_flip(np.stack([gains[n] for n in others])[:, None, :]))
         p_values |= dict(zip(others, map(float, adjusted), strict=True))
     rows = [

@@ -121,6 +121,11 @@ def _studentized(differences: np.ndarray, signs: np.ndarray) -> np.ndarray:
         return np.nan_to_num(top / bottom, nan=0.0, posinf=np.inf)
 
 
+def testable(seeds: int, comparisons: int) -> bool:
+    """Whether so many paired tests on one problem can come out significant at all."""
+    return comparisons > 0 and comparisons * 2.0 ** (1 - seeds) < ALPHA
+
+
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Holm's step-down adjustment: controls the chance of any false alarm."""
     order = np.argsort(p_values)

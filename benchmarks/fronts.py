@@ -7,8 +7,8 @@ seeds, are its front, and the test seeds say what it is worth:
 
 - the hypervolume, the area between the front and a reference point, as a share of the
   closed-form front's where that is known, else of the best front's;
-- the main loss at a given auxiliary loss, its logarithm taken as linear between
-  neighbours on the front.
+- the main loss at a given auxiliary loss, taken as linear between neighbours on the
+  front: where losses are convex, that is no better than what lies between them.
 """
 
 import math
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks import specs
-from benchmarks.comparison import MIN_SEEDS, holm, sign_flip
+from benchmarks.comparison import holm, sign_flip, testable
 from benchmarks.stats import Interval, gap, median_interval
 from benchmarks.store import Results
 
@@ -51,8 +51,8 @@ class Front:
       share: Hypervolume on each test seed, as a share, `[S]`.
       main_at_level: Main loss at the problem's level of the auxiliary loss on each
         test seed `[S]`; infinite where no point has so low a one.
-      p_value: Holm-adjusted, of having the same hypervolume as the largest; NaN
-        below `MIN_SEEDS` seeds, 1 for the largest.
+      p_value: Holm-adjusted, of having the same hypervolume as the largest; NaN where
+        the seeds are too few to tell, 1 for the largest.
     """
 
     problem: str
@@ -99,8 +99,8 @@ def hypervolume(points: np.ndarray, reference: tuple[float, float]) -> float:
 def main_at(points: np.ndarray, level: float) -> float:
     """Main loss of the front of the points `[n, 2]` where the auxiliary is `level`.
 
-    The logarithm of the main loss is linear between neighbours. If all of the front
-    is below the level, its smallest main loss; infinite if all is above.
+    Linear between neighbours. If all of the front is below the level, its smallest
+    main loss; infinite if all is above.
     """
     front = points[undominated(points)]
     if not len(front) or front[-1, 1] > level:
@@ -110,8 +110,7 @@ def main_at(points: np.ndarray, level: float) -> float:
         return float(front[0, 0])
     (left, high), (right, low) = front[after - 1], front[after]
     share = (high - level) / (high - low)
-    logs = np.log(np.maximum([left, right], np.finfo(float).tiny))
-    return float(np.exp(logs[0] + share * (logs[1] - logs[0])))
+    return float(left + share * (right - left))
 
 
 def fronts(results: Results, problem: str) -> list[Front]:
@@ -198,7 +197,7 @@ def _ends(
 def _against(areas: dict[str, np.ndarray], best: str) -> dict[str, float]:
     others = [method for method in areas if method != best]
     adjusted = np.full(len(others), math.nan)
-    if others and len(areas[best]) >= MIN_SEEDS:
+    if testable(len(areas[best]), len(others)):
         differences = np.stack([areas[best] - areas[method] for method in others])
         adjusted = holm(sign_flip(differences[:, None, :]))
     return {best: 1.0, **dict(zip(others, map(float, adjusted), strict=True))}

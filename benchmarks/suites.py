@@ -60,7 +60,7 @@ SUITES: dict[str, Suite] = {
             *(f"imbsam({_MOMENTUM}, rho={rho})" for rho in (0.2, 0.5)),
             f"lookahead({_MOMENTUM})",
         ),
-        learning_rates=(0.03, 0.1, 0.3),
+        learning_rates=(0.003, 0.01, 0.03, 0.1),
         schedule="cosine",
         tune_seeds=2,
     ),
@@ -71,8 +71,14 @@ SUITES: dict[str, Suite] = {
             "adam",
             *(
                 f"{method}(adam, aux_weight={weight:g})"
-                for method in ("mixed_gradients", "pcgrad", "dynamic_barrier", "bloop")
+                for method in ("mixed_gradients", "pcgrad", "dynamic_barrier")
                 for weight in _WEIGHTS
+            ),
+            # Bloop's auxiliary part does not push against the main loss, so that the
+            # same trade-off takes a larger weight.
+            *(
+                f"bloop(adam, aux_weight={weight:g})"
+                for weight in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
             ),
             "mgda(adam)",
             "cagrad(adam)",

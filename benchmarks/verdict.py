@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from benchmarks.accuracies import accuracies
+from benchmarks.accuracies import Accuracy, accuracies
 from benchmarks.comparison import MIN_SEEDS, Comparison, groups, twins
-from benchmarks.fronts import fronts
+from benchmarks.fronts import fronts, level_of_closed_form
 from benchmarks.stats import ALPHA, MISSED, CellStats, Interval, median_interval
 from benchmarks.store import Results
 from benchmarks.tables import interval, number, percent
@@ -202,7 +202,7 @@ def of_fronts(results: Results, problem: str) -> str:
     text = f"On {problem} the front of `{best.method}` is the largest"
     text += f": {percent(share)} of the hypervolume of the closed form." * closed
     text += "." * (not closed)
-    if len(best.share) < MIN_SEEDS:
+    if all(math.isnan(f.p_value) for f in found[1:]):
         return f"{text} {_untested(len(best.share))}"
     like = [f.method for f in found[1:] if f.p_value >= ALPHA]
     text += f" It cannot be told apart from that of {listed(like)}." if like else ""
@@ -213,6 +213,9 @@ def of_fronts(results: Results, problem: str) -> str:
         for method, main in sorted(at_level, key=lambda pair: pair[1].median)
         if math.isfinite(main.median)
     ]
+    ideal = level_of_closed_form(entry)
+    if told and not math.isnan(ideal):
+        told.append(f"{number(ideal)} for the closed form")
     if told:
         text += f" At an auxiliary loss of {level} the main loss is {'; '.join(told)}."
     return text
@@ -235,33 +238,33 @@ def of_accuracies(results: Results, cells: Cells, problem: str) -> str:
         f"`{reference}` ends at {percent(home.final)} accuracy on clean held-out data, "
         f"having been at {percent(home.best)} on the way."
     )
-    seeds = len(cells[problem, reference].seeds)
-    if seeds < MIN_SEEDS:
-        return f"{text} {_untested(seeds)}"
-    for word, sign in (("higher", 1), ("lower", -1)):
-        told = [
-            f"`{row.optimizer}` by {points(row.gain)}"
-            for row in rows
-            if row.p_value < ALPHA and sign * row.gain.median > 0
-        ]
-        text += f" Significantly {word} at the end: {'; '.join(told)}." if told else ""
+    if all(math.isnan(row.p_value) for row in rows):
+        return f"{text} {_untested(len(cells[problem, reference].seeds))}"
+    text += _apart([r for r in rows if r.gain.median > 0], "Higher at the end")
+    text += _apart([r for r in rows[::-1] if r.gain.median < 0], "Lower at the end")
     same = [row.optimizer for row in rows if row.p_value >= ALPHA]
     text += f" Not told apart from it: {listed(same)}." if same else ""
     for table in tables[1:]:
-        told = [
-            f"`{row.optimizer}` by {points(row.gain)}"
-            for row in table
-            if row.p_value < ALPHA
-        ]
-        where = table[0].metric
-        text += f" The {where} differs for {'; '.join(told)}." if told else ""
+        metric = table[0].metric
+        text += _apart([r for r in table if r.gain.median > 0], f"Higher {metric}")
+        text += _apart([r for r in table[::-1] if r.gain.median < 0], f"Lower {metric}")
     return text
+
+
+def _apart(rows: Sequence[Accuracy], what: str) -> str:
+    """Those that can be told from the reference, the farthest with its distance."""
+    apart = [row for row in rows if row.p_value < ALPHA]
+    if not apart:
+        return ""
+    text = f" {what}: `{apart[0].optimizer}` by {points(apart[0].gain)} points"
+    others = [row.optimizer for row in apart[1:]]
+    return f"{text}, and {listed(others)}." if others else f"{text}."
 
 
 def _untested(seeds: int) -> str:
     return (
-        f"With {counted(seeds, 'test seed')} nothing is tested (that takes "
-        f"{MIN_SEEDS})."
+        f"With {counted(seeds, 'test seed')} nothing is tested: there are too few for "
+        "any difference to come out significant."
     )
 
 
