@@ -244,7 +244,8 @@ def speedup_figure(comparison: Comparison) -> Drawing:
     count = len(comparison.optimizers)
     height = 0.75 + 0.21 * count
     figure = Figure(figsize=(7.2, height))
-    axes = figure.add_axes((0.27, 0.45 / height, 0.62, 1 - 0.55 / height))
+    left = max(0.27, 0.02 + 0.062 * max(map(len, comparison.optimizers)) / 7.2)
+    axes = figure.add_axes((left, 0.45 / height, 0.89 - left, 1 - 0.55 / height))
     rows = np.arange(count)[::-1]
     bounds = np.column_stack(
         [comparison.interval, comparison.wide_interval, comparison.speedup]
@@ -314,7 +315,8 @@ def front_figure(problem: str, entry: dict, found: Sequence[Front]) -> Drawing:
     curves = [f for f in found if len(f.points) > 1][: len(LOOKS)]
     shown = {f.method: look for f, look in zip(curves, LOOKS, strict=False)}
     figure, axes = plotting.panel(7.2, 4.2, right=label_room(shown) + 0.2)
-    ends, mains = {}, []
+    reference, level = entry["front"]["reference"], entry["front"]["level"]
+    ends, inside = {}, []
     for front in found:
         main = np.array([p.main.median for p in front.points])
         aux = np.array([p.aux.median for p in front.points])
@@ -332,24 +334,28 @@ def front_figure(problem: str, entry: dict, found: Sequence[Front]) -> Drawing:
             alpha=1.0 if look.marker else 0.7,
             zorder=3,
         )
-        mains += list(main)
+        # What lies beyond the reference point counts nothing, and may lie far away.
+        counted = (main > 0) & (main <= reference[0])
+        inside += zip(main[counted], aux[counted], strict=True)
         if front.method in shown:
-            ends[front.method] = float(aux[-1])
-        else:
+            ends[front.method] = float(aux[counted][-1] if counted.any() else aux[0])
+        elif counted.any():
             place = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": 7}
             axes.annotate(front.method, (main[0], aux[0]), alpha=0.8, **place)
-    reference, level = entry["front"]["reference"], entry["front"]["level"]
-    low = min([m for m in mains if m > 0], default=1e-3) / 2
+    low = min([main for main, _ in inside], default=reference[0] / 10) / 2
+    heights = [aux for _, aux in inside] + [reference[1], level]
+    margin = 0.06 * (max(heights) - min(heights))
     if entry["front"]["points"] is not None:
         x, y = np.array(entry["front"]["points"]).T
         axes.plot(x[x > low], y[x > low], color=svg.INK, lw=0.9, alpha=0.7, zorder=2)
-    plotting.log_axis(axes, "x", low, max(reference[0], low * 2))
+    plotting.log_axis(axes, "x", low, reference[0])
+    axes.set_ylim(min(heights) - margin, max(heights) + margin)
     axes.axhline(level, color=svg.INK, linewidth=0.6, alpha=0.5, dashes=(1, 2.5))
     axes.plot(*reference, marker="+", ms=8, color=svg.INK, clip_on=False)
     axes.set(xlabel=entry["metric"], ylabel="auxiliary loss", title=problem)
-    top, bottom = axes.get_ylim()[1], axes.get_ylim()[0]
-    heights = {n: (y - bottom) / (top - bottom) for n, y in ends.items()}
-    plotting.label_ends(axes, heights, shown)
+    bottom, top = axes.get_ylim()
+    shares = {n: (y - bottom) / (top - bottom) for n, y in ends.items()}
+    plotting.label_ends(axes, shares, shown)
     return draw(
         figure,
         "front",

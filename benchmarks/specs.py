@@ -50,6 +50,7 @@ def alias_names() -> tuple[str, ...]:
         if inspect.isfunction(factory := getattr(optimizers, name))
         and not name.startswith("scale_by_")
         and next(iter(inspect.signature(factory).parameters), "") == "learning_rate"
+        and _makes_a_transformation(factory)
     )
 
 
@@ -60,8 +61,13 @@ def around_names() -> tuple[str, ...]:
         for name in sorted(set(optimizers.__all__) - set(alias_names()))
         if inspect.isfunction(factory := getattr(optimizers, name))
         and not name.startswith("scale_by_")
-        and "Transformation" in str(inspect.signature(factory).return_annotation)
+        and _makes_a_transformation(factory)
     )
+
+
+def _makes_a_transformation(factory: Factory) -> bool:
+    """Whether it says so; a schedule of the learning rate is no optimizer."""
+    return "Transformation" in str(inspect.signature(factory).return_annotation)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
