@@ -255,3 +255,105 @@ def test_the_text_model_approaches_its_infimum() -> None:
     logits = np.log(counts.reshape(symbols, symbols) + 1e-9)
     value = problem.evaluate_exact(logits)["loss"]
     assert problem.f_star < value < problem.f_star + 1e-6
+
+
+# Methods around the gradient.
+
+
+@pytest.mark.parametrize("weight", [0.003, 0.1, 2.0])
+def test_the_front_of_the_quadratics_is_that_of_another_solver(weight: float) -> None:
+    problem = PROBLEMS["bilevel_quad"]
+
+    def both(x: np.ndarray) -> float:
+        found = problem.evaluate_exact(x)
+        return found["loss"] + weight * found["aux"]
+
+    solution = scipy.optimize.minimize(both, np.zeros(20), tol=1e-12)
+    found = problem.evaluate_exact(solution.x)
+    main, aux = problem.front.points.T
+    assert np.all(np.diff(main) > 0)
+    assert np.all(np.diff(aux) < 0)
+    assert np.all(main + weight * aux >= solution.fun - 1e-9)
+    expected = np.exp(
+        np.interp(
+            np.log(found["aux"]), np.log(aux[-2::-1]), np.log(main[-2::-1] + 1e-300)
+        )
+    )
+    assert found["loss"] == pytest.approx(expected, rel=2e-2)
+
+
+def test_the_answer_of_the_quadratics_is_the_nearest_main_minimum() -> None:
+    problem = PROBLEMS["bilevel_quad"]
+    root, main, aux = (np.float64(problem.data[n]) for n in ("root", "main", "aux"))
+    step, *_ = np.linalg.lstsq(root.T, root.T @ (main - aux), rcond=None)
+    np.testing.assert_allclose(problem.minimizer, aux + step, atol=1e-10)
+    assert problem.evaluate_exact(problem.minimizer)["loss"] < 1e-25
+
+
+@pytest.mark.parametrize("name", ["bilinear", "wgan_toy"])
+@pytest.mark.usefixtures("x64")
+def test_players_of_a_game_pull_in_opposite_directions(name: str) -> None:
+    problem = PROBLEMS[name]
+    full, point = float64(problem.data), float64(start(problem))
+    slope = jax.grad(problem.loss)(point, full)
+    half = len(point) // 2
+    field = problem.gradient(point, full)
+    np.testing.assert_allclose(field[:half], slope[:half], rtol=1e-12)
+    np.testing.assert_allclose(field[half:], -slope[half:], rtol=1e-12)
+    # It turns around the equilibrium: a step of descent leads away from it.
+    offset = point - problem.minimizer
+    assert abs(field @ offset) < 1e-7 * np.linalg.norm(field) * np.linalg.norm(offset)
+    before, after = (
+        problem.evaluate_exact(point - rate * np.asarray(field))["loss"]
+        for rate in (0.0, 0.1)
+    )
+    assert after == pytest.approx(before + 0.01 * float(field @ field), rel=1e-6)
+
+
+def test_the_game_has_the_singular_values_it_declares() -> None:
+    found = np.linalg.svd(PROBLEMS["bilinear"].data["matrix"], compute_uv=False)
+    np.testing.assert_allclose(found, np.linspace(1.0, 0.2, 5), rtol=1e-6)
+
+
+def test_the_critic_is_clipped_and_the_generator_is_not() -> None:
+    project = PROBLEMS["wgan_toy"].project
+    np.testing.assert_array_equal(project(jnp.array([3.0, -2.0])), [3.0, -1.0])
+    np.testing.assert_array_equal(project(jnp.array([-3.0, 0.25])), [-3.0, 0.25])
+
+
+def test_spectral_norms_and_their_gradients_are_those_of_numpy() -> None:
+    problem = PROBLEMS["smooth_mlp"]
+    params = start(problem, 3)
+    value, slope = jax.jit(jax.value_and_grad(problem.aux_loss))(params, None)
+    kernels = [layer["kernel"] for layer in float64(params)["params"].values()]
+    norms = [np.linalg.norm(kernel, 2) for kernel in kernels]
+    assert float(value) == pytest.approx(np.log(norms).sum(), rel=1e-5)
+    for kernel, layer in zip(kernels, slope["params"].values(), strict=True):
+        left, singular, right = np.linalg.svd(kernel)
+        expected = np.outer(left[:, 0], right[0]) / singular[0]
+        np.testing.assert_allclose(layer["kernel"], expected, atol=2e-4)
+
+
+def test_four_in_ten_labels_are_drawn_anew() -> None:
+    clean = data.digits(1297)
+    noisy = PROBLEMS["noisy_digits"].data
+    np.testing.assert_array_equal(noisy["train"].images, clean["train"].images)
+    np.testing.assert_array_equal(noisy["test"].labels, clean["test"].labels)
+    wrong = (noisy["train"].labels != clean["train"].labels).any(axis=0).mean()
+    # A tenth of those drawn anew are right by chance; 4 standard deviations.
+    assert wrong == pytest.approx(0.36, abs=4 * math.sqrt(0.36 * 0.64 / 1297))
+    assert noisy["train"].labels.sum(axis=0).tolist() == [1.0] * 1297
+
+
+def test_the_long_tail_has_its_counts_and_adds_up() -> None:
+    problem = PROBLEMS["longtail_digits"]
+    train, test = problem.data["train"], problem.data["test"]
+    counts = [100, 72, 51, 37, 26, 19, 14, 10, 7, 5]
+    np.testing.assert_array_equal(train.labels.sum(axis=1), counts)
+    assert train.images.shape[1] + test.images.shape[1] == 1797
+    params = start(problem)
+    rare = train.labels.argmax(axis=0) >= 5
+    tail = data.Labelled(train.images[:, rare], train.labels[:, rare])
+    whole, part = (jax.jit(f) for f in (problem.loss, problem.tail_loss))
+    expected = float(whole(params, tail)) * rare.mean()
+    assert float(part(params, train)) == pytest.approx(expected, rel=1e-5)
