@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from inspect import isfunction
 from typing import Any
 
 import jax
@@ -279,7 +280,8 @@ def _compiled(tx: Any) -> optax.GradientTransformationExtraArgs:
     def compiled_update(
         updates: Tree, state: Tree, params: Tree = None, **extra: Any
     ) -> Any:
-        constant = {name: value for name, value in extra.items() if callable(value)}
+        # Not `callable`: a tree of gradients may be that, too.
+        constant = {key: value for key, value in extra.items() if isfunction(value)}
         arrays = {name: extra[name] for name in extra.keys() - constant.keys()}
         return call(updates, state, params, arrays, tuple(sorted(constant.items())))
 

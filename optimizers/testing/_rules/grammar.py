@@ -13,6 +13,7 @@ from optimizers.testing import _compare
 from optimizers.testing._case import Case, run, run_jitted
 from optimizers.testing._rule import applies_if, rule
 
+_PLAIN = (int, float, str, type(None))
 _LINK_ARGUMENTS = {"learning_rate", "weight_decay", "weight_decay_mask", "mask"}
 
 
@@ -49,7 +50,7 @@ def alias_is_chain(case: Case) -> None:
     for name, parameter in own.items():
         defaults = [p.default for p in (parameter, alias.get(name, parameter))]
         # Functions have no equality; the numbers below compare what they do.
-        if parameter.empty in defaults or any(map(callable, defaults)):
+        if not all(isinstance(default, _PLAIN) for default in defaults):
             continue
         assert defaults[0] == defaults[1], (
             f"{name} defaults to {defaults[1]!r} in {case.base_name} and to "
@@ -60,6 +61,10 @@ def alias_is_chain(case: Case) -> None:
         f"{primitive.__name__} takes the learning rate itself",
     )
     chained = _chain(case, primitive, own)
+    applies_if(
+        _kept(chained, case) == _kept(case.tx, case),
+        f"more than a chain of {primitive.__name__} by its state",
+    )
     updates, _ = run(chained, case.params, case.stream)
     _compare.assert_close(
         updates, case.expected[0], "the chain, against the alias", 1e-6
@@ -82,6 +87,12 @@ def _chain(case: Case, primitive: Any, own: dict[str, inspect.Parameter]) -> Any
     return case.make_around(
         optax.chain(*links, optax.scale_by_learning_rate(case.rate))
     )
+
+
+def _kept(tx: Any, case: Case) -> list[str]:
+    """Returns the state's leaves by field and type, wherever they are in a chain."""
+    leaves = _compare.leaves(jax.eval_shape(tx.init, case.params))
+    return sorted(f"{path.partition('.')[2]} {leaf}" for path, leaf in leaves)
 
 
 def _default(case: Case, name: str) -> Any:

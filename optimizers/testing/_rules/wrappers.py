@@ -214,7 +214,9 @@ def works_conditionally(case: Case) -> None:
     first, second, _ = case.stream
     transform = optax.conditionally_transform(bind_extras(case.tx), even)
     updates, _ = run_jitted(transform, case.params, [first, second])
-    _compare.assert_close(updates[0], case.expected[0][0], "at a chosen step")
+    # An update that is the difference of two points has their rounding.
+    expected = case.expected[0][0]
+    _compare.assert_close(updates[0], expected, "at a chosen step", atol=2.5e-7)
     _compare.assert_same_bits(updates[1], second, "at another step")
     mask = optax.conditionally_mask(bind_extras(case.tx), even)
     for tx in (transform, mask):
