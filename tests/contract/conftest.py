@@ -43,11 +43,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
 
 # Rules that a case may break: case name -> rule name -> reason. An exemption that is
 # no longer needed fails.
-EXEMPTIONS: dict[str, dict[str, str]] = {
-    "lookahead(sync_period=2, inner_state='reset')": {
-        "counter_advances": "the state of the inner optimizer is made anew",
-    },
-}
+EXEMPTIONS: dict[str, dict[str, str]] = {}
 
 
 def public_factories() -> list[str]:
