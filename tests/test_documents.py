@@ -9,7 +9,11 @@ import pytest
 from tools import sync
 
 EXAMPLES = sorted((sync.ROOT / "examples").glob("*.py"))
-DOCUMENTS = [sync.README, sync.ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [
+    sync.README,
+    sync.ROOT / "CONTRIBUTING.md",
+    *sorted((sync.ROOT / "docs").glob("*.md")),
+]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -41,7 +45,7 @@ def test_table_of_optimizers_is_fresh() -> None:
 def test_named_files_and_targets_exist(document: Path) -> None:
     text = document.read_text()
     links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)
-    assert not [link for link in links if not (sync.ROOT / link).exists()]
+    assert not [link for link in links if not (document.parent / link).exists()]
     targets = set(re.findall(r"\bmake ([a-z]+)", text))
     phony = re.search(r"^\.PHONY: (.*)$", (sync.ROOT / "Makefile").read_text(), re.M)
     assert phony

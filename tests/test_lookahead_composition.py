@@ -10,7 +10,7 @@ import pytest
 
 import optimizers
 from optimizers import lookahead, lookahead_params
-from optimizers._sharpness_aware import sam, sharpness_aware
+from optimizers import sam, sharpness_aware
 
 START = {"bias": jnp.array([1.0, -2.0]), "kernel": jnp.arange(6.0).reshape(2, 3)}
 

@@ -48,7 +48,10 @@ def methods() -> dict[str, Factory]:
 
 
 def _factories() -> dict[str, Factory]:
-    """The public functions that make transformations, primitives left out."""
+    """The public functions that make transformations, parts of others left out.
+
+    A part is a primitive, or its docstring says at once which method to see.
+    """
     made = optax.GradientTransformationExtraArgs
     public = {name: getattr(optimizers, name) for name in optimizers.__all__}
     return {
@@ -56,6 +59,7 @@ def _factories() -> dict[str, Factory]:
         for name, thing in public.items()
         if inspect.isfunction(thing)
         and not name.startswith("scale_by_")
+        and "; see `" not in _doc(thing).split("\n")[0]
         and inspect.signature(thing).return_annotation is made
     }
 

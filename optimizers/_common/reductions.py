@@ -4,7 +4,7 @@ Under `jax.jit` they are global whatever the sharding is. Under `jax.shard_map`,
 a device sees its part only, `reduce` adds up a small vector over the devices.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def norm(tree: PyTree, reduce: Reduce | None = None) -> Norm:
     leaves = [x for x in jax.tree.leaves(tree) if trees.is_inexact(x)]
     (size,) = sums(reduce, [_size(x) for x in leaves])
     # It cancels: the derivatives are those of the norm without it.
-    scale = lax.stop_gradient(_reciprocal_power_of_two(size))
+    scale = lax.stop_gradient(_reciprocal_power_of_two(size, leaves))
     (square,) = sums(reduce, [_scaled_square(scale, x) for x in leaves])
     return Norm(safe_sqrt(square), scale)
 
@@ -93,9 +93,11 @@ def _size(x: jax.Array) -> jax.Array:
     return jnp.sum(jnp.abs(x) * 2.0**-10)
 
 
-def _reciprocal_power_of_two(size: jax.Array) -> jax.Array:
+def _reciprocal_power_of_two(size: jax.Array, leaves: list[Any]) -> jax.Array:
+    """About 1 / size, within the range of the widest leaf."""
+    widest = numerics.compute_dtype(*(numerics.dtype_of(x) for x in leaves))
+    size = jnp.clip(size, *_range(widest))
     bits = jnp.finfo(size.dtype)
-    size = jnp.clip(size, bits.smallest_normal, 0.25 / bits.smallest_normal)
     power = lax.reduce_precision(size, exponent_bits=bits.nexp, mantissa_bits=0)
     return 1.0 / power
 
@@ -103,11 +105,13 @@ def _reciprocal_power_of_two(size: jax.Array) -> jax.Array:
 def _scaled(scale: jax.Array, x: jax.Array) -> jax.Array:
     """x times the scale, made to fit where the tree has leaves of other dtypes."""
     x = numerics.widen(x)
-    bits = jnp.finfo(x.dtype)
-    scale = jnp.clip(
-        scale, float(bits.smallest_normal), 0.25 / float(bits.smallest_normal)
-    )
-    return x * numerics.like(x.real, scale)
+    return x * numerics.like(x, jnp.clip(scale, *_range(x.dtype)))
+
+
+def _range(dtype: Any) -> tuple[float, float]:
+    """Between these, a power of two and its reciprocal are normal numbers."""
+    smallest = float(jnp.finfo(dtype).smallest_normal)
+    return smallest, 0.25 / smallest
 
 
 @numerics.inline_jit

@@ -27,6 +27,12 @@ from optimizers.testing._conformance import (
     check,
     conformance_rules,
 )
+from optimizers.testing._golden import (
+    GoldenChange,
+    Move,
+    assert_matches_golden,
+    update_golden,
+)
 from optimizers.testing._properties import (
     assert_descends,
     assert_elementwise,
@@ -37,12 +43,6 @@ from optimizers.testing._properties import (
 )
 from optimizers.testing._reference import assert_matches_reference
 from optimizers.testing._replay import Sequence, random_sequence
-from optimizers.testing._golden import (
-    GoldenChange,
-    Move,
-    assert_matches_golden,
-    update_golden,
-)
 from optimizers.testing._rule import NotApplicable, Rule
 from optimizers.testing._trajectory import (
     Trajectory,
@@ -52,14 +52,18 @@ from optimizers.testing._trajectory import (
 
 __all__ = [
     "Case",
+    "GoldenChange",
+    "Move",
     "NotApplicable",
     "Report",
     "Result",
     "Rule",
     "Sequence",
+    "Trajectory",
     "assert_conforms",
     "assert_descends",
     "assert_elementwise",
+    "assert_matches_golden",
     "assert_matches_reference",
     "assert_monotone",
     "assert_permutation_equivariant",
@@ -68,4 +72,7 @@ __all__ = [
     "check",
     "conformance_rules",
     "random_sequence",
+    "record_trajectory",
+    "trajectory_cases",
+    "update_golden",
 ]

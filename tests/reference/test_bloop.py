@@ -298,8 +298,7 @@ def test_complex_gradients_as_pairs_of_real_ones(x64: None) -> None:
     main, aux = surgery.random_gradients(8, 6), surgery.random_gradients(8, 6, seed=1)
     expected, _ = run(optimizers.bloop(0.5), main, aux)
     merge = lambda x: x[:, :3] + 1j * x[:, 3:]  # noqa: E731
-    with jax.numpy_dtype_promotion("standard"):
-        directions, state = run(optimizers.bloop(0.5), merge(main), merge(aux))
+    directions, state = run(optimizers.bloop(0.5), merge(main), merge(aux))
     np.testing.assert_allclose(directions, merge(np.asarray(expected)), rtol=1e-13)
     assert state.grad_average[0].dtype == jnp.complex128
 
