@@ -9,8 +9,7 @@ import optax
 import pytest
 
 import optimizers
-from optimizers import lookahead, lookahead_params
-from optimizers import sam, sharpness_aware
+from optimizers import lookahead, lookahead_params, sam, sharpness_aware
 
 START = {"bias": jnp.array([1.0, -2.0]), "kernel": jnp.arange(6.0).reshape(2, 3)}
 
