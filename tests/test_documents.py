@@ -46,7 +46,7 @@ def test_named_files_and_targets_exist(document: Path) -> None:
     text = document.read_text()
     links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)
     assert not [link for link in links if not (document.parent / link).exists()]
-    targets = set(re.findall(r"\bmake ([a-z]+)", text))
+    targets = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
     phony = re.search(r"^\.PHONY: (.*)$", (sync.ROOT / "Makefile").read_text(), re.M)
     assert phony
     assert targets <= set(phony.group(1).split())
