@@ -255,7 +255,7 @@ OPTAX = [
 @pytest.mark.parametrize(
     "factory",
     [*aliases().values(), *OPTAX],
-    ids=lambda f: getattr(f, "__name__", str(f)),
+    ids=lambda f: getattr(f, "func", f).__name__,
 )
 def test_every_optimizer_may_be_the_base(factory: Any) -> None:
     needs_rate = "learning_rate" in inspect.signature(factory).parameters

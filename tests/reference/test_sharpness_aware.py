@@ -508,7 +508,7 @@ def test_hyperparameters_may_be_traced(name: str) -> None:
         ({"eta": -1.0}, "eta must be"),
         ({"ascent_steps": 0}, "ascent_steps must be an integer >= 1, got 0"),
         ({"ascent_steps": 1.5}, "ascent_steps must be an integer"),
-        ({"p": 3, "reduce": lambda x: x}, "p must be the number 2 or infinity with re"),
+        ({"p": 3, "reduce": abs}, "p must be the number 2 or infinity with re"),
     ],
     ids=str,
 )
