@@ -26,13 +26,13 @@ bench: .venv/.bench
 	@$(BIN)/python -m benchmarks run $(SUITE) $(ARGS)
 
 test: .venv/.test
-	@$(BIN)/python -m pytest --quiet --numprocesses auto $(ARGS)
+	@$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadgroup $(ARGS)
 
 test-oldest: .venv/pyvenv.cfg
 	@$(BIN)/python -m venv .venv-oldest
 	@.venv-oldest/bin/python -m pip install $(QUIETLY) --editable '.[test]' \
 	  $$(sed -n 's/^dependencies = \["\(.*\)>=\(.*\)", "\(.*\)>=\(.*\)"\]/\1==\2 \3==\4/p' pyproject.toml)
-	@.venv-oldest/bin/python -m pytest --quiet --numprocesses auto \
+	@.venv-oldest/bin/python -m pytest --quiet --numprocesses auto --dist loadgroup \
 	  --ignore tests/benchmarks $(ARGS)
 
 lint: .venv/.lint

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import optimizers
-from optimizers.testing import Case
+from optimizers.testing import Case, Rule, conformance_rules
 
 # Public functions that make no transformation, with what they are instead.
 NOT_FACTORIES: dict[str, str] = {
@@ -41,6 +41,14 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "optimistic_amsgrad": ({"second_moment": "prediction_error"},),
 }
 
+# Links of an alias; those that are called scale_by_ and its name need no entry.
+PARTS = (
+    "friendly_sharpness_aware",
+    "gap_guided_sharpness_aware",
+    "imbalanced_sharpness_aware",
+    "periodic_sharpness_aware",
+)
+
 # Rules that a case may break: case name -> rule name -> reason. An exemption that is
 # no longer needed fails.
 EXEMPTIONS: dict[str, dict[str, str]] = {}
@@ -69,8 +77,39 @@ def _make_cases() -> list[Case]:
 CASES = _make_cases()
 
 
+def is_part(case: Case) -> bool:
+    """Whether it is a link of a public alias, and so runs wherever the alias does."""
+    aliases = {other.base_name for other in CASES}
+    return case.base_name in PARTS or (
+        case.base_name.removeprefix("scale_by_") in aliases - {case.base_name}
+    )
+
+
+def _rules(case: Case) -> list[Rule]:
+    """Returns all rules; for the links of an alias those on how they are called."""
+    rules = list(conformance_rules())
+    if is_part(case):
+        on_calls = ("grammar", "interface")
+        rules = [rule for rule in rules if rule.check.__module__.endswith(on_calls)]
+    return rules
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs a test for every case, or for one `alias` each, which costs less."""
+    if {"case", "rule"} <= set(metafunc.fixturenames):
+        # In one process, where they share what a case has computed.
+        pairs = [
+            pytest.param(
+                case,
+                rule,
+                id=f"{case.name}-{rule.name}",
+                marks=pytest.mark.xdist_group(case.name),
+            )
+            for case in CASES
+            for rule in _rules(case)
+        ]
+        metafunc.parametrize(("case", "rule"), pairs)
+        return
     aliases = [case for case in CASES if case.descends and not case.kwargs]
     for name, values in (("case", CASES), ("alias", aliases)):
         if name in metafunc.fixturenames:
@@ -80,6 +119,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def cases() -> list[Case]:
     return CASES
+
+
+@pytest.fixture(scope="session")
+def wholes() -> list[Case]:
+    """One case of everything but links, which shard as the alias around them."""
+    first = {case.base_name: case for case in reversed(CASES) if not is_part(case)}
+    return list(first.values())
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from optimizers.testing import Case, NotApplicable, Rule, conformance_rules
 RULES = conformance_rules()
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_rule(
     case: Case,
     rule: Rule,

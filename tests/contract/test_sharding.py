@@ -33,15 +33,9 @@ json.dump(answers, sys.stdout)
 """
 
 
-def base(cases: list[Case]) -> list[Case]:
-    """One case of every alias: primitives are inside, and variants shard alike."""
-    first = {case.base_name: case for case in reversed(cases)}
-    return [case for name, case in first.items() if not name.startswith("scale_by_")]
-
-
 @pytest.fixture(scope="module")
-def answers(cases: list[Case]) -> dict[str, Any]:
-    factories = [("optimizers", c.base_name, c.kwargs) for c in base(cases)]
+def answers(wholes: list[Case]) -> dict[str, Any]:
+    factories = [("optimizers", c.base_name, c.kwargs) for c in wholes]
     factories += [("tests.contract.faulty", name, {}) for name, _ in SHARDING_FAULTS]
     flags = os.environ.get("XLA_FLAGS", "")
     environment = {
@@ -63,8 +57,8 @@ def answers(cases: list[Case]) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def test_eight_devices_equal_one(answers: dict[str, Any], cases: list[Case]) -> None:
-    for case in base(cases):
+def test_eight_devices_equal_one(answers: dict[str, Any], wholes: list[Case]) -> None:
+    for case in wholes:
         results = answers[case.base_name]
         assert len(results) == 4
         for rule, (outcome, reason) in results.items():

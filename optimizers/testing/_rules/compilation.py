@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import optax
 
 from optimizers.testing import _compare
-from optimizers.testing._case import Case, abstract_steps, follow, run, update
+from optimizers.testing._case import (
+    Case,
+    abstract_steps,
+    follow,
+    quick_jit,
+    run,
+    update,
+)
 from optimizers.testing._data import Tree, make_params, make_stream
 from optimizers.testing._rule import rule
 
@@ -50,7 +57,7 @@ def params_and_state_may_be_donated(case: Case) -> None:
         updates, state = update(case.tx, grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    compiled = jax.jit(step, donate_argnums=(0, 1))
+    compiled = quick_jit(step, donate_argnums=(0, 1))
     params = make_params()
     state = case.tx.init(params)
     for grads in case.stream[:2]:
@@ -85,7 +92,7 @@ def vmap_over_models(case: Case) -> None:
     params = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.params, other[0])
     grads = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.stream[0], other[1])
     state = jax.vmap(case.tx.init)(params)
-    updates, _ = jax.jit(jax.vmap(partial(update, case.tx)))(grads, state, params)
+    updates, _ = quick_jit(jax.vmap(partial(update, case.tx)))(grads, state, params)
     for i, (own, grad) in enumerate(((case.params, case.stream[0]), other)):
         alone, _ = run(case.tx, own, [grad])
         lane = jax.tree.map(lambda leaf, i=i: leaf[i], updates)

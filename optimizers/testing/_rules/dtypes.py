@@ -12,6 +12,7 @@ from optimizers.testing._case import (
     Case,
     abstract_steps,
     drop_extras,
+    quick_jit,
     run,
     run_jitted,
     update,
@@ -97,7 +98,7 @@ def _repeat(tx: Any, params: Tree, grads: Tree, steps: int) -> Tree:
     def loop(state: Tree) -> Tree:
         return jax.lax.fori_loop(0, steps, body, (grads, state))[0]
 
-    return jax.jit(loop)(tx.init(params))
+    return quick_jit(loop)(tx.init(params))
 
 
 def half_precision_is_accurate(case: Case) -> None:

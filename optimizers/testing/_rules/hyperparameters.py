@@ -14,6 +14,7 @@ from optimizers.testing import _compare, _data
 from optimizers.testing._case import (
     Case,
     abstract_steps,
+    quick_jit,
     run,
     update,
 )
@@ -120,7 +121,7 @@ def rate_may_be_traced(case: Case) -> None:
     def sweep(rate: jax.Array) -> list[Tree]:
         return run(case.make(rate), case.params, case.stream[:2])[0]
 
-    lanes = jax.jit(jax.vmap(sweep))(rates)
+    lanes = quick_jit(jax.vmap(sweep))(rates)
     first = jax.tree.map(lambda leaf: leaf[0], lanes)
     _compare.assert_close(first, case.expected[0][:2], "the first lane of a vmap")
     second = jax.tree.map(lambda leaf: leaf[1], lanes)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from optimizers.testing import _compare, _data
-from optimizers.testing._case import Case, downhill, run, update
+from optimizers.testing._case import Case, downhill, quick_jit, run, update
 from optimizers.testing._data import Tree
 from optimizers.testing._rule import applies_if, rule
 
@@ -102,7 +102,7 @@ def rate_is_differentiable(case: Case) -> None:
         updates, _ = run(case.make(rate), case.params, case.stream[:2])
         return _data.half_square(updates)
 
-    slope = jax.jit(jax.grad(travelled))(jnp.asarray(case.rate, jnp.float32))
+    slope = quick_jit(jax.grad(travelled))(jnp.asarray(case.rate, jnp.float32))
     _compare.assert_finite({"learning_rate": slope}, "derivative of two steps")
 
 
@@ -118,7 +118,7 @@ def eps_root_makes_meta_gradients_finite(case: Case) -> None:
     def size(grads: Tree) -> jax.Array:
         return _data.half_square(update(tx, grads, state, case.params)[0])
 
-    slopes = jax.jit(jax.grad(size))(_data.full_like(case.params, 0.0))
+    slopes = quick_jit(jax.grad(size))(_data.full_like(case.params, 0.0))
     _compare.assert_finite(slopes, "derivative at a zero gradient with eps_root=1e-8")
 
 
@@ -151,7 +151,7 @@ def loss_goes_down(case: Case) -> None:
         updates, state = update(optimizer, params, state, params)
         return jax.tree.map(jnp.add, params, updates), state
 
-    end, _ = jax.jit(lambda c: jax.lax.fori_loop(0, 300, body, c))(
+    end, _ = quick_jit(lambda c: jax.lax.fori_loop(0, 300, body, c))(
         (start, optimizer.init(start))
     )
     first, last = float(_data.half_square(start)), float(_data.half_square(end))

@@ -15,6 +15,7 @@ from optimizers.testing._case import (
     abstract_steps,
     bind_extras,
     drop_extras,
+    quick_jit,
     run,
     run_jitted,
     update,
@@ -95,7 +96,7 @@ def works_under_apply_if_finite(case: Case) -> None:
     A bad batch must leave no trace.
     """
     tx = optax.apply_if_finite(bind_extras(case.tx), max_consecutive_errors=5)
-    step = jax.jit(partial(update, tx))
+    step = quick_jit(partial(update, tx))
     _, state = step(case.stream[0], tx.init(case.params), case.params)
     bad = _data.full_like(case.params, float("nan"))
     updates, after = step(bad, state, case.params)
