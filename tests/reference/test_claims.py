@@ -236,7 +236,7 @@ def arrivals(make: Make, lanes: dict[str, list[float]]) -> list[int]:
 
 
 def test_ademamix_in_the_valley(x64: None) -> None:
-    """Sooner than Adam at twice its rate; at four times Adam is as soon, at ten sooner."""
+    """Sooner than Adam at twice its rate; at four times the rate Adam is as soon."""
     adam = arrivals(
         optimizers.adam,
         {
