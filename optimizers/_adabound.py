@@ -244,6 +244,9 @@ def adabound(
          \mathrm{clip}\left(\frac{\eta_t}{\sqrt{v_t} + \varepsilon},
          \ l_t,\ h_t\right) m_t - \eta_t \lambda x_{t-1}               && (6')
 
+    The division matters: where Reddi et al. make Adam fail, the paper's form converges
+    and the released one does not.
+
     The limit is SGD with the rate :math:`\eta^* (1 - \beta_1)` and the momentum
     :math:`\beta_1`, written as a sum. Once entries are clipped, the method is not
     invariant to the gradient's scale.

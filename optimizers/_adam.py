@@ -127,7 +127,8 @@ def adam(
     Differences from the paper: eps_root, for derivatives through the update;
     decoupled weight decay. Its more efficient form, which TensorFlow released, adds
     :math:`\varepsilon` before :math:`v` is corrected, as if it were
-    :math:`\varepsilon / \sqrt{1 - \beta_2^t}` here. ``nesterov`` follows optax,
+    :math:`\varepsilon / \sqrt{1 - \beta_2^t}` here; HeavyBall takes the larger of
+    :math:`\sqrt{\hat v}` and :math:`\varepsilon`. ``nesterov`` follows optax,
     which leaves out the decay schedule of Dozat's momentum.
 
     Differences from PyTorch: a complex entry has one second moment, of its absolute

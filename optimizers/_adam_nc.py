@@ -98,7 +98,8 @@ def adam_nc(
 
     Defaults: b1 and eps as Adam's.
 
-    Differences from the paper: constant :math:`\beta_1` (the proof decays it); an
+    Differences from the paper: of its sequences :math:`\beta_{2,t}`, the one that (2)
+    has, :math:`1 - 1/t`; constant :math:`\beta_1` (the proof decays it); an
     :math:`\varepsilon` where it has none (``eps=0`` takes 0/0 as 0); no projection
     onto a feasible set.
 

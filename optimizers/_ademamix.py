@@ -194,11 +194,12 @@ def ademamix(
 
     Differences from the paper: eps_root. Differences from released code: Apple's optax
     version and optax count their schedules from 0, so that alpha is 0 at the first
-    step; a schedule that you pass gets optax's 0-based count here too. Apple's PyTorch
-    version adds 1e-8 to the decay rates inside the logarithms of its schedule, and has
-    alpha = 2 by default; ``optax.contrib.scale_by_ademamix`` has 6. In optax,
-    mu_dtype is also that of :math:`m_2` and :math:`v`, and only at the start. There
-    is one count: to begin the warm-up in the middle of a run, pass schedules.
+    step; a schedule that you pass gets optax's 0-based count here too. Apple's are NaN
+    without a warm-up. Apple's PyTorch version adds 1e-8 to the decay rates inside the
+    logarithms of its schedule, and has alpha = 2 by default;
+    ``optax.contrib.scale_by_ademamix`` has 6. In optax, mu_dtype is also that of
+    :math:`m_2` and :math:`v`, and only at the start. There is one count: to begin the
+    warm-up in the middle of a run, pass schedules.
 
     Args:
       learning_rate: A number, or a schedule of the 0-based count of updates.

@@ -636,9 +636,10 @@ def dadapt_adam(
     decay is of the gradients unless asked otherwise (for that, put
     ``optax.add_decayed_weights`` first); its layer_scale is left out; its groups share
     one :math:`d`, where those of ``optax.partition`` have one each. optax has no
-    growth_rate and keeps :math:`d` in the narrowest dtype of the params; there, a
-    first gradient of zero, or a first rate of 0, makes :math:`d` NaN for ever; here
-    0/0 is 0.
+    growth_rate, keeps :math:`d` in the narrowest dtype of the params, and squares a
+    complex gradient where (4) takes its absolute value; there, a first
+    gradient of zero, or a first rate of 0, makes :math:`d` NaN for ever; here 0/0 is
+    0.
 
     Args:
       learning_rate: Factor on the distance, a number or a schedule of the 0-based

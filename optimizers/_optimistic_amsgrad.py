@@ -342,7 +342,8 @@ def rmpe_predictor(
     solvable for :math:`\lambda = 0`. In (3) each weight goes to the older gradient of
     its difference, as published; extrapolation with the newer one is left out. The
     released code does not use this predictor on gradients, but on params, for each
-    leaf by itself.
+    leaf by itself, of which it keeps no past: its differences are all
+    :math:`w - \tilde w`.
 
     Args:
       window: :math:`r`, how many differences; the memory holds as many gradients.

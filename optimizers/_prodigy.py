@@ -232,9 +232,10 @@ def prodigy(
     gradients of zero before the first that is not. With ``b1=0`` it takes the new
     :math:`d_t` in (3). Its slice_p, which estimates from every p-th entry, is left
     out; its groups share one :math:`d`, where those of ``optax.partition`` have one
-    each. optax has no growth_rate, shares the buffers of the params, so that both
-    cannot be donated, and a first gradient of zero, or a first rate of 0, makes its
-    :math:`d` NaN for ever; here 0/0 is 0.
+    each. optax has no growth_rate, keeps :math:`d` in the narrowest dtype of the
+    params, squares a complex gradient where (4) takes its absolute value, shares the
+    buffers of the params, so that both cannot be donated, and a first gradient
+    of zero, or a first rate of 0, makes its :math:`d` NaN for ever; here 0/0 is 0.
 
     Abstract params make a start of zeros.
 

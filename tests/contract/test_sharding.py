@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import optax
 import pytest
 
+import optimizers
 from optimizers.testing import Case
 from tests.contract.faulty import SHARDING_FAULTS
 
@@ -33,10 +35,19 @@ json.dump(answers, sys.stdout)
 """
 
 
+def optimistic_amsgrad_with_rmpe(
+    learning_rate: float = 0.1,
+) -> optax.GradientTransformationExtraArgs:
+    """The predictor sums over whole leaves, wherever their parts are."""
+    predictor = optimizers.rmpe_predictor(2)
+    return optimizers.optimistic_amsgrad(learning_rate, predictor=predictor)
+
+
 @pytest.fixture(scope="module")
 def answers(wholes: list[Case]) -> dict[str, Any]:
     factories = [("optimizers", c.base_name, c.kwargs) for c in wholes]
     factories += [("tests.contract.faulty", name, {}) for name, _ in SHARDING_FAULTS]
+    factories.append((__name__, "optimistic_amsgrad_with_rmpe", {}))
     flags = os.environ.get("XLA_FLAGS", "")
     environment = {
         **os.environ,
@@ -58,11 +69,11 @@ def answers(wholes: list[Case]) -> dict[str, Any]:
 
 
 def test_eight_devices_equal_one(answers: dict[str, Any], wholes: list[Case]) -> None:
-    for case in wholes:
-        results = answers[case.base_name]
-        assert len(results) == 4
-        for rule, (outcome, reason) in results.items():
-            assert outcome == "passed", f"{case.base_name}, {rule}: {reason}"
+    names = [case.base_name for case in wholes]
+    for name in [*names, "optimistic_amsgrad_with_rmpe"]:
+        assert len(answers[name]) == 4
+        for rule, (outcome, reason) in answers[name].items():
+            assert outcome == "passed", f"{name}, {rule}: {reason}"
 
 
 @pytest.mark.parametrize(("name", "rule"), SHARDING_FAULTS)

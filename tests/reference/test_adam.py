@@ -86,6 +86,40 @@ def test_worked_numbers(case: str, x64: None) -> None:
     assert_worked_numbers(params, first, second)
 
 
+OPTIMISTIC = {
+    False: (
+        [0.900000001, 1.07322070494, 1.06394848488, 0.960523002076, 0.954409142093],
+        (-2.0999999999, -2.18687928509),
+    ),
+    True: (
+        [0.852631580421, 1.17933054908, 1.08115791107, 0.916694936947, 0.984089537452],
+        (-2.14736842091, -2.13556328239),
+    ),
+}
+
+
+@pytest.mark.parametrize("nesterov", OPTIMISTIC)
+def test_optimistic_adam_is_a_chain(nesterov: bool, x64: None) -> None:
+    """Optax's, which starts as if the first gradient had come before, and the paper's.
+
+    The paper's has no Nesterov momentum and steps twice as far at first.
+    """
+    chain = optax.chain(
+        optimizers.scale_by_adam(nesterov=nesterov),
+        optax.scale_by_optimistic_gradient(),
+        optax.scale_by_learning_rate(0.1),
+    )
+    params = np.asarray(support.run_optax(chain, T5)[0])
+    assert_worked_numbers(params, *OPTIMISTIC[nesterov])
+    if not nesterov:
+        paper = [0.800000002, 0.973220705944, 0.963948485876, 0.860523003076]
+        assert_worked_numbers(
+            params + params[0] - T5.start,
+            [*paper, 0.854409143093],
+            (-2.1999999998, -2.28687928499),
+        )
+
+
 def test_worked_state(x64: None) -> None:
     _, state = run(optimizers.scale_by_adam(), T5)
     np.testing.assert_allclose(state.mu, [0.22031, 0.61319], rtol=1e-12)

@@ -268,6 +268,8 @@ def test_small_losses_train_as_well_as_large_ones(x64: None) -> None:
     adam = remaining(optimizers.adam(0.01))
     expected = [0.00229, 0.00364, 0.1888, 0.957, 0.9996]
     np.testing.assert_allclose(np.delete(adam, [1, 2]), expected, rtol=2e-3)
+    small = remaining(optimizers.adam(0.01, eps=1e-15))
+    np.testing.assert_allclose(small, [0.00229] * 6 + [0.00241], rtol=3e-3)
     np.testing.assert_allclose(
         remaining(optimizers.adam_atan2(0.01)), 0.000858, atol=5e-7
     )

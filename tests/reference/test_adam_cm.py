@@ -1,11 +1,13 @@
 """Adam with critical momenta against NumPy, worked numbers and theory."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import Mesh, PartitionSpec
 
 import optimizers
 from tests.reference import support
@@ -86,6 +88,30 @@ def test_worked_numbers(x64: None) -> None:
     # The first is 1 minus nearly 1: its twelve digits are not twelve of the result's.
     np.testing.assert_allclose(params[0, 0], worked[0][0], rtol=0, atol=1e-15)
     np.testing.assert_allclose(params[1:], expected[1:], rtol=1e-13)
+
+
+def test_the_released_order_differs_in_the_first_step_only(x64: None) -> None:
+    """There it moves nothing and stores the gradient itself in place of a momentum."""
+    optimizer = optimizers.adam_cm(0.1, capacity=2)
+    first, *gradients = jnp.asarray(T5.gradients)
+    x = jnp.asarray(T5.start)
+    own, *rest = optimizer.init(x)
+    own = own._replace(
+        count=own.count + 1,
+        buffer=(first, own.buffer[1]),
+        keys=own.keys.at[0].set(0.7 * jnp.linalg.norm(first)),
+    )
+    params, state = [x], (own, *rest)
+    for g in gradients:
+        updates, state = optimizer.update(g, state, x)
+        x = optax.apply_updates(x, updates)
+        params.append(x)
+    worked = [1.0, 0.255863189584, 0.05149249045, -0.325177942423, -0.643654653819]
+    assert_worked_numbers(np.stack(params), worked, (-2.0, -3.44285944862))
+    own = state[0]
+    np.testing.assert_allclose(own.keys, [1.6890825956, 1.9600000612], rtol=3e-11)
+    np.testing.assert_allclose(own.buffer, [[1, 10], [0.283, -0.2699]], rtol=1e-12)
+    np.testing.assert_allclose(own.mu, [0.1547, -0.04291], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -191,31 +217,15 @@ def test_huge_and_tiny_gradients_leave_keys_finite_and_decaying(size: float) -> 
     assert (np.diff(history.keys[1:], axis=0) < 0).all()
 
 
-def test_the_norm_reduces_over_devices(x64: None) -> None:
-    devices = jax.devices()
-    rng = np.random.default_rng(0)
-    gradients = jnp.asarray(rng.normal(size=(9, 3 * len(devices))))
-    start = jnp.zeros_like(gradients[0])
-
-    def keys(optimizer: optax.GradientTransformation) -> jax.Array:
-        return states(optimizer, start, gradients).keys
-
-    def sharded(g: jax.Array) -> jax.Array:
-        optimizer = optimizers.scale_by_adam_cm(
-            reduce=lambda x: jax.lax.psum(x, "data")
-        )
-        return states(optimizer, jnp.zeros_like(g[0]), g).keys
-
-    mapped = jax.shard_map(
-        sharded,
-        mesh=Mesh(np.asarray(devices), ("data",)),
-        in_specs=PartitionSpec(None, "data"),
-        out_specs=PartitionSpec(),
-        check_vma=False,
-    )
-    np.testing.assert_allclose(
-        jax.jit(mapped)(gradients), keys(optimizers.scale_by_adam_cm()), rtol=1e-13
-    )
+def test_reduce_makes_parts_act_as_the_whole(x64: None) -> None:
+    """Two devices, as lanes of a vmap, hold half of the params each."""
+    gradients = jnp.asarray(np.random.default_rng(0).normal(size=(9, 2, 3)))
+    parts = optimizers.scale_by_adam_cm(reduce=lambda x: jax.lax.psum(x, "data"))
+    keys = jax.vmap(
+        lambda g: states(parts, jnp.zeros(3), g).keys, in_axes=1, axis_name="data"
+    )(gradients)
+    whole = states(optimizers.scale_by_adam_cm(), jnp.zeros((2, 3)), gradients).keys
+    np.testing.assert_allclose(keys, np.stack([whole, whole]), rtol=1e-13)
 
 
 @pytest.mark.parametrize("capacity", [-1, 2.5, "5"])
@@ -239,28 +249,35 @@ def test_an_injected_capacity_must_be_static() -> None:
     assert len(state.inner_state[0].buffer) == 3
 
 
-def test_leaves_a_sharp_minimum_where_adam_stays(x64: None) -> None:
-    """x^2 / 20 with a dip of width 0.1 at -3; 29 starts around it, 500 steps."""
+def test_leaves_sharp_minima_where_adam_stays(x64: None) -> None:
+    """x^2 / 20 with a dip of width w at -3; 29 starts around it, 500 steps."""
+    widths, starts = jnp.array([0.05, 0.1, 0.2]), jnp.linspace(-6, -3.2, 29)
 
-    def slope(x: jax.Array) -> jax.Array:
-        dip = jnp.exp(-(((x + 3) / 0.1) ** 2) / 2)
-        return 0.1 * x + dip * (x + 3) / 0.1**2
+    def slope(x: jax.Array, w: jax.Array) -> jax.Array:
+        return 0.1 * x + jnp.exp(-(((x + 3) / w) ** 2) / 2) * (x + 3) / w**2
 
-    starts = jnp.linspace(-6, -3.2, 29)
+    def escaped(
+        make: Callable[[Any], optax.GradientTransformation], rates: list[float]
+    ) -> np.ndarray:
+        """Whether x ends away from the dip, by rate, width and start."""
 
-    def escaped(optimizer: optax.GradientTransformation) -> float:
-        def descend(x: jax.Array) -> jax.Array:
+        def descend(rate: jax.Array, w: jax.Array, x: jax.Array) -> jax.Array:
+            optimizer = make(rate)
+
             def step(carry: PyTree, _: None) -> tuple[PyTree, None]:
                 x, state = carry
-                update, state = optimizer.update(slope(x), state, x)
+                update, state = optimizer.update(slope(x, w), state, x)
                 return (optax.apply_updates(x, update), state), None
 
             (x, _), _ = jax.lax.scan(step, (x, optimizer.init(x)), length=500)
             return x
 
-        return float(jnp.mean(jnp.abs(jax.jit(jax.vmap(descend))(starts) + 3) > 0.5))
+        lanes = jnp.meshgrid(jnp.asarray(rates), widths, starts, indexing="ij")
+        return np.abs(jax.jit(jnp.vectorize(descend))(*lanes) + 3) > 0.5
 
-    with jax.numpy_dtype_promotion("standard"):
-        adam = escaped(optax.adam(0.1))
-    assert adam == 0.0
-    assert escaped(optimizers.adam_cm(0.1)) == 1.0
+    shares = escaped(optimizers.adam_cm, [0.1, 0.03]).mean(axis=-1)
+    np.testing.assert_array_equal(shares, [[1, 1, 1], [1, 14 / 29, 0]])
+    adam = escaped(optimizers.adam, [0.1, 0.03, 0.3])
+    assert not adam[:2].any()
+    # From -4, a larger rate takes Adam out of the narrowest dip alone.
+    np.testing.assert_array_equal(adam[2, :, 20], [True, False, False])

@@ -95,6 +95,19 @@ def test_worked_numbers(variant: str, x64: None) -> None:
     assert_worked_numbers(params, *WORKED[variant])
 
 
+def test_only_the_first_correction_is_a_rate_of_the_paper(x64: None) -> None:
+    """The flags (True, False) of optax, whose first steps are 32 rates long."""
+
+    def rate(count: jax.Array) -> jax.Array:
+        return 0.1 / (1 - 0.9 ** (count.astype(float) + 1))
+
+    params, _ = run(optimizers.amsgrad(rate, variant="paper"), T5)
+    first = [-2.16227666017, -1.34343966785, -1.09375300422, -1.80387217027]
+    assert_worked_numbers(
+        params, [*first, -2.16480126911], (-5.16227756017, -8.08173118586)
+    )
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_worked_state(variant: str, x64: None) -> None:
     _, state = run(optimizers.scale_by_amsgrad(variant=variant), T5)

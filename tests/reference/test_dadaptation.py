@@ -310,6 +310,17 @@ def test_adam_without_growth_is_adam(x64: None) -> None:
     assert_close(params, test_amsgrad.uncorrected_adam(*sequence, 0.05), 1e-13)
 
 
+def test_adam_without_growth_gives_the_worked_numbers_of_adam(x64: None) -> None:
+    params, _ = run(
+        optimizers.dadapt_adam(d0=0.1, growth_rate=1.0, bias_correction=False),
+        support.T5,
+    )
+    first = [0.683772333983, 0.839351362523, 0.907016448369, 0.662806467164]
+    support.assert_worked_numbers(
+        params, [*first, 0.515002391896], (-2.31622775602, -3.07759708433)
+    )
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd_without_growth_is_sgd(momentum: float, x64: None) -> None:
     sequence = Sequence(np.ones(3), support.random_sequence(40).gradients["bias"])

@@ -172,6 +172,18 @@ def _network(
     return params, multipliers
 
 
+def _forward(
+    params: dict[str, jax.Array], multipliers: dict[str, float]
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The output, and what comes into each layer."""
+    x, inputs = jnp.asarray(np.random.default_rng(0).normal(size=8)), {}
+    for layer in LAYERS:
+        inputs[layer] = x
+        x = multipliers[layer] * (x @ params[layer])
+        x = jnp.tanh(x) if layer != "readout" else x
+    return x[0], inputs
+
+
 def _moved(parameterization: str, optimizer: str, width: int) -> dict[str, float]:
     """How far one step moves what each layer puts out, its input staying the same.
 
@@ -179,15 +191,6 @@ def _moved(parameterization: str, optimizer: str, width: int) -> dict[str, float
     are aligned with it.
     """
     params, multipliers = _network(parameterization, width)
-    inputs = jnp.asarray(np.random.default_rng(0).normal(size=8))
-
-    def forward(params: dict[str, jax.Array]) -> jax.Array:
-        x = inputs
-        for layer in LAYERS:
-            x = multipliers[layer] * (x @ params[layer])
-            x = jnp.tanh(x) if layer != "readout" else x
-        return x[0]
-
     rule = optimizers.adam(1e-3) if optimizer == "adam" else optax.sgd(1e-3)
     link = optimizers.width_scaled_learning_rate(
         {layer: layer for layer in LAYERS},
@@ -196,16 +199,35 @@ def _moved(parameterization: str, optimizer: str, width: int) -> dict[str, float
         optimizer=optimizer,
     )
     chain = optax.chain(rule, link)
-    gradient = jax.grad(forward)(params)
+    gradient, inputs = jax.grad(_forward, has_aux=True)(params, multipliers)
     if optimizer == "adam":  # otherwise its eps stands above the gradients
         gradient = jax.tree.map(lambda g: 1e6 * g, gradient)
     updates, _ = chain.update(gradient, chain.init(params), params)
-    x, moved = inputs, {}
-    for layer in LAYERS:
-        change = multipliers[layer] * (x @ updates[layer])
-        moved[layer] = float(jnp.sqrt(jnp.mean(change**2)))
-        x = jnp.tanh(multipliers[layer] * (x @ params[layer]))
-    return moved
+    changes = {n: multipliers[n] * (inputs[n] @ updates[n]) for n in LAYERS}
+    return {n: float(jnp.sqrt(jnp.mean(c**2))) for n, c in changes.items()}
+
+
+@pytest.mark.parametrize(
+    ("parameterization", "exponents"),
+    [
+        ("standard", [-0.5, -0.5, 0.0]),
+        ("ntk", [-0.5, -1.0, -0.5]),
+        ("mup", [-0.5, -1.0, -0.5]),
+        ("mean_field", [-1.0, -1.5, -1.0]),
+    ],
+)
+def test_gradients_shrink_with_the_width_as_the_eps_should(
+    parameterization: str, exponents: list[float], x64: None
+) -> None:
+    """The sizes of gradients in one network of each width."""
+
+    def sizes(width: int) -> np.ndarray:
+        params, multipliers = _network(parameterization, width)
+        gradient, _ = jax.grad(_forward, has_aux=True)(params, multipliers)
+        return np.array([jnp.sqrt(jnp.mean(gradient[n] ** 2)) for n in LAYERS])
+
+    slopes = np.log(sizes(1024) / sizes(64)) / np.log(16)
+    np.testing.assert_allclose(slopes, exponents, atol=0.06)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
