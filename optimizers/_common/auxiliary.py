@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from optimizers._common import checks, links, numerics, reductions, trees
 from optimizers._common.typing import PyTree, Reduce, Scalar, ScalarOrSchedule
@@ -24,8 +25,11 @@ def weights(
     Raises:
       ValueError: A weight is not a finite number >= 0, or there is none.
     """
-    several = isinstance(aux_weight, list | tuple)
-    values: Any = tuple(aux_weight) if several else (aux_weight,)
+    given: Any = aux_weight
+    several = isinstance(given, list | tuple) and not isinstance(
+        given, optax.GradientTransformation
+    )
+    values = tuple(given) if several else (given,)
     if not values:
         msg = f"{function}: aux_weight must hold at least one number, got {aux_weight}."
         raise ValueError(msg)
