@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from optimizers._common import checks, links, numerics, reductions, trees
 from optimizers._common.typing import PyTree, Reduce, Scalar, ScalarOrSchedule
@@ -26,9 +25,7 @@ def weights(
       ValueError: A weight is not a finite number >= 0, or there is none.
     """
     given: Any = aux_weight
-    several = isinstance(given, list | tuple) and not isinstance(
-        given, optax.GradientTransformation
-    )
+    several = type(given) in (list, tuple)  # and no optimizer, which is a tuple too
     values = tuple(given) if several else (given,)
     if not values:
         msg = f"{function}: aux_weight must hold at least one number, got {aux_weight}."
