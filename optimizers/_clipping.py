@@ -186,6 +186,13 @@ def adaptive_grad_clip(
                 "share of the params. Call update(grads, state, params)."
             )
             raise ValueError(msg)
+        structure, expected = jax.tree.structure(updates), jax.tree.structure(params)
+        if structure != expected:
+            msg = (
+                f"{name}: the gradients have the structure {structure}, but the params "
+                f"have {expected}; both must be the same."
+            )
+            raise ValueError(msg)
         ratio, least = numerics.wide_scalar(clipping), numerics.wide_scalar(eps)
 
         def leaf(path: tuple[Any, ...], g: Any, w: Any) -> Any:

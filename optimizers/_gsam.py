@@ -192,6 +192,8 @@ def _prefix(
         radius, state = ascent.advance(rho, state)
         grads = ascent.gradients(name, updates, params)
         gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
+        if ascent.is_number(radius, 0):
+            return grads, state
         higher = ascent.uphill(
             name, gradient, params, grads, radius, grads, mask, reduce
         )  # (1), (2)

@@ -161,9 +161,10 @@ def _prefix(
                 "update(head_grads, state, params, tail_grad_fn=jax.grad(tail_loss))."
             )
             raise ValueError(msg)
-        tail = ascent.gradient_at(name, tail_grad_fn, params, params, grads)
+        asked = "tail_grad_fn"
+        tail = ascent.gradient_at(name, tail_grad_fn, params, params, grads, asked)
         tail = ascent.uphill(
-            name, tail_grad_fn, params, tail, radius, tail, mask, reduce
+            name, tail_grad_fn, params, tail, radius, tail, mask, reduce, asked
         )  # (1)
         weight = numerics.scalar(tail_weight)
         whole = trees.map_inexact(

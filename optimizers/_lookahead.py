@@ -116,7 +116,8 @@ def lookahead(
         msg = (
             "lookahead: optimizer must be an optax.GradientTransformation, got "
             f"{optimizer!r} of type {type(optimizer).__name__}. Call for instance "
-            "lookahead(optax.sgd(0.1), sync_period=5)."
+            "lookahead(optax.sgd(0.1), sync_period=5); optax.MultiSteps(...) becomes "
+            "one by .gradient_transformation()."
         )
         raise TypeError(msg)
     checks.at_least_one("lookahead", sync_period=sync_period)

@@ -31,6 +31,10 @@ METHODS: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
     "gradvac": optimizers.gradvac,
 }
 methods = pytest.mark.parametrize("name", METHODS)
+REDUCING = {
+    **METHODS,
+    "clip_by_global_norm": functools.partial(optimizers.clip_by_global_norm, 0.5),
+}
 
 PARAMS = {"b": jnp.array([0.5, -1.0, 2.0]), "w": jnp.ones((2, 3))}
 MAIN = [
@@ -119,6 +123,26 @@ def test_other_leaves_pass_through(name: str) -> None:
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
     mapped = optax.tree.map_params(tx, lambda x: x, state)
     assert jax.tree.structure(mapped) == jax.tree.structure(state)
+
+
+def test_complex_gradients_as_pairs_of_real_ones(x64: None) -> None:
+    pairs = np.random.default_rng(0).normal(size=(2, 2, 2, 5))  # [main or aux, step]
+    joined = pairs[:, :, 0] + 1j * pairs[:, :, 1]
+
+    @jax.jit
+    def every(main: jax.Array, aux: jax.Array) -> list[jax.Array]:
+        seconds = []
+        for name, factory in REDUCING.items():
+            tx = factory()
+            state = tx.init(main[0])
+            for g, a in zip(main, aux, strict=True):
+                given = (a, g) if name == "several" else a
+                direction, state = tx.update(g, state, aux_grads=given)
+            seconds.append(direction)
+        return seconds
+
+    for got, expected in zip(every(*joined), every(*pairs), strict=True):
+        np.testing.assert_allclose(got, expected[0] + 1j * expected[1], rtol=1e-12)
 
 
 def test_the_state_is_like_the_params_for_optax() -> None:
@@ -231,7 +255,7 @@ PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
-from tests.test_auxiliary_composition import METHODS, aux_for
+from tests.test_auxiliary_composition import REDUCING, aux_for
 
 assert jax.device_count() == 8
 rng = np.random.default_rng(0)
@@ -243,7 +267,7 @@ grads, aux = (
 
 def second(grads, aux, reduce=None):
     answers = {}
-    for name, factory in METHODS.items():
+    for name, factory in REDUCING.items():
         sums = reduce is not None and name != "mixed_gradients"
         tx = factory(reduce=reduce) if sums else factory()
         state = tx.init(grads[0])
@@ -289,6 +313,6 @@ def test_eight_devices_equal_one() -> None:
     )
     assert done.returncode == 0, done.stderr
     errors = json.loads(done.stdout)
-    assert errors.keys() == METHODS.keys()
+    assert errors.keys() == REDUCING.keys()
     for name, found in errors.items():
         assert max(found) < 1e-5, (name, found)

@@ -1,5 +1,6 @@
 """The SAM family inside the pipelines that people build: links, wrappers, devices."""
 
+import functools
 import inspect
 import json
 import os
@@ -26,7 +27,7 @@ from optimizers import (
 )
 from optimizers._sharpness_aware import sam, sam_value_and_grad, sharpness_aware
 from tests.reference.landscapes import Q, run
-from tools.optimizer_table import aliases
+from tools.optimizer_table import ARGUMENTS
 
 PyTree = Any
 PREFIXES = [
@@ -252,21 +253,71 @@ OPTAX = [
 ]
 
 
+OURS = [
+    thing
+    for thing in vars(optimizers).values()
+    if inspect.isfunction(thing)
+    and inspect.signature(thing).return_annotation
+    is optax.GradientTransformationExtraArgs
+]
+
+
+def trace_scan(tx: Any, **others: Any) -> None:
+    """The training step in a scan, which refuses a step that changes a type."""
+
+    def train(carry: tuple[PyTree, Any], _: None) -> tuple[Any, None]:
+        params, state = carry
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = tx.update(
+            grads, state, params, value=value, grad=grads, value_fn=loss, **others
+        )
+        return (optax.apply_updates(params, updates), state), None
+
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    start = jax.eval_shape(lambda p: (p, tx.init(p)), params)
+    jax.eval_shape(lambda carry: jax.lax.scan(train, carry, None, length=2), start)
+
+
 @pytest.mark.parametrize(
-    "factory",
-    [*aliases().values(), *OPTAX],
-    ids=lambda f: getattr(f, "func", f).__name__,
+    "factory", [*OURS, *OPTAX], ids=lambda f: getattr(f, "func", f).__name__
 )
-def test_every_optimizer_may_be_the_base(factory: Any) -> None:
-    needs_rate = "learning_rate" in inspect.signature(factory).parameters
-    base = factory(learning_rate=0.1) if needs_rate else factory()
-    tx, params = sam(base), jax.tree.map(jnp.asarray, PARAMS)
-    state = jax.eval_shape(tx.init, params)
-    updates, after = jax.eval_shape(lambda s, p: step(tx, s, p), state, params)
-    assert jax.tree.structure(after) == jax.tree.structure(state)
-    types = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]  # noqa: E731
-    assert types(after) == types(state)
-    assert types(updates) == types(params)
+def test_one_training_step_serves_every_optimizer(factory: Any) -> None:
+    """Also as the base of SAM."""
+    parameters = inspect.signature(factory).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty]
+    base = factory(**{name: ARGUMENTS[name] for name in needed})
+    for tx in (base, sam(base)):
+        trace_scan(tx, aux_grads=PARAMS, tail_grad_fn=gradient)
+
+
+def test_one_training_step_serves_line_searches() -> None:
+    """They refuse what is for others."""
+    for tx in (optax.lbfgs(), sam(optax.lbfgs())):
+        trace_scan(tx)
+
+
+def test_complex_params_as_pairs_of_real_ones(x64: None) -> None:
+    root = np.random.default_rng(0).normal(size=(6, 6))
+    join = lambda x: x[:3] + 1j * x[3:]  # noqa: E731
+    real = lambda x: root @ (root.T @ x)  # noqa: E731
+    whole = lambda z: join(real(jnp.concatenate([z.real, z.imag])))  # noqa: E731
+
+    def twice(prefix: Any, x: jax.Array, gradient: Any) -> jax.Array:
+        state = prefix.init(x)
+        for _ in range(2):
+            given = {"grad_fn": gradient, "tail_grad_fn": gradient}
+            updates, state = prefix.update(gradient(x), state, x, **given)
+            x = x - 0.01 * updates
+        return x
+
+    @functools.partial(jax.jit, static_argnames="gradient")
+    def every(x: jax.Array, gradient: Any) -> list[jax.Array]:
+        return [twice(prefix(), x, gradient) for prefix in PREFIXES]
+
+    x = jnp.asarray(root[0])
+    with jax.numpy_dtype_promotion("standard"):
+        got, expected = every(join(x), whole), every(x, real)
+    assert_close(got, list(map(join, expected)), 1e-12)
 
 
 @pytest.mark.parametrize("value_fn_only", [sam, _looksam.looksam])
@@ -355,6 +406,7 @@ makers = {
     "two ascents": lambda **k: _sharpness_aware.sharpness_aware(ascent_steps=2, **k),
     "asam": lambda **k: _sharpness_aware.sharpness_aware(0.5, adaptive=True, **k),
     "max": lambda **k: _sharpness_aware.sharpness_aware(p=np.inf, **k),
+    "leaves": lambda **k: _sharpness_aware.sharpness_aware(per_leaf=True, **k),
     "gsam": _gsam.gap_guided_sharpness_aware,
     "looksam": lambda **k: _looksam.periodic_sharpness_aware(period=2, **k),
     "friendly": _friendly_sam.friendly_sharpness_aware,
@@ -439,6 +491,6 @@ def test_eight_devices_equal_one() -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found) == 29
+    assert len(found) == 32
     for name, way, difference in found:
         assert difference < 1e-5, f"{name}, {way}: differs by {difference}"

@@ -28,7 +28,8 @@ def base(function: str, optimizer: Any) -> optax.GradientTransformationExtraArgs
         msg = (
             f"{function}: optimizer must be an optax.GradientTransformation, got "
             f"{optimizer!r} of type {type(optimizer).__name__}. Call for instance "
-            f"{function}(optax.sgd(0.1), rho=0.05)."
+            f"{function}(optax.sgd(0.1), rho=0.05); optax.MultiSteps(...) becomes one "
+            "by .gradient_transformation()."
         )
         raise TypeError(msg)
     return optax.with_extra_args_support(optimizer)
@@ -128,6 +129,7 @@ def uphill(
     slopes: PyTree,
     mask: Mask = None,
     reduce: Reduce | None = None,
+    argument: str = "grad_fn",
 ) -> PyTree:
     """The gradient at x + rho s / |s|; where rho is the number 0, the one at x.
 
@@ -137,7 +139,7 @@ def uphill(
     if is_number(radius, 0):
         return grads
     steps = euclidean(radius, selected(slopes, mask, params), reduce)
-    return gradient_at(function, grad_fn, moved(params, steps), params, grads)
+    return gradient_at(function, grad_fn, moved(params, steps), params, grads, argument)
 
 
 def gradient_at(
@@ -146,17 +148,26 @@ def gradient_at(
     point: PyTree,
     params: PyTree,
     grads: PyTree,
+    argument: str = "grad_fn",
 ) -> PyTree:
     """The gradient at a point of `moved`, which comes in the dtypes of the params.
 
     Raises:
+      TypeError: `grad_fn` is no function.
       ValueError: It does not have the structure and shapes of the params.
     """
+    if not callable(grad_fn):
+        msg = (
+            f"{function}: {argument} must be a function from params to the gradient, "
+            f"got a {type(grad_fn).__name__}. Call update(grads, state, params, "
+            f"{argument}=jax.grad(loss))."
+        )
+        raise TypeError(msg)
     nearest = trees.map_inexact(
         lambda p, x: jnp.asarray(x, numerics.dtype_of(p)), params, point
     )
     found = _like_params(
-        function, "gradients near the params", grad_fn(nearest), params
+        function, f"gradients that {argument} returns", grad_fn(nearest), params
     )
     return cast_like(found, grads)
 

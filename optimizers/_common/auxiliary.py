@@ -24,8 +24,9 @@ def weights(
     Raises:
       ValueError: A weight is not a finite number >= 0, or there is none.
     """
-    several = isinstance(aux_weight, list | tuple)
-    values: Any = tuple(aux_weight) if several else (aux_weight,)
+    given: Any = aux_weight
+    several = type(given) in (list, tuple)  # and no optimizer, which is a tuple too
+    values = tuple(given) if several else (given,)
     if not values:
         msg = f"{function}: aux_weight must hold at least one number, got {aux_weight}."
         raise ValueError(msg)

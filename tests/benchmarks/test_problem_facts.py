@@ -6,20 +6,23 @@ import itertools
 import math
 import sys
 import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.optimize
 from flax import linen as nn
 
+import optimizers
 from benchmarks import data
 from benchmarks.errors import UserError
 from benchmarks.models.cnn import CNN
 from benchmarks.models.mlp import MLP
 from benchmarks.problem import Problem
-from tests.benchmarks.training import PROBLEMS, adam, float64, start
+from tests.benchmarks.training import PROBLEMS, adam, batch, float64, start
 
 
 @pytest.mark.parametrize(
@@ -343,6 +346,32 @@ def test_four_in_ten_labels_are_drawn_anew() -> None:
     # A tenth of those drawn anew are right by chance; 4 standard deviations.
     assert wrong == pytest.approx(0.36, abs=4 * math.sqrt(0.36 * 0.64 / 1297))
     assert noisy["train"].labels.sum(axis=0).tolist() == [1.0] * 1297
+
+
+def test_sam_withstands_wrong_labels_at_the_same_number_of_gradients() -> None:
+    problem = PROBLEMS["noisy_digits"]
+
+    def accuracy(wrap: Any, steps: int) -> float:
+        rate = optax.cosine_decay_schedule(0.1, steps)
+        tx = wrap(optax.sgd(rate, momentum=0.9))
+
+        def step(carry: Any, t: jax.Array) -> tuple[Any, None]:
+            params, state = carry
+            rows = batch(problem, t)
+            loss = lambda p: problem.loss(p, rows)  # noqa: E731
+            updates, state = tx.update(
+                jax.grad(loss)(params), state, params, value_fn=loss
+            )
+            return (optax.apply_updates(params, updates), state), None
+
+        first = start(problem)
+        carry = first, tx.init(first)
+        params, _ = jax.lax.scan(step, carry, jnp.arange(steps))[0]
+        return float(problem.evaluate(params, problem.data)["accuracy"])
+
+    plain = accuracy(optax.with_extra_args_support, problem.budget)
+    flat = accuracy(lambda tx: optimizers.sam(tx, 0.5), problem.budget // 2)
+    assert flat - plain > 0.15
 
 
 def test_the_long_tail_has_its_counts_and_adds_up() -> None:

@@ -95,6 +95,9 @@ def test_worked_numbers(x64: None) -> None:
     released = optimizers.bloop(0.5, ema_rate=0.1, use_updated_ema=True)
     after_first = start_at(MAIN[0], zeros)
     assert_worked(run(released, MAIN[1:], AUX[1:], after_first)[0], RELEASED)
+    full_batch = optimizers.bloop(0.5, ema_rate=1.0, use_updated_ema=True)
+    second = [[0.666666666667, 0.833333333333, 0.583333333333]]
+    assert_worked(run(full_batch, MAIN[:2], AUX[:2])[0], [FROM_FIRST[0], *second])
 
 
 @pytest.mark.parametrize(
@@ -399,6 +402,7 @@ def test_messages_say_what_to_do() -> None:
         ({"aux_weight": -0.1}, "bloop: aux_weight must be .* got -0.1"),
         ({"aux_weight": [0.1, float("nan")]}, "bloop: aux_weight must be .* got nan"),
         ({"aux_weight": []}, "bloop: aux_weight must hold at least one"),
+        ({"aux_weight": optax.sgd(0.1)}, "bloop: aux_weight must be .* got Grad"),
         ({"aux_weight": 0.1, "ema_rate": 1.5}, "bloop: ema_rate must be .* got 1.5"),
         ({"aux_weight": 0.1, "ema_rate": -1.0}, "bloop: ema_rate must be .* got -1.0"),
     ],

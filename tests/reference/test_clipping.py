@@ -231,6 +231,8 @@ def test_errors_say_what_to_do() -> None:
     tx, x = adaptive_grad_clip(0.1), {"a": jnp.ones(2)}
     with pytest.raises(ValueError, match=r"Call update\(grads, state, params\)"):
         clip(tx, x)
+    with pytest.raises(ValueError, match=r"^adaptive_grad_clip: .* structure"):
+        clip(tx, x, {"b": jnp.ones(2)})
     with pytest.raises(ValueError, match=r"\['a'\] has shape \(1,\).*\(2,\)"):
         clip(tx, {"a": jnp.ones(1)}, x)
     six = {"a": jnp.ones((1, 2, 1, 2, 1, 1))}

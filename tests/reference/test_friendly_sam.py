@@ -54,7 +54,7 @@ def test_follows_the_equations(sigma: float, decay: float, x64: None) -> None:
     prefix = friendly_sharpness_aware(0.1, sigma, decay)
     actual = run(optax.chain(prefix, optax.sgd(0.5)), Z, 25)
     expected = reference(Z, 25, 0.5, 0.1, sigma, decay)
-    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_without_sigma_it_is_sam() -> None:

@@ -70,9 +70,11 @@ def test_turns_to_the_mean_angle(mean: float, scale: float, x64: None) -> None:
         np.testing.assert_allclose(project(d, a), project(g, a), rtol=0.0, atol=1e-14)
 
 
-def test_zero_mean_is_the_projection_of_pcgrad(x64: None) -> None:
+def test_zero_mean_is_the_projection_of_pcgrad_and_a_gem(x64: None) -> None:
     got = surgery.first(optimizers.gradvac(), MAIN[0], AUX[0])
     np.testing.assert_allclose(got, project(MAIN[0], AUX[0]), rtol=1e-14)
+    a_gem = 1.21807465619, 1.27308447937, 0.453831041257
+    np.testing.assert_allclose(got, a_gem, rtol=TWELVE_DIGITS)
 
 
 def test_an_angle_of_zero_cannot_be_reached() -> None:

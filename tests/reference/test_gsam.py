@@ -45,7 +45,7 @@ def test_worked_numbers(x64: None) -> None:
 def test_follows_the_equations(x64: None) -> None:
     optimizer = optax.chain(gap_guided_sharpness_aware(0.2, 0.7), optax.sgd(0.1))
     expected = reference(Q, 30, 0.1, 0.2, 0.7)
-    np.testing.assert_allclose(run(optimizer, Q, 30), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(run(optimizer, Q, 30), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_without_alpha_it_is_sam() -> None:
@@ -53,9 +53,9 @@ def test_without_alpha_it_is_sam() -> None:
     np.testing.assert_array_equal(ours, run(sam(optax.sgd(0.1)), Q, 10))
 
 
-def test_without_radius_it_is_the_base(x64: None) -> None:
+def test_without_radius_it_is_the_base_to_the_bit() -> None:
     ours = run(gsam(optax.sgd(0.1), 0.0), Q, 10)
-    np.testing.assert_allclose(ours, run(optax.sgd(0.1), Q, 10), rtol=1e-12)
+    np.testing.assert_array_equal(ours, run(optax.sgd(0.1), Q, 10))
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e25])

@@ -182,6 +182,7 @@ def test_variance_on_noisy_quadratics(
     formula /= formula + 2 * alpha * (1 - alpha) * (1 - kept)
     np.testing.assert_allclose(formula, ratio, rtol=TWELVE_DIGITS)
     variance = rate**2 / (1 - (1 - rate) ** 2)
+    np.testing.assert_allclose(variance, 0.0526315789474, rtol=TWELVE_DIGITS)
     optimizer = optimizers.lookahead(optax.sgd(rate), sync_period, alpha)
 
     @jax.jit

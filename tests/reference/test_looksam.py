@@ -58,12 +58,17 @@ def test_follows_the_equations(x64: None) -> None:
     prefix = periodic_sharpness_aware(0.1, 4, 0.3)
     actual = run(optax.chain(prefix, optax.sgd(0.5)), Z, 25)
     expected = reference(Z, 25, 0.5, 0.1, 4, 0.3)
-    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_with_period_one_it_is_sam() -> None:
     ours = run(looksam(optax.sgd(0.1), period=1), Q, 10)
     np.testing.assert_array_equal(ours, run(sam(optax.sgd(0.1)), Q, 10))
+
+
+def test_without_radius_it_is_the_base_to_the_bit() -> None:
+    ours = run(looksam(optax.sgd(0.1), 0.0, period=2), Q, 10)
+    np.testing.assert_array_equal(ours, run(optax.sgd(0.1), Q, 10))
 
 
 def test_second_gradient_is_computed_once_per_period() -> None:

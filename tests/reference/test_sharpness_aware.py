@@ -89,6 +89,10 @@ def assert_worked(actual: np.ndarray, expected: Any) -> None:
 
 
 def test_worked_quadratic(x64: None) -> None:
+    grads, start = jax.grad(Q.loss)(jnp.ones(2)), jnp.ones(2)
+    climbed = point_of(sharpness_aware(), grads, start) - start
+    assert_worked(climbed, (0.00497518595105, 0.0497518595105))
+    assert_worked(jax.grad(Q.loss)(start + climbed), (1.00497518595, 10.4975185951))
     assert_worked(reference(Q, 5, 0.1), WORKED_Q)
     assert_worked(run(sam(optax.sgd(0.1)), Q, 5), WORKED_Q)
     two = run(sam(optax.sgd(0.1), ascent_steps=2), Q, 2)
@@ -130,6 +134,14 @@ def test_worked_logistic(variant: str, x64: None) -> None:
 
 def test_worked_logistic_sgd(x64: None) -> None:
     """Without a radius it is SGD."""
+    params = jax.tree.map(jnp.asarray, Z.start)
+    grads = jax.grad(Z.loss)(params)
+    slopes = -0.423352312113, -0.382099859595, -0.0516685004082
+    assert_worked(Z.vector(grads), slopes)
+    assert_worked(np.linalg.norm(flat(grads)), 0.572623014564)
+    point = point_of(sharpness_aware(0.1, per_leaf=True), grads, params)
+    climbed = np.linalg.norm(flat(point) - flat(params))
+    assert_worked(climbed, 0.141421356237)
     expected = 0.711676156056, -0.0589500702025, 0.125834250204
     assert_worked(run(sam(optax.sgd(0.5), 0.0), Z, 1)[0], expected)
 
@@ -186,7 +198,7 @@ def test_follows_the_equations(options: dict[str, Any], x64: None) -> None:
         slices["adaptive"] = (slice(0, 2),)
     optimizer = optax.chain(sharpness_aware(0.3, **chosen), optax.sgd(0.5))
     expected = reference(Z, 20, 0.5, rho=0.3, **slices)
-    np.testing.assert_allclose(run(optimizer, Z, 20), expected, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(run(optimizer, Z, 20), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("ascent_steps", [1, 2])
@@ -233,8 +245,7 @@ def step_of(prefix: Any, grads: PyTree) -> PyTree:
 def test_radius_is_exact(p: float, x64: None) -> None:
     for seed, scale in enumerate((1.0, 1e-30, 1e25, 1e-200, 1e200)):
         e = flat(step_of(sharpness_aware(0.05, p=p), random_tree(seed, scale)))
-        # A power of q - 1 = 1/(p - 1) magnifies rounding.
-        np.testing.assert_allclose(np.linalg.norm(e, p), 0.05, rtol=4e-15)
+        np.testing.assert_allclose(np.linalg.norm(e, p), 0.05, rtol=1e-15)
 
 
 @pytest.mark.parametrize("p", NORMS)
@@ -534,10 +545,12 @@ def test_trees_that_do_not_fit_are_refused() -> None:
         prefix.update({"v": jnp.ones(2)}, (), params, grad_fn=lambda x: x)
     with pytest.raises(ValueError, match=r"gradients at \['w'\] have shape \(1,\)"):
         prefix.update({"w": jnp.ones(1)}, (), params, grad_fn=lambda x: x)
-    with pytest.raises(ValueError, match=r"near the params at \['w'\] have shape \(\)"):
+    with pytest.raises(ValueError, match=r"grad_fn returns at \['w'\] have shape \(\)"):
         prefix.update(params, (), params, grad_fn=lambda x: {"w": x["w"].sum()})
-    with pytest.raises(ValueError, match="near the params have the structure"):
+    with pytest.raises(ValueError, match="that grad_fn returns have the structure"):
         prefix.update(params, (), params, grad_fn=lambda x: x["w"])
+    with pytest.raises(TypeError, match=r"grad_fn must be .* got a dict\. Call update"):
+        prefix.update(params, (), params, grad_fn=params)
 
 
 @pytest.mark.parametrize("wrapper", [sam, asam])
