@@ -120,6 +120,7 @@ def assert_conforms(
             how to mend it.
         ValueError: An exemption names no rule.
     """
+    __tracebackhide__ = True  # pytest shows the message alone
     report = check(factory, exemptions=exemptions, rules=rules, **kwargs)
     if report.failures:
         raise AssertionError(str(report))
