@@ -201,16 +201,25 @@ class Case:
         return None
 
     @cached_property
-    def has_control_flow(self) -> bool:
-        """Whether an update has a loop or a branch for the device."""
+    def program(self) -> str:
+        """The jaxpr of an update as text; empty where it cannot be traced."""
         tx = self.make_eager()
         try:
             step = partial(update, tx)
             state = jax.eval_shape(tx.init, self.params)
-            jaxpr = jax.make_jaxpr(step)(self.stream[0], state, self.params)
+            return str(jax.make_jaxpr(step)(self.stream[0], state, self.params))
         except Exception:
-            return False
-        return re.search(r"\b(while|scan|cond)\[", str(jaxpr)) is not None
+            return ""
+
+    @cached_property
+    def has_control_flow(self) -> bool:
+        """Whether an update has a loop or a branch for the device."""
+        return re.search(r"\b(while|scan|cond)\[", self.program) is not None
+
+    @cached_property
+    def has_open_loop(self) -> bool:
+        """Whether an update has a loop of unknown length, as line searches have."""
+        return re.search(r"\bwhile\[", self.program) is not None
 
     @cached_property
     def tx(self) -> optax.GradientTransformationExtraArgs:

@@ -9,6 +9,9 @@ import numpy as np
 
 from optimizers.testing._data import Tree
 
+# Where an update is the difference of two points, it has their rounding.
+ROUNDING = 2.5e-7
+
 
 def leaves(tree: Tree) -> Iterator[tuple[str, Any]]:
     """Yields every leaf after its path, written `.mu['kernel']`."""

@@ -241,6 +241,13 @@ def takes_roots_of_the_rate(learning_rate: Any = 0.1) -> Transformation:
     return optax.chain(tx, optax.scale(1 + jnp.sqrt(0 * jnp.asarray(learning_rate))))
 
 
+def searches_and_takes_roots(learning_rate: Any = 0.1) -> Transformation:
+    search = lambda u, _: jax.lax.while_loop(  # noqa: E731
+        lambda _: jnp.array(False), lambda u: u, u
+    )
+    return optax.chain(takes_roots_of_the_rate(learning_rate), optax.stateless(search))
+
+
 def divides_by_bias_of_b2(learning_rate: Any = 0.1, b2: Any = 0.999) -> Transformation:
     return optax.chain(sound_adam(learning_rate), optax.scale((1 - b2) / (1 - b2)))
 
@@ -250,6 +257,12 @@ def divides_by_old_count(update: Any, g: Tree, state: Any, params: Tree) -> Any:
     # 1 at every step of a run, 0/0 when mu is kept and the count is not.
     moved = jnp.where(jnp.any(state.mu["layer"]["bias"] != 0), state.count, 1)
     return jax.tree.map(lambda u: u * (moved / moved).astype(u.dtype), updates), new
+
+
+def divides_at_the_sixth_step(update: Any, g: Tree, old: Any, params: Tree) -> Any:
+    updates, new = update(g, old, params)
+    late = lambda u, g: jnp.where(new.count < 6, u, u * (g / g))  # noqa: E731
+    return jax.tree.map(late, updates, g), new
 
 
 def changes_gradients(update: Any, g: Tree, state: Any, params: Tree) -> Any:
@@ -601,8 +614,14 @@ FAULTS: dict[str, Fault] = {
     "takes a root of the rate": Fault(
         takes_roots_of_the_rate, "rate_is_differentiable", "nan"
     ),
+    "takes a root of the rate beside a search": Fault(
+        searches_and_takes_roots, "rate_is_differentiable", "nan"
+    ),
     "divides zero by zero": Fault(
         spoilt_leaf(lambda u, g: u * (g / g)), "zero_gradients_are_safe", "nan"
+    ),
+    "divides zero by zero at the sixth step": Fault(
+        spoilt_update(divides_at_the_sixth_step), "zero_gradients_are_safe", "nan"
     ),
     "divides zero by zero in some entries": Fault(
         spoilt_leaf(lambda u, g: u * (g / g)), "some_zero_gradients_are_safe", "nan"

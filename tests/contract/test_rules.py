@@ -34,6 +34,16 @@ def test_a_fault_meets_its_rule(fault: Fault) -> None:
     assert result.mend == rules[0].mend
 
 
+def test_a_weak_type_is_no_fault_of_what_stands_around() -> None:
+    rules = [
+        rule
+        for rule in testing.conformance_rules()
+        if rule.check.__module__.endswith(("trees", "wrappers"))
+    ]
+    report = testing.check(FAULTS["has a weak count"].factory, rules=rules)
+    assert not report.failures, str(report)
+
+
 def test_what_carries_the_faults_is_sound() -> None:
     # It has no hyperparameters to check and wraps nothing.
     names = {fault.rule for fault in FAULTS.values()} - {"bad_values_are_refused"}

@@ -22,8 +22,6 @@ from optimizers.testing._rule import rule
 # XLA fuses and reorders. Where a method subtracts nearly equal sums, as distance
 # estimates do, a rounding in the last place grows to a few times 1e-5.
 _FUSED = 1e-4
-# Where an update is the difference of two points, it has their rounding.
-_ROUNDING = 2.5e-7
 
 
 def jit_equals_eager(case: Case) -> None:
@@ -43,7 +41,7 @@ def jit_equals_eager(case: Case) -> None:
     state = tx.init(case.params)
     result = follow(jax.jit(step), state, case.params, case.stream)
     expected = run(tx, case.params, case.stream)
-    _compare.assert_close(result, expected, "under jit", _FUSED, _ROUNDING)
+    _compare.assert_close(result, expected, "under jit", _FUSED, _compare.ROUNDING)
     assert len(traces) == 1, f"three steps were traced {len(traces)} times, not once"
 
 
@@ -79,7 +77,7 @@ def scan_equals_loop(case: Case) -> None:
     state, updates = jax.lax.scan(body, case.tx.init(case.params), stacked)
     steps = [jax.tree.map(lambda u, i=i: u[i], updates) for i in range(3)]
     _compare.assert_close(
-        (steps, state), case.expected, "inside scan", _FUSED, _ROUNDING
+        (steps, state), case.expected, "inside scan", _FUSED, _compare.ROUNDING
     )
 
 
@@ -96,7 +94,9 @@ def vmap_over_models(case: Case) -> None:
     for i, (own, grad) in enumerate(((case.params, case.stream[0]), other)):
         alone, _ = run(case.tx, own, [grad])
         lane = jax.tree.map(lambda leaf, i=i: leaf[i], updates)
-        _compare.assert_close(lane, alone[0], f"model {i} of a vmap", atol=_ROUNDING)
+        _compare.assert_close(
+            lane, alone[0], f"model {i} of a vmap", atol=_compare.ROUNDING
+        )
 
 
 def no_leaked_tracers(case: Case) -> None:

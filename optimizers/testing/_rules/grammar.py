@@ -166,7 +166,7 @@ def bears_any_inner_state(case: Case) -> None:
         return jax.tree.map(lambda g: -0.1 * g, updates), new
 
     inner = optax.GradientTransformationExtraArgs(init, inner_update)
-    tx = case.factory(inner, **case.kwargs)
+    tx = case.make_around(case.factory(inner, **case.kwargs))
     # Long enough for wrappers that do something every few steps.
     stream = [*case.stream, *case.stream]
     _, state = run_jitted(tx, case.params, stream)

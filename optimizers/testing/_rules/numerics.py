@@ -20,10 +20,9 @@ def zero_gradients_are_safe(case: Case) -> None:
         ordinary = _data.make_grads(0, dtype, shapes)
         zeros = _data.full_like(ordinary, 0.0)
         for params in (_data.make_params(dtype, shapes), zeros):
-            result = run(case.tx, params, [zeros, zeros, zeros, ordinary])
-            _compare.assert_finite(
-                result, f"{dtype}, three zero gradients and one more"
-            )
+            # RAdam first divides at the sixth step.
+            result = run(case.tx, params, [*[zeros] * 6, ordinary])
+            _compare.assert_finite(result, f"{dtype}, six zero gradients and one more")
 
 
 def some_zero_gradients_are_safe(case: Case) -> None:
@@ -102,7 +101,9 @@ def rate_is_differentiable(case: Case) -> None:
         updates, _ = run(case.make(rate), case.params, case.stream[:2])
         return _data.half_square(updates)
 
-    slope = quick_jit(jax.grad(travelled))(jnp.asarray(case.rate, jnp.float32))
+    # Reverse mode cannot go through a loop of unknown length.
+    derivative = jax.jacfwd if case.has_open_loop else jax.grad
+    slope = quick_jit(derivative(travelled))(jnp.asarray(case.rate, jnp.float32))
     _compare.assert_finite({"learning_rate": slope}, "derivative of two steps")
 
 

@@ -20,7 +20,7 @@ def x64_follows_leaves(case: Case) -> None:
         for dtype in ("float32", "float64", mixed):
             params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
             state, traced, updates = abstract_steps(case.tx, params, grads)
-            _compare.assert_same_types(traced, state, f"state, x64, {dtype}")
+            _compare.assert_same_dtypes(traced, state, f"state, x64, {dtype}")
             _compare.assert_same_dtypes(updates, grads, f"updates, x64, {dtype}")
         _assert_float64_matters(case)
 

@@ -37,7 +37,7 @@ def _assert_lives(
     # The optimizer inside brings its own extra arguments; some wrappers refuse any.
     updates, end = run(drop_extras(tx), params, stream)
     start = jax.eval_shape(tx.init, params)
-    _compare.assert_same_types(end, start, f"state under {what}")
+    _compare.assert_same_dtypes(end, start, f"state under {what}")
     _compare.assert_finite((updates, end), f"under {what}")
     return updates
 
@@ -55,7 +55,7 @@ def _require_arithmetic(case: Case) -> None:
 
 def _assert_stable(tx: Any, params: Tree, grads: Tree, what: str) -> None:
     state, last, _ = abstract_steps(drop_extras(tx), params, grads)
-    _compare.assert_same_types(last, state, f"state under {what}")
+    _compare.assert_same_dtypes(last, state, f"state under {what}")
 
 
 def works_in_chain(case: Case) -> None:
@@ -164,7 +164,8 @@ def works_under_lookahead(case: Case) -> None:
     _require_arithmetic(case)
     params = optax.LookaheadParams.init_synced(case.params)
     tx = optax.lookahead(case.optimizer, 2, 0.5, reset_state=True)
-    _assert_lives(tx, params, case.stream[:2], "lookahead(reset_state=True)")
+    # One step beyond the reset: a fresh state may say "nothing yet" with an infinity.
+    _assert_lives(tx, params, case.stream, "lookahead(reset_state=True)")
 
 
 def works_under_schedule_free(case: Case) -> None:
@@ -215,9 +216,10 @@ def works_conditionally(case: Case) -> None:
     first, second, _ = case.stream
     transform = optax.conditionally_transform(bind_extras(case.tx), even)
     updates, _ = run_jitted(transform, case.params, [first, second])
-    # An update that is the difference of two points has their rounding.
     expected = case.expected[0][0]
-    _compare.assert_close(updates[0], expected, "at a chosen step", atol=2.5e-7)
+    _compare.assert_close(
+        updates[0], expected, "at a chosen step", atol=_compare.ROUNDING
+    )
     _compare.assert_same_bits(updates[1], second, "at another step")
     mask = optax.conditionally_mask(bind_extras(case.tx), even)
     for tx in (transform, mask):
@@ -231,7 +233,7 @@ def works_before_other_links(case: Case) -> None:
     """
     plateau = optax.chain(case.optimizer, optax.contrib.reduce_on_plateau())
     state, last, _ = abstract_steps(plateau, case.params, case.stream[0])
-    _compare.assert_same_types(last, state, "state beside reduce_on_plateau")
+    _compare.assert_same_dtypes(last, state, "state beside reduce_on_plateau")
     keep = optax.chain(case.optimizer, optax.keep_params_nonnegative())
     positive = jax.tree.map(jnp.abs, case.params)
     updates = _assert_lives(keep, positive, case.stream[:1], "keep_params_nonnegative")
