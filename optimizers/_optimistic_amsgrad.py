@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import checks, links, moments, numerics, reductions, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = [
@@ -474,32 +474,24 @@ def _step(ahead: jax.Array, rate: Scalar, back: jax.Array, last: Scalar) -> jax.
 
 @jax.jit
 def _inner_products(place: jax.Array, g: jax.Array, *ring: jax.Array) -> jax.Array:
-    """Re <u_i, u_k> for every difference u_i of neighbours, u_k the newest.
+    """Re<u_i, u_k> for every difference u_i of neighbours, u_k the newest.
 
     A difference has the place of its later end in the ring; place is that of g.
     """
-    wide = [numerics.widen(y) for y in ring]
-    last = wide[-1]
-    for i, y in enumerate(wide[:-1]):
+    last = ring[-1]
+    for i, y in enumerate(ring[:-1]):
         last = jnp.where(place == i + 1, y, last)
-    newest = numerics.widen(g) - last
-    square = _real_product(newest, newest)
-    # XLA makes the sum of a product a dot of two stored arrays; a choice between
-    # products it sums with fewer of them.
-    return jnp.stack(
-        [
-            jnp.sum(
-                jnp.where(place == i, square, _real_product(y - wide[i - 1], newest))
-            )
-            for i, y in enumerate(wide)
-        ]
+    newest = _subtract(g, last)
+    square = reductions.product(newest, newest)
+    # At place, where g comes between, a product is made in vain: to choose among
+    # arrays would store each of them, sums of products of arrays store nothing.
+    others = (
+        reductions.product(_subtract(y, ring[i - 1]), newest)
+        for i, y in enumerate(ring)
     )
-
-
-def _real_product(a: jax.Array, b: jax.Array) -> jax.Array:
-    if jnp.iscomplexobj(a):
-        return a.real * b.real + a.imag * b.imag
-    return a * b
+    return jnp.stack(
+        [jnp.where(place == i, square, other) for i, other in enumerate(others)]
+    )
 
 
 @jax.jit
