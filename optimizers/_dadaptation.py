@@ -802,14 +802,13 @@ def _adagrad(
     turned = numerics.divide(s, before + eps)
     turned = turned * numerics.like(s, square / (after + before))
     step = numerics.divide(rate * g - turned, after + eps)  # (8)
-    # XLA writes to memory what two sums or the step have in common; behind a barrier
-    # nothing is, and computing it again costs less.
-    g, a, s = lax.optimization_barrier((g, a, s))
-    a = a + numerics.abs_square(g)  # (2)
-    s = s + rate * g  # (5)
+    a = a + _after(step.real, square)  # (2)
+    s = s + _after(step.real, rate) * g  # (5)
     length = jnp.sum(jnp.abs(s))
     q = jnp.sqrt(a) + _after(length, eps)  # (3)
     sum_square = jnp.sum(numerics.abs_square(s) / q)
+    # XLA writes to memory what two sums have in common; behind a barrier nothing is,
+    # and computing it again costs less.
     g, again = lax.optimization_barrier((g, a))
     q = jnp.sqrt(again) + _after(sum_square, eps)  # (3)
     return _AdagradLeaf(
@@ -840,10 +839,11 @@ def _plus(weight: jax.Array, g: jax.Array, s: jax.Array) -> jax.Array:
 
 
 def _after(known: jax.Array, value: jax.Array) -> jax.Array:
-    """The value, but not before a sum is known; NaN where that is.
+    """The value, but not before the other is known; NaN where that is.
 
-    Made from it, a new state leaf can take the place of the old one that the sum
-    reads. Otherwise XLA may order them the other way round and copy the old leaf.
+    Made from it, a new state leaf can take the place of the old one that was read for
+    what is known. Otherwise XLA may order them the other way round and copy the old
+    leaf.
     """
     known = known.astype(value.dtype)
     return jnp.where(jnp.isnan(known), known, value)
