@@ -335,17 +335,10 @@ def scale_by_dadapt_adagrad(
         d = numerics.wide_scalar(state.distance)
         rate = d * links.value_at(learning_rate, state.count)  # (1)
         outside = numerics.wide_scalar(eps)
-        step = functools.partial(_adagrad, rate, outside)
-        leaves = jax.tree.map(step, grads, state.nu, state.grad_sum)
-        sum_square, square, length = reductions.sums(
-            reduce,
-            _field(leaves, "sum_square"),
-            _field(leaves, "square"),
-            _field(leaves, "length"),
-        )
-        error = numerics.wide_scalar(state.error) + jnp.square(rate) * square  # (4)
-        estimate = numerics.safe_divide(sum_square - error, length)  # (6)
-        steps = _field(leaves, "step")
+        steps = jax.tree.map(
+            functools.partial(_adagrad_step, rate, outside),
+            *(grads, state.nu, state.grad_sum),
+        )  # (8)
         if has_momentum:
             steps = moments.ema(momentum, steps, state.mu)  # (9)
         direction = links.add_decay(
@@ -356,7 +349,27 @@ def scale_by_dadapt_adagrad(
             weight_decay_mask,
             rate,
         )
-        return trees.cast_like(direction, grads), ScaleByDadaptAdagradState(
+        direction = trees.cast_like(direction, grads)
+        # The step reads the old sums, and the new params are made from it: once they
+        # are known, the new sums can take the place of the old ones.
+        moved = direction
+        if params is not None:
+            moved = jax.tree.map(_moved, params, direction)
+        leaves = jax.tree.map(
+            functools.partial(_adagrad, rate, outside),
+            grads,
+            trees.after(state.count, moved, state.nu),
+            trees.after(state.count, moved, state.grad_sum),
+        )
+        sum_square, square, length = reductions.sums(
+            reduce,
+            _field(leaves, "sum_square"),
+            _field(leaves, "square"),
+            _field(leaves, "length"),
+        )
+        error = numerics.wide_scalar(state.error) + jnp.square(rate) * square  # (4)
+        estimate = numerics.safe_divide(sum_square - error, length)  # (6)
+        return direction, ScaleByDadaptAdagradState(
             count=numerics.increment(state.count),
             mu=trees.cast_like(steps, state.mu) if has_momentum else None,
             nu=trees.cast_like(_field(leaves, "nu"), state.nu),
@@ -761,7 +774,6 @@ class _AdagradLeaf(NamedTuple):
     length: jax.Array
     nu: jax.Array
     grad_sum: jax.Array
-    step: jax.Array
 
 
 @functools.partial(numerics.inline_jit, static_argnums=0)
@@ -792,9 +804,9 @@ def _adam(
 
 
 @numerics.inline_jit
-def _adagrad(
+def _adagrad_step(
     rate: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
-) -> _AdagradLeaf:
+) -> jax.Array:
     g = numerics.widen(g, s)
     a, s = a.astype(g.real.dtype), s.astype(g.dtype)
     rate, eps = numerics.like(g, rate), numerics.like(a, eps)
@@ -802,15 +814,22 @@ def _adagrad(
     before, after = jnp.sqrt(a), jnp.sqrt(a + square)
     turned = numerics.divide(s, before + eps)
     turned = turned * numerics.like(s, square / (after + before))
-    step = numerics.divide(rate * g - turned, after + eps)  # (8)
-    # XLA writes to memory what two sums or the step have in common; behind a barrier
-    # nothing is, and computing it again costs less.
-    g, a, s = lax.optimization_barrier((g, a, s))
-    a = a + numerics.abs_square(g)  # (2)
-    s = s + rate * g  # (5)
+    return numerics.divide(rate * g - turned, after + eps)
+
+
+@numerics.inline_jit
+def _adagrad(
+    rate: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
+) -> _AdagradLeaf:
+    g = numerics.widen(g, s)
+    rate, eps = numerics.like(g, rate), numerics.like(a, eps)
+    a = a.astype(g.real.dtype) + numerics.abs_square(g)  # (2)
+    s = s.astype(g.dtype) + rate * g  # (5)
     length = jnp.sum(jnp.abs(s))
     q = jnp.sqrt(a) + _after(length, eps)  # (3)
     sum_square = jnp.sum(numerics.abs_square(s) / q)
+    # XLA writes to memory what two sums have in common; behind a barrier nothing is,
+    # and computing it again costs less.
     g, again = lax.optimization_barrier((g, a))
     q = jnp.sqrt(again) + _after(sum_square, eps)  # (3)
     return _AdagradLeaf(
@@ -819,8 +838,13 @@ def _adagrad(
         length=length,
         nu=a,
         grad_sum=s,
-        step=step,
     )
+
+
+@numerics.inline_jit
+def _moved(x: jax.Array, d: jax.Array) -> jax.Array:
+    """The params after this step, as `optax.apply_updates` will make them."""
+    return x.astype(d.dtype) + -1.0 * d
 
 
 @numerics.inline_jit

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import checks, links, moments, numerics, reductions, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = [
@@ -113,31 +113,36 @@ def scale_by_optimistic_amsgrad(
         del extra_args
         grads = trees.gradients(name, updates, state.nu)
         rate = links.value_at(learning_rate, state.count)
-        never = state.count < 0
-        mu_last = state.mu if predictor is None else state.mu_next
-        wide_last = jax.tree.map(numerics.widen, mu_last, state.nu_max)
-        back = moments.ratio(wide_last, state.nu_max, eps)
-        mu_old = _all_after(never, back, state.mu)
-        nu_max_old = _all_after(never, back, state.nu_max)
-        prediction, memory, mu_next = grads, (), None
+        back = moments.ratio(
+            jax.tree.map(
+                numerics.widen,
+                state.mu if predictor is None else state.mu_next,
+                state.nu_max,
+            ),
+            *(state.nu_max, eps),
+        )
+        prediction, memory = grads, ()
         if predictor is not None:
             prediction, memory = predictor.predict(grads, state.memory)
-            mu_next = moments.ema(b1, prediction, mu_old)  # (5)
-            mu_next = trees.cast_like(mu_next, mu_last)
-            mu_old = _all_after(never, mu_next, state.mu)
         error = grads
         if from_error:
             error = jax.tree.map(_subtract, grads, state.prediction)
-        wide_mu = moments.ema(b1, grads, mu_old)  # (1)
         nu = moments.ema_of_squares(b2, error, state.nu)  # (2)
-        nu_max = moments.running_max(nu_max_old, nu)  # (3)
-        mu = trees.cast_like(wide_mu, state.mu)
-        if predictor is None:
-            mu_next = mu  # (5)
-        if from_error:
-            prediction = trees.cast_like(prediction, state.prediction)
-            prediction = _all_after(never, nu, prediction)
-        ahead = moments.ratio(jax.tree.map(_add, wide_mu, mu_next), nu_max, eps)
+
+        def mu(old: PyTree) -> PyTree:
+            return moments.ema(b1, grads, old)  # (1)
+
+        def nu_max(old: PyTree) -> PyTree:
+            return moments.running_max(old, nu)  # (3)
+
+        def mu_next(old: PyTree) -> PyTree:
+            average = moments.ema(b1, prediction, old)  # (5)
+            return trees.cast_like(average, state.mu)
+
+        ahead = moments.ratio(
+            jax.tree.map(_add, mu(state.mu), mu_next(state.mu)),
+            *(nu_max(state.nu_max), eps),
+        )
         step, last = numerics.wide_scalar(rate), state.rate
         direction = jax.tree.map(
             lambda a, b: _step(a, step, b, last), ahead, back
@@ -150,12 +155,27 @@ def scale_by_optimistic_amsgrad(
             weight_decay_mask,
             rate,
         )
-        return trees.cast_like(direction, grads), ScaleByOptimisticAmsgradState(
+        direction = trees.cast_like(direction, grads)
+        # The step reads the old state, and the new params are made from it: once they
+        # are known, the new state can take the place of the old one.
+        moved = direction
+        if params is not None:
+            moved = jax.tree.map(_moved, params, direction)
+        mu_old = trees.after(state.count, moved, state.mu)
+        nu_max_old = trees.after(state.count, moved, state.nu_max)
+        new_mu_next = ()
+        if predictor is not None:
+            new_mu_next = mu_next(mu_old)
+            mu_old = trees.after(state.count, new_mu_next, state.mu)
+        if from_error:
+            prediction = trees.cast_like(prediction, state.prediction)
+            prediction = trees.after(state.count, nu, prediction)
+        return direction, ScaleByOptimisticAmsgradState(
             count=numerics.increment(state.count),
-            mu=mu,
+            mu=trees.cast_like(mu(mu_old), state.mu),
             nu=trees.cast_like(nu, state.nu),
-            nu_max=trees.cast_like(nu_max, state.nu_max),
-            mu_next=() if predictor is None else mu_next,
+            nu_max=trees.cast_like(nu_max(nu_max_old), state.nu_max),
+            mu_next=new_mu_next,
             rate=step.astype(last.dtype),
             prediction=prediction if from_error else (),
             memory=memory,
@@ -410,7 +430,7 @@ def rmpe_predictor(
         weights = _weights(gram, memory.count, regularization, normalize)  # (2)
         never = memory.count < 0
         prediction = jax.tree.map(lambda *ys: _average(never, weights, *ys), *ring)
-        ring = _all_after(never, (prediction,) * window, ring)
+        ring = trees.after(memory.count, (prediction,) * window, ring)
         ring = tuple(
             jax.tree.map(functools.partial(jnp.where, place == i), newest, y)
             for i, y in enumerate(ring)
@@ -439,20 +459,10 @@ def _check(
         raise ValueError(msg)
 
 
-def _all_after(never: jax.Array, first: PyTree, then: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: _after(never, a, b), first, then)
-
-
 @jax.jit
-def _after(never: jax.Array, first: jax.Array, then: jax.Array) -> jax.Array:
-    """The second array, once the first exists.
-
-    State that is read after its successor was made costs a copy of it. This lets the
-    successor wait for the reader.
-    """
-    if not jnp.iscomplexobj(then):
-        first = first.real
-    return jnp.where(never, first.astype(then.dtype), then)
+def _moved(x: jax.Array, d: jax.Array) -> jax.Array:
+    """The params after this step, as `optax.apply_updates` will make them."""
+    return x.astype(d.dtype) + -1.0 * d
 
 
 @jax.jit
@@ -475,32 +485,24 @@ def _step(ahead: jax.Array, rate: Scalar, back: jax.Array, last: Scalar) -> jax.
 
 @jax.jit
 def _inner_products(place: jax.Array, g: jax.Array, *ring: jax.Array) -> jax.Array:
-    """Re <u_i, u_k> for every difference u_i of neighbours, u_k the newest.
+    """Re<u_i, u_k> for every difference u_i of neighbours, u_k the newest.
 
     A difference has the place of its later end in the ring; place is that of g.
     """
-    wide = [numerics.widen(y) for y in ring]
-    last = wide[-1]
-    for i, y in enumerate(wide[:-1]):
+    last = ring[-1]
+    for i, y in enumerate(ring[:-1]):
         last = jnp.where(place == i + 1, y, last)
-    newest = numerics.widen(g) - last
-    square = _real_product(newest, newest)
-    # XLA makes the sum of a product a dot of two stored arrays; a choice between
-    # products it sums with fewer of them.
-    return jnp.stack(
-        [
-            jnp.sum(
-                jnp.where(place == i, square, _real_product(y - wide[i - 1], newest))
-            )
-            for i, y in enumerate(wide)
-        ]
+    newest = _subtract(g, last)
+    square = reductions.product(newest, newest)
+    # At place, where g comes between, a product is made in vain: to choose among
+    # arrays would store each of them, sums of products of arrays store nothing.
+    others = (
+        reductions.product(_subtract(y, ring[i - 1]), newest)
+        for i, y in enumerate(ring)
     )
-
-
-def _real_product(a: jax.Array, b: jax.Array) -> jax.Array:
-    if jnp.iscomplexobj(a):
-        return a.real * b.real + a.imag * b.imag
-    return a * b
+    return jnp.stack(
+        [jnp.where(place == i, square, other) for i, other in enumerate(others)]
+    )
 
 
 @jax.jit

@@ -135,13 +135,15 @@ def scale_by_prodigy(
         estimate = jnp.where(jnp.isfinite(estimate), estimate, 0.0)
         distance_max = jnp.maximum(
             numerics.wide_scalar(state.distance_max), estimate
-        )  # (8)
-        untouched = state.distance == _as(state.distance, d0)
-        base = jnp.where(untouched, jnp.maximum(d, estimate), d)  # (7)
-        # As a number, infinity has derivatives that are not NaN.
-        largest = float(jnp.finfo(base.dtype).max)
-        limit = jnp.minimum(numerics.wide_scalar(growth_rate), largest) * base
-        distance = jnp.minimum(distance_max, limit)  # (9)
+        )  # (7)
+        distance = jnp.copy(distance_max)  # two buffers, so that both can be donated
+        if growth_rate is not math.inf:  # a program less to compile where it is
+            # As a number, infinity has derivatives that are not NaN.
+            largest = float(jnp.finfo(d.dtype).max)
+            factor = jnp.minimum(numerics.wide_scalar(growth_rate), largest)
+            untouched = state.distance == _as(state.distance, d0)
+            base = jnp.where(untouched, distance_max, d)  # (8)
+            distance = jnp.minimum(distance_max, factor * base)  # (9)
 
         mu, nu = _field(averages, "mu"), _field(averages, "nu")
         floor = distance * numerics.scalar(eps)
@@ -202,8 +204,8 @@ def prodigy(
        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) d^2 |g_t|^2                   && (4) \\
        s_t &= \beta_3 s_{t-1} + (d / d_0) \lambda_t g_t                     && (5) \\
        \hat d_t &= c \, N_t / \|s_t\|_1                                     && (6) \\
-       d &\leftarrow \max(d, \hat d_t) \text{ if } d = d_0                  && (7) \\
-       d^{\max}_t &= \max(d^{\max}_{t-1}, \hat d_t)                         && (8) \\
+       d^{\max}_t &= \max(d^{\max}_{t-1}, \hat d_t)                         && (7) \\
+       d &\leftarrow d^{\max}_t \text{ if } d = d_0                         && (8) \\
        d_t &= \min(d^{\max}_t, r \, d)                                      && (9) \\
        x_t &= x_{t-1} - \lambda_t m_t / (\sqrt{v_t} + d_t \varepsilon)
          - \lambda_t w \, x_{t-1}                                           && (10)
@@ -224,7 +226,7 @@ def prodigy(
     d_coef. The authors advise a learning rate of 1 times a cosine that ends at 0.
 
     Differences from the paper: the first estimate that exceeds :math:`d_0` is taken
-    whole, also with a growth_rate, by (7), as in the release; to keep :math:`d` where
+    whole, also with a growth_rate, by (8), as in the release; to keep :math:`d` where
     it is, set ``d_coef=0``.
 
     Differences from released code: the release corrects no bias unless asked to. It

@@ -99,6 +99,16 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
+def after(count: jax.Array, first: PyTree, then: PyTree) -> PyTree:
+    """The second tree, once the first is known; count is any that is never negative.
+
+    State that is read after its successor was made costs a copy of it. Made from this,
+    the successor waits for the reader.
+    """
+    never = count < 0
+    return jax.tree.map(lambda a, b: _after(never, a, b), first, then)
+
+
 def map_inexact(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
     """As `jax.tree.map`; a leaf that can have no gradient stays as it is."""
     return jax.tree.map(
@@ -109,6 +119,13 @@ def map_inexact(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> Py
 def is_inexact(leaf: Any) -> bool:
     """Whether the leaf is real or complex: no integer, no boolean, no random key."""
     return jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact)
+
+
+@numerics.inline_jit
+def _after(never: jax.Array, first: jax.Array, then: jax.Array) -> jax.Array:
+    if not jnp.iscomplexobj(then):
+        first = first.real
+    return jnp.where(never, first.astype(then.dtype), then)
 
 
 def _require_inexact(function: str, what: str, tree: PyTree) -> None:
