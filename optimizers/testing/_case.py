@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from inspect import isfunction
 from typing import Any
 
@@ -15,6 +15,7 @@ from jax.core import Tracer
 
 from optimizers.testing import _data
 from optimizers.testing._data import Tree
+from optimizers.testing._jit import quick_jit
 
 _WRAPPED_ARGUMENTS = (
     "optimizer",
@@ -306,28 +307,6 @@ def _is_key(leaf: Any) -> bool:
     # Old-style keys are pairs of uint32.
     is_typed = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return is_typed or (leaf.dtype, leaf.shape) == (jnp.dtype("uint32"), (2,))
-
-
-@cache
-def _quick_options() -> dict[str, Any]:
-    options = {
-        "xla_backend_optimization_level": 0,
-        "xla_cpu_use_fusion_emitters": False,
-    }
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:  # another XLA, which knows other options
-        return {}
-    return options
-
-
-def quick_jit(function: Callable[..., Any], **kwargs: Any) -> Callable[..., Any]:
-    """Returns `jax.jit(function, **kwargs)` that compiles in a third of the time.
-
-    For rules that run a few steps of something small, where nearly all time is the
-    compiler's. Not for functions that are called inside another jit.
-    """
-    return jax.jit(function, compiler_options=_quick_options(), **kwargs)
 
 
 def update(tx: Any, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:

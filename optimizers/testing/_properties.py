@@ -14,6 +14,7 @@ import optax
 
 from optimizers.testing import _replay
 from optimizers.testing._data import Tree
+from optimizers.testing._jit import quick_jit
 from optimizers.testing._replay import ExtraArgs, Sequence
 
 _STEPS = 20
@@ -263,7 +264,7 @@ def assert_descends(
     update = optax.with_extra_args_support(tx).update
     gradient = jax.grad(objective)
 
-    @jax.jit
+    @quick_jit
     def step(state: Tree, params: Tree) -> tuple[Tree, Tree, jax.Array, jax.Array]:
         value, grads = jax.value_and_grad(objective)(params)
         extras = {"value": value, "grad": grads, "aux_grads": grads}

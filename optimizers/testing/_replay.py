@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from optimizers.testing._data import Tree
+from optimizers.testing._jit import quick_jit
 
 # (gradients, params) -> keyword arguments of `update`
 ExtraArgs = Callable[[Tree, Tree], dict[str, Any]]
@@ -96,7 +97,7 @@ def replay(tx: Any, sequence: Sequence, extra_args: ExtraArgs | None = None) -> 
 def _jitted_step(tx: Any, extra_args: ExtraArgs | None) -> Callable[..., Any]:
     update = optax.with_extra_args_support(tx).update
 
-    @jax.jit
+    @quick_jit
     def step(grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree, Tree]:
         extras = extra_args(grads, params) if extra_args else {}
         updates, state = update(grads, state, params, **extras)

@@ -15,6 +15,7 @@ import optax
 
 from optimizers.testing import Sequence
 from optimizers.testing import random_sequence as random_sequence  # for all
+from optimizers.testing._jit import quick_jit
 
 PyTree = Any
 # (start, gradients [T, ...]) -> (parameters after each step [T, ...], final state)
@@ -40,7 +41,7 @@ def run(
 ) -> tuple[PyTree, PyTree]:
     """Parameters after each step and the final state, from one compiled scan."""
 
-    @jax.jit
+    @quick_jit
     def scan(start: PyTree, gradients: PyTree) -> tuple[PyTree, PyTree]:
         def step(carry: tuple[PyTree, PyTree], g: PyTree) -> tuple[PyTree, PyTree]:
             params, state = carry

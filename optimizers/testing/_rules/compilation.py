@@ -12,11 +12,11 @@ from optimizers.testing._case import (
     Case,
     abstract_steps,
     follow,
-    quick_jit,
     run,
     update,
 )
 from optimizers.testing._data import Tree, make_params, make_stream
+from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import rule
 
 # XLA fuses and reorders. Where a method subtracts nearly equal sums, as distance

@@ -12,12 +12,12 @@ from optimizers.testing._case import (
     Case,
     abstract_steps,
     drop_extras,
-    quick_jit,
     run,
     run_jitted,
     update,
 )
 from optimizers.testing._data import Tree
+from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import applies_if, rule
 
 _RANDOM = "the state holds a PRNG key, and each dtype draws other numbers"

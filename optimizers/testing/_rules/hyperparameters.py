@@ -14,11 +14,11 @@ from optimizers.testing import _compare, _data
 from optimizers.testing._case import (
     Case,
     abstract_steps,
-    quick_jit,
     run,
     update,
 )
 from optimizers.testing._data import Tree
+from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import applies_if, rule
 
 _NAN = math.nan

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from optimizers.testing import _compare, _data
-from optimizers.testing._case import Case, downhill, quick_jit, run, update
+from optimizers.testing._case import Case, downhill, run, update
 from optimizers.testing._data import Tree
+from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import applies_if, rule
 
 

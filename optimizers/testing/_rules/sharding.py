@@ -10,8 +10,9 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from optimizers.testing import _compare, _data
-from optimizers.testing._case import Case, follow, quick_jit, run, update
+from optimizers.testing._case import Case, follow, run, update
 from optimizers.testing._data import Tree
+from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import applies_if, rule
 
 _SHAPES: Tree = {"layer": {"bias": (8,), "kernel": (8, 16)}}
@@ -93,7 +94,7 @@ def explicit_sharding_is_stable(case: Case) -> None:
         grads = [_shard(g, mesh) for g in stream]
         for kind, init, step in (
             ("without jit", case.tx.init, partial(update, case.tx)),
-            ("with jit", quick_jit(case.tx.init), jax.jit(partial(update, case.tx))),
+            ("with jit", quick_jit(case.tx.init), quick_jit(partial(update, case.tx))),
         ):
             state = init(sharded)
             types = [jax.typeof(leaf) for leaf in jax.tree.leaves(state)]

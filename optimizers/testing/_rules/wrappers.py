@@ -15,12 +15,12 @@ from optimizers.testing._case import (
     abstract_steps,
     bind_extras,
     drop_extras,
-    quick_jit,
     run,
     run_jitted,
     update,
 )
 from optimizers.testing._data import Tree
+from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import applies_if, rule
 
 _KERNEL_ONLY = {"layer": {"bias": False, "kernel": True}}
