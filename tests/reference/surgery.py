@@ -6,8 +6,6 @@ import jax
 import numpy as np
 import optax
 
-from optimizers.testing._jit import quick_jit
-
 PyTree = Any
 
 # The gradients of the worked examples, one row a step; their weight is 0.5.
@@ -28,7 +26,7 @@ def run(
 ) -> tuple[PyTree, PyTree]:
     """The direction of each step and the final state, from one compiled scan."""
 
-    @quick_jit
+    @jax.jit
     def scan(state: PyTree, main: PyTree, aux: PyTree) -> tuple[PyTree, PyTree]:
         def step(state: PyTree, grads: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
             direction, state = method.update(grads[0], state, aux_grads=grads[1])
