@@ -94,9 +94,8 @@ def scale_by_innaprop(
         )  # (4)
         direction = trees.cast_like(direction, grads)
         if params is not None:
-            velocity = jax.tree.map(
-                lambda p, x, d: _after(count < 0, p, x, d), velocity, params, direction
-            )
+            moved = jax.tree.map(_moved, params, direction)
+            velocity = trees.after(count, moved, velocity)
         kept, drive = 1.0 - viscous * step, (viscous * newton - 1.0) * step
         velocity = jax.tree.map(
             lambda p, g: _combine(kept, p, drive, g),
@@ -241,9 +240,6 @@ def _combine(
 
 
 @jax.jit
-def _after(never: jax.Array, p: jax.Array, x: jax.Array, d: jax.Array) -> jax.Array:
-    """The velocity, once the params have moved: they read what takes its place."""
-    moved = x.astype(d.dtype) + -1.0 * d
-    if not jnp.iscomplexobj(p):
-        moved = moved.real
-    return jnp.where(never, moved.astype(p.dtype), p)
+def _moved(x: jax.Array, d: jax.Array) -> jax.Array:
+    """The params after this step, as `optax.apply_updates` will make them."""
+    return x.astype(d.dtype) + -1.0 * d
