@@ -93,9 +93,7 @@ def scale_by_innaprop(
             name, direction, params, decay, weight_decay_mask, step
         )  # (4)
         direction = trees.cast_like(direction, grads)
-        if params is not None:
-            moved = jax.tree.map(_moved, params, direction)
-            velocity = trees.after(count, moved, velocity)
+        velocity = trees.after(count, trees.moved(params, direction), velocity)
         kept, drive = 1.0 - viscous * step, (viscous * newton - 1.0) * step
         velocity = jax.tree.map(
             lambda p, g: _combine(kept, p, drive, g),
@@ -237,9 +235,3 @@ def _combine(
     """kept p + drive g."""
     p = numerics.widen(p, g)
     return numerics.like(p, kept) * p + numerics.like(p, drive) * g.astype(p.dtype)
-
-
-@jax.jit
-def _moved(x: jax.Array, d: jax.Array) -> jax.Array:
-    """The params after this step, as `optax.apply_updates` will make them."""
-    return x.astype(d.dtype) + -1.0 * d
