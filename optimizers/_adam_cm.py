@@ -1,5 +1,6 @@
 """Adam with critical momenta (Adam+CM): Malviya et al. (2024)."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -76,7 +77,6 @@ def scale_by_adam_cm(
         grads = trees.gradients(name, updates, state.nu)
         count = numerics.increment(state.count)
         wide_mu = moments.ema(b1, grads, state.mu)  # (1)
-        mu = trees.cast_like(wide_mu, state.mu)
         total, buffer, keys = wide_mu, state.buffer, state.keys
         stored = jnp.minimum(state.count, len(buffer))
         if buffer:
@@ -88,18 +88,14 @@ def scale_by_adam_cm(
         direction = moments.ratio(
             moments.debias(total, b1, count), moments.debias(nu, b2, count), eps
         )  # (5)
+        # Once the direction is known, which reads them, the momenta can be replaced.
+        mu = trees.after(state.count, direction, trees.cast_like(wide_mu, state.mu))
         if buffer:
             norm = _norm(grads, keys.dtype, reduce)
             chosen = _chosen(keys, stored, norm)
             keys = _decayed(keys, chosen, norm, numerics.wide_scalar(decay))
-            never = state.count < 0
             buffer = tuple(
-                jax.tree.map(
-                    lambda m, old, after, here=chosen[i]: _written(
-                        never, here, m, old, after
-                    ),
-                    *(mu, slot, direction),
-                )
+                jax.tree.map(functools.partial(jnp.where, chosen[i]), mu, slot)
                 for i, slot in enumerate(buffer)
             )  # (4)
         return trees.cast_like(direction, grads), ScaleByAdamCmState(
@@ -286,17 +282,3 @@ def _decayed(
     keys: jax.Array, chosen: jax.Array, norm: jax.Array, decay: jax.Array
 ) -> jax.Array:
     return numerics.like(keys, decay) * jnp.where(chosen, norm, keys)
-
-
-@jax.jit
-def _written(
-    never: jax.Array, here: jax.Array, m: jax.Array, old: jax.Array, after: jax.Array
-) -> jax.Array:
-    """The momentum where it enters, else the old one.
-
-    A buffer that is read after its successor was made costs a copy of it; the wait
-    for the reader saves that.
-    """
-    if not jnp.iscomplexobj(old):
-        after = after.real
-    return jnp.where(here, m, jnp.where(never, after.astype(old.dtype), old))

@@ -352,9 +352,7 @@ def scale_by_dadapt_adagrad(
         direction = trees.cast_like(direction, grads)
         # The step reads the old sums, and the new params are made from it: once they
         # are known, the new sums can take the place of the old ones.
-        moved = direction
-        if params is not None:
-            moved = jax.tree.map(_moved, params, direction)
+        moved = trees.moved(params, direction)
         leaves = jax.tree.map(
             functools.partial(_adagrad, rate, outside),
             grads,
@@ -839,12 +837,6 @@ def _adagrad(
         nu=a,
         grad_sum=s,
     )
-
-
-@numerics.inline_jit
-def _moved(x: jax.Array, d: jax.Array) -> jax.Array:
-    """The params after this step, as `optax.apply_updates` will make them."""
-    return x.astype(d.dtype) + -1.0 * d
 
 
 @numerics.inline_jit

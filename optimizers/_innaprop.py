@@ -93,10 +93,7 @@ def scale_by_innaprop(
             name, direction, params, decay, weight_decay_mask, step
         )  # (4)
         direction = trees.cast_like(direction, grads)
-        if params is not None:
-            velocity = jax.tree.map(
-                lambda p, x, d: _after(count < 0, p, x, d), velocity, params, direction
-            )
+        velocity = trees.after(count, trees.moved(params, direction), velocity)
         kept, drive = 1.0 - viscous * step, (viscous * newton - 1.0) * step
         velocity = jax.tree.map(
             lambda p, g: _combine(kept, p, drive, g),
@@ -238,12 +235,3 @@ def _combine(
     """kept p + drive g."""
     p = numerics.widen(p, g)
     return numerics.like(p, kept) * p + numerics.like(p, drive) * g.astype(p.dtype)
-
-
-@jax.jit
-def _after(never: jax.Array, p: jax.Array, x: jax.Array, d: jax.Array) -> jax.Array:
-    """The velocity, once the params have moved: they read what takes its place."""
-    moved = x.astype(d.dtype) + -1.0 * d
-    if not jnp.iscomplexobj(p):
-        moved = moved.real
-    return jnp.where(never, moved.astype(p.dtype), p)

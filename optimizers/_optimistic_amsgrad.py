@@ -158,9 +158,7 @@ def scale_by_optimistic_amsgrad(
         direction = trees.cast_like(direction, grads)
         # The step reads the old state, and the new params are made from it: once they
         # are known, the new state can take the place of the old one.
-        moved = direction
-        if params is not None:
-            moved = jax.tree.map(_moved, params, direction)
+        moved = trees.moved(params, direction)
         mu_old = trees.after(state.count, moved, state.mu)
         nu_max_old = trees.after(state.count, moved, state.nu_max)
         new_mu_next = ()
@@ -457,12 +455,6 @@ def _check(
     if predictor is not None and not isinstance(predictor, Predictor):
         msg = f"{name}: predictor must be a Predictor or None, got {predictor!r}."
         raise ValueError(msg)
-
-
-@jax.jit
-def _moved(x: jax.Array, d: jax.Array) -> jax.Array:
-    """The params after this step, as `optax.apply_updates` will make them."""
-    return x.astype(d.dtype) + -1.0 * d
 
 
 @jax.jit

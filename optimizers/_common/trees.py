@@ -109,6 +109,15 @@ def after(count: jax.Array, first: PyTree, then: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: _after(never, a, b), first, then)
 
 
+def moved(params: PyTree | None, direction: PyTree) -> PyTree:
+    """The params less the direction, as `optax.scale(-1.0)` and the caller make them.
+
+    For `after`: state that waits for them costs nothing, because they are made anyway.
+    Without params, the direction.
+    """
+    return direction if params is None else jax.tree.map(_moved, params, direction)
+
+
 def map_inexact(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
     """As `jax.tree.map`; a leaf that can have no gradient stays as it is."""
     return jax.tree.map(
@@ -126,6 +135,11 @@ def _after(never: jax.Array, first: jax.Array, then: jax.Array) -> jax.Array:
     if not jnp.iscomplexobj(then):
         first = first.real
     return jnp.where(never, first.astype(then.dtype), then)
+
+
+@numerics.inline_jit
+def _moved(x: jax.Array, d: jax.Array) -> jax.Array:
+    return x.astype(d.dtype) + -1.0 * d
 
 
 def _require_inexact(function: str, what: str, tree: PyTree) -> None:
