@@ -346,9 +346,9 @@ def rmpe_predictor(
        m &= \sum_{i<k} c_i y_i                                          && (3)
 
     and :math:`m = 0` after the first gradient. Inner products of complex leaves are
-    their real parts. A step costs the :math:`r` products with the newest difference;
-    the others are kept. It predicts where the sequence of gradients is going, not
-    what comes next: of a geometric sequence it predicts nearly 0.
+    their real parts. A step costs the :math:`r` products with the newest difference
+    and one in vain; the others are kept. It predicts where the sequence of gradients
+    is going, not what comes next: of a geometric sequence it predicts nearly 0.
 
     Symbols: :math:`r` window, :math:`\lambda` regularization.
 
