@@ -1,14 +1,15 @@
-"""Check optax's own aliases and write the table of what they break.
+"""Check what optax itself offers and write the table of what it breaks.
 
 `python -m tools.optax_conformance` takes some minutes and writes the table into
 `docs/conformance.md`; `python -m tools.optax_conformance adam lion` prints the reports
-of a few aliases instead.
+of a few instead.
 """
 
 import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,44 @@ import optax.contrib
 from optimizers import testing
 
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
+DEVICES = 8  # for the rules about sharding
 BEGIN, END = "<!-- optax: python -m tools.optax_conformance -->\n", "<!-- end -->"
-NOT_CHECKED = {"contrib.dpsgd": "takes the gradient of every example, not their mean"}
+NOT_CHECKED = {
+    "contrib.dpsgd": "takes the gradient of every example, not their mean",
+    "lookahead": "needs params of a class of its own and refuses extra arguments",
+}
+_ASCENT = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+_SAM = partial(optax.contrib.sam, adv_optimizer=_ASCENT)
+OTHERS = {
+    "adaptive_grad_clip": partial(optax.adaptive_grad_clip, clipping=0.1),
+    "clip_by_global_norm": partial(optax.clip_by_global_norm, max_norm=1.0),
+    "contrib.normalize": optax.contrib.normalize,
+    "contrib.sam": _SAM,
+    "contrib.sam(sync_period=1)": partial(_SAM, sync_period=1),
+}
 
 
-def aliases() -> dict[str, Callable[..., Any]]:
-    """optax's public factories that take a learning rate first, by name."""
+def checked() -> dict[str, Callable[..., Any]]:
+    """optax's public factories that take a learning rate first, and `OTHERS`."""
     found = {}
     for prefix, module in (("", optax), ("contrib.", optax.contrib)):
         for name, thing in vars(module).items():
             if name.startswith(("_", "scale_by_")) or not _is_alias(thing):
                 continue
             found[prefix + name] = thing
-    return {name: found[name] for name in sorted(found) if name not in NOT_CHECKED}
+    aliases = {name: found[name] for name in sorted(found) if name not in NOT_CHECKED}
+    return aliases | OTHERS
 
 
 def check(factory: Callable[..., Any]) -> testing.Report:
-    """Checks an alias; optax's warnings about its own future are not our subject."""
+    """Checks one of them; optax's warnings about its own future are not our subject."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return testing.check(factory)
 
 
 def render(reports: Iterable[tuple[str, testing.Report]]) -> str:
-    """A row for every alias: how many rules it passes, and which it breaks."""
+    """A row for each: how many rules it passes, and which it breaks."""
     rows = [
         f"| `{name}` | {_count(report, 'passed')} | {len(report.failures)} | "
         f"{', '.join(f'`{result.rule}`' for result in report.failures)} |\n"
@@ -50,10 +65,11 @@ def render(reports: Iterable[tuple[str, testing.Report]]) -> str:
     ]
     skipped = "; ".join(f"`{name}` {why}" for name, why in NOT_CHECKED.items())
     return (
-        f"{len(rows)} aliases of optax {optax.__version__}, checked on "
-        f"{jax.default_backend()} with jax {jax.__version__}. Not among them: "
+        f"{len(rows) - len(OTHERS)} aliases and {len(OTHERS)} others of optax "
+        f"{optax.__version__}, checked on {jax.device_count()} devices ("
+        f"{jax.default_backend()}) with jax {jax.__version__}. Not among them: "
         f"{skipped}.\n\n"
-        f"| alias | passed | broken | the broken rules |\n|---|---:|---:|---|\n"
+        f"| optimizer | passed | broken | the broken rules |\n|---|---:|---:|---|\n"
         f"{''.join(rows)}"
     )
 
@@ -73,7 +89,8 @@ def _count(report: testing.Report, outcome: str) -> int:
 
 
 def _main(names: list[str]) -> None:
-    chosen = aliases()
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    chosen = checked()
     if names:
         for name in names:
             print(check(chosen[name]))

@@ -19,10 +19,6 @@ from optimizers.testing._data import Tree, make_params, make_stream
 from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import rule
 
-# XLA fuses and reorders. Where a method subtracts nearly equal sums, as distance
-# estimates do, a rounding in the last place grows to a few times 1e-5.
-_FUSED = 1e-4
-
 
 def jit_equals_eager(case: Case) -> None:
     """jit changes no number and traces three steps once.
@@ -41,7 +37,7 @@ def jit_equals_eager(case: Case) -> None:
     state = tx.init(case.params)
     result = follow(jax.jit(step), state, case.params, case.stream)
     expected = run(tx, case.params, case.stream)
-    _compare.assert_close(result, expected, "under jit", _FUSED, _compare.ROUNDING)
+    _compare.assert_agree(result, expected, "under jit")
     assert len(traces) == 1, f"three steps were traced {len(traces)} times, not once"
 
 
@@ -76,9 +72,7 @@ def scan_equals_loop(case: Case) -> None:
     stacked = jax.tree.map(lambda *g: jnp.stack(g), *case.stream)
     state, updates = jax.lax.scan(body, case.tx.init(case.params), stacked)
     steps = [jax.tree.map(lambda u, i=i: u[i], updates) for i in range(3)]
-    _compare.assert_close(
-        (steps, state), case.expected, "inside scan", _FUSED, _compare.ROUNDING
-    )
+    _compare.assert_agree((steps, state), case.expected, "inside scan")
 
 
 def vmap_over_models(case: Case) -> None:
@@ -94,9 +88,7 @@ def vmap_over_models(case: Case) -> None:
     for i, (own, grad) in enumerate(((case.params, case.stream[0]), other)):
         alone, _ = run(case.tx, own, [grad])
         lane = jax.tree.map(lambda leaf, i=i: leaf[i], updates)
-        _compare.assert_close(
-            lane, alone[0], f"model {i} of a vmap", atol=_compare.ROUNDING
-        )
+        _compare.assert_agree(lane, alone[0], f"model {i} of a vmap")
 
 
 def no_leaked_tracers(case: Case) -> None:
