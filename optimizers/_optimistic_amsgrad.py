@@ -457,25 +457,25 @@ def _check(
         raise ValueError(msg)
 
 
-@jax.jit
+@numerics.inline_jit
 def _add(wide: jax.Array, x: jax.Array) -> jax.Array:
     return wide + x.astype(wide.dtype)
 
 
-@jax.jit
+@numerics.inline_jit
 def _subtract(g: jax.Array, m: jax.Array) -> jax.Array:
     g = numerics.widen(g, m)
     return g - m.astype(g.dtype)
 
 
-@jax.jit
+@numerics.inline_jit
 def _step(ahead: jax.Array, rate: Scalar, back: jax.Array, last: Scalar) -> jax.Array:
     """Equations (4) and (6), less the step ahead of the update before."""
     back = back.astype(ahead.dtype)
     return numerics.like(ahead, rate) * ahead - numerics.like(back, last) * back
 
 
-@jax.jit
+@numerics.inline_jit
 def _inner_products(place: jax.Array, g: jax.Array, *ring: jax.Array) -> jax.Array:
     """Re<u_i, u_k> for every difference u_i of neighbours, u_k the newest.
 
@@ -497,7 +497,7 @@ def _inner_products(place: jax.Array, g: jax.Array, *ring: jax.Array) -> jax.Arr
     )
 
 
-@jax.jit
+@numerics.inline_jit
 def _replaced(gram: jax.Array, place: jax.Array, products: jax.Array) -> jax.Array:
     """The matrix with that row and column of products, finite."""
     here = jnp.arange(len(gram), dtype=jnp.int32) == place
@@ -532,7 +532,7 @@ def _weights(
     return numerics.safe_divide(z, jnp.sum(z))
 
 
-@jax.jit
+@numerics.inline_jit
 def _average(never: jax.Array, weights: jax.Array, *ring: jax.Array) -> jax.Array:
     """Equation (3): each weight goes to the earlier end of its difference."""
     terms = (
