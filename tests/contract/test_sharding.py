@@ -51,11 +51,11 @@ def answers(wholes: list[Case]) -> dict[str, Any]:
     factories = [("optimizers", c.base_name, c.kwargs) for c in wholes]
     factories += [("tests.contract.faulty", name, {}) for name, _ in SHARDING_FAULTS]
     factories.append((__name__, "optimistic_amsgrad_with_rmpe", {}))
-    flags = os.environ.get("XLA_FLAGS", "")
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=8",
+        # And no others: without optimizations, collectives may wait for each other.
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
     }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

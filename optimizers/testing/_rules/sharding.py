@@ -12,7 +12,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from optimizers.testing import _compare, _data
 from optimizers.testing._case import Case, follow, run, update
 from optimizers.testing._data import Tree
-from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import applies_if, rule
 
 _SHAPES: Tree = {"layer": {"bias": (8,), "kernel": (8, 16)}}
@@ -74,10 +73,10 @@ def jitted_init_takes_shardings(case: Case) -> None:
         jax.eval_shape(case.tx.init, sharded),
         transform_non_params=lambda leaf: replicated,
     )
-    state = quick_jit(case.tx.init, out_shardings=shardings)(sharded)
+    state = jax.jit(case.tx.init, out_shardings=shardings)(sharded)
     for path, leaf in _shaped_like_params(state):
         assert leaf.sharding == spread, f"state{path} is {leaf.sharding}"
-    step = quick_jit(partial(update, case.tx))
+    step = jax.jit(partial(update, case.tx))
     result = follow(step, state, sharded, [_shard(grads, mesh) for grads in stream])
     _compare.assert_agree(result, expected, "sharded, with jit")
 
@@ -94,7 +93,7 @@ def explicit_sharding_is_stable(case: Case) -> None:
         grads = [_shard(g, mesh) for g in stream]
         for kind, init, step in (
             ("without jit", case.tx.init, partial(update, case.tx)),
-            ("with jit", quick_jit(case.tx.init), quick_jit(partial(update, case.tx))),
+            ("with jit", jax.jit(case.tx.init), jax.jit(partial(update, case.tx))),
         ):
             state = init(sharded)
             types = [jax.typeof(leaf) for leaf in jax.tree.leaves(state)]
@@ -124,7 +123,7 @@ def data_parallel_equals_one_device(case: Case) -> None:
         mean = jax.lax.pmean(own, "data")
         return update(case.tx, mean, state, params)
 
-    mapped = quick_jit(
+    mapped = jax.jit(
         jax.shard_map(
             step,
             mesh=mesh,
