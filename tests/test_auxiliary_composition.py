@@ -299,8 +299,10 @@ def test_eight_devices_equal_one() -> None:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        # And no others: without optimizations, collectives may wait for each other.
+        # And no others, and one program after the other: with more devices than
+        # cores, collectives of two programs may wait for each other for ever.
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
     }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
