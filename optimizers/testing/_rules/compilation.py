@@ -8,13 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from optimizers.testing import _compare
-from optimizers.testing._case import (
-    Case,
-    abstract_steps,
-    follow,
-    run,
-    update,
-)
+from optimizers.testing._case import Case, abstract_steps, follow, run, update
 from optimizers.testing._data import Tree, make_params, make_stream
 from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import rule
