@@ -2,12 +2,7 @@
 
 import doctest
 import functools
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +12,7 @@ import optax
 import pytest
 
 import optimizers
+from tests.devices import run_on_eight_devices
 
 PyTree = Any
 
@@ -296,25 +292,7 @@ json.dump({n: [error(under_jit[n], e), error(under_shard_map[n], e)]
 
 
 def test_eight_devices_equal_one() -> None:
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        # And no others, and one program after the other: with more devices than
-        # cores, collectives of two programs may wait for each other for ever.
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=Path(__file__).parents[1],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    errors = json.loads(done.stdout)
+    errors = run_on_eight_devices(PROGRAM)
     assert errors.keys() == REDUCING.keys()
     for name, found in errors.items():
         assert max(found) < 1e-5, (name, found)

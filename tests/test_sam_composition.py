@@ -2,11 +2,6 @@
 
 import functools
 import inspect
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +21,7 @@ from optimizers import (
     _sharpness_aware,
 )
 from optimizers._sharpness_aware import sam, sam_value_and_grad, sharpness_aware
+from tests.devices import run_on_eight_devices
 from tests.reference.landscapes import Q, run
 from tools.optimizer_table import ARGUMENTS
 
@@ -474,25 +470,7 @@ json.dump(found, sys.stdout)
 
 
 def test_eight_devices_equal_one() -> None:
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        # And no others, and one program after the other: with more devices than
-        # cores, collectives of two programs may wait for each other for ever.
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=Path(__file__).parents[1],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = run_on_eight_devices(PROGRAM)
     assert len(found) == 32
     for name, way, difference in found:
         assert difference < 1e-5, f"{name}, {way}: differs by {difference}"

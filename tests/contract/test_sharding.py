@@ -1,10 +1,5 @@
 """The rules about devices, on eight of them."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import optax
@@ -13,6 +8,7 @@ import pytest
 import optimizers
 from optimizers.testing import Case
 from tests.contract.faulty import SHARDING_FAULTS
+from tests.devices import run_on_eight_devices
 
 # Prints, for each [module, name, arguments], the outcome and reason of each rule.
 # Where the rules allow for methods that blow roundings up, ours agree to 1e-6.
@@ -51,26 +47,7 @@ def answers(wholes: list[Case]) -> dict[str, Any]:
     factories = [("optimizers", c.base_name, c.kwargs) for c in wholes]
     factories += [("tests.contract.faulty", name, {}) for name, _ in SHARDING_FAULTS]
     factories.append((__name__, "optimistic_amsgrad_with_rmpe", {}))
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        # And no others, and one program after the other: with more devices than
-        # cores, collectives of two programs may wait for each other for ever.
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=Path(__file__).parents[2],
-        input=json.dumps(factories),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return run_on_eight_devices(PROGRAM, factories)
 
 
 def test_eight_devices_equal_one(answers: dict[str, Any], wholes: list[Case]) -> None:
