@@ -15,7 +15,8 @@ def run_on_eight_devices(program: str, data: Any = None) -> Any:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
+        + f" --xla_force_host_platform_device_count={DEVICES}",
         # XLA has one pool of threads for the parts of a collective, which wait for
         # each other, and for all else. On a machine with fewer cores than devices it
         # has a thread per device, so that one other task in it stops a collective
