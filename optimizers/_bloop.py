@@ -148,7 +148,9 @@ def bloop(
         **extra_args: Any,
     ) -> tuple[PyTree, BloopState]:
         del params, extra_args
-        auxiliary.require_like_params(name, updates, state.grad_average[0])
+        trees.require_shapes_of(
+            name, "updates", updates, "the params of init()", state.grad_average[0]
+        )
         grads, several = auxiliary.gradients(name, updates, aux_grads, number)
         new = tuple(
             _averaged(ema_rate, g, m)

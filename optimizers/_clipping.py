@@ -186,26 +186,13 @@ def adaptive_grad_clip(
                 "share of the params. Call update(grads, state, params)."
             )
             raise ValueError(msg)
-        structure, expected = jax.tree.structure(updates), jax.tree.structure(params)
-        if structure != expected:
-            msg = (
-                f"{name}: the gradients have the structure {structure}, but the params "
-                f"have {expected}; both must be the same."
-            )
-            raise ValueError(msg)
+        trees.require_shapes_of(name, "the gradients", updates, "the params", params)
         ratio, least = numerics.wide_scalar(clipping), numerics.wide_scalar(eps)
 
         def leaf(path: tuple[Any, ...], g: Any, w: Any) -> Any:
             if not trees.is_inexact(g):
                 return g
             g, w = jnp.asarray(g), jnp.asarray(w)
-            if g.shape != w.shape:
-                where = jax.tree_util.keystr(path) or "(the only leaf)"
-                msg = (
-                    f"{name}: the gradient at {where} has shape {g.shape}, but its "
-                    f"parameter has {w.shape}; both must be the same."
-                )
-                raise ValueError(msg)
             return _clipped(axes(path, w), ratio, least, g, w)
 
         return jax.tree_util.tree_map_with_path(leaf, updates, params), state
@@ -228,10 +215,10 @@ def _default_axes(path: tuple[Any, ...], leaf: jax.Array) -> Axes:
     if sum(size != 1 for size in leaf.shape) <= 1:
         return tuple(range(leaf.ndim))
     if leaf.ndim > 5:
-        where = jax.tree_util.keystr(path) or "(the only leaf)"
         msg = (
-            f"adaptive_grad_clip: the parameter at {where} has shape {leaf.shape}, and "
-            "the axes of a unit are known for up to five; give axis or axis_fn."
+            f"adaptive_grad_clip: the parameter at {trees.where(path)} has shape "
+            f"{leaf.shape}, and the axes of a unit are known for up to rank five; "
+            "give axis or axis_fn."
         )
         raise ValueError(msg)
     return {2: (0,), 3: (0,), 4: (0, 1, 2), 5: (0, 1, 2, 3)}[leaf.ndim]

@@ -143,7 +143,9 @@ def lookahead(
                 "follow. Call update(grads, state, params)."
             )
             raise ValueError(msg)
-        _require_shapes(updates, state.slow)
+        trees.require_shapes_of(
+            "lookahead", "the gradients", updates, "the params of init()", state.slow
+        )
         fast, after = inner.update(updates, state.inner_state, params, **extra_args)
         since = numerics.increment(state.steps_since_sync)
         # Not in integers: optax injects hyperparameters in the dtype of the params.
@@ -240,26 +242,6 @@ def _in_dtypes_of(params: PyTree, slow: PyTree) -> PyTree:
     return jax.tree.map(
         subtree, slow, params, is_leaf=lambda node: isinstance(node, optax.MaskedNode)
     )
-
-
-def _require_shapes(updates: PyTree, slow: PyTree) -> None:
-    structure, expected = jax.tree.structure(updates), jax.tree.structure(slow)
-    if structure != expected:
-        msg = (
-            f"lookahead: the gradients have the structure {structure}, but init() saw "
-            f"params with {expected}; both must be the same."
-        )
-        raise ValueError(msg)
-    for (path, g), s in zip(
-        jax.tree_util.tree_leaves_with_path(updates), jax.tree.leaves(slow), strict=True
-    ):
-        if jnp.shape(g) != s.shape:
-            where = jax.tree_util.keystr(path) or "(the only leaf)"
-            msg = (
-                f"lookahead: the gradient at {where} has shape {jnp.shape(g)}, but its "
-                f"parameter has {s.shape}; both must be the same."
-            )
-            raise ValueError(msg)
 
 
 def _has_momentum(node: Any) -> bool:

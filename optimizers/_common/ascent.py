@@ -95,7 +95,7 @@ def gradients(function: str, updates: PyTree, params: PyTree) -> PyTree:
         )
         raise ValueError(msg)
     _refuse_masked(function, params)
-    return _like_params(function, "gradients", updates, params)
+    return _like_params(function, "the gradients", updates, params)
 
 
 def gradient_of_loss(
@@ -167,7 +167,7 @@ def gradient_at(
         lambda p, x: jnp.asarray(x, numerics.dtype_of(p)), params, point
     )
     found = _like_params(
-        function, f"gradients that {argument} returns", grad_fn(nearest), params
+        function, f"the gradients that {argument} returns", grad_fn(nearest), params
     )
     return cast_like(found, grads)
 
@@ -277,21 +277,5 @@ def _refuse_masked(function: str, params: PyTree) -> None:
 
 
 def _like_params(function: str, what: str, tree: PyTree, params: PyTree) -> PyTree:
-    structure, expected = jax.tree.structure(tree), jax.tree.structure(params)
-    if structure != expected:
-        msg = (
-            f"{function}: the {what} have the structure {structure}, but the params "
-            f"have {expected}; both must be the same."
-        )
-        raise ValueError(msg)
-    for (path, g), p in zip(
-        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(params), strict=True
-    ):
-        if jnp.shape(g) != jnp.shape(p):
-            where = jax.tree_util.keystr(path) or "(the only leaf)"
-            msg = (
-                f"{function}: the {what} at {where} have shape {jnp.shape(g)}, but the "
-                f"parameter has {jnp.shape(p)}; both must be the same."
-            )
-            raise ValueError(msg)
+    trees.require_shapes_of(function, what, tree, "the params", params)
     return trees.map_inexact(jnp.asarray, tree)

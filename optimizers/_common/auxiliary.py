@@ -62,12 +62,6 @@ def next_count(count: jax.Array | None) -> jax.Array | None:
     return None if count is None else numerics.increment(count)
 
 
-def require_like_params(function: str, updates: PyTree, average: PyTree) -> None:
-    """Raises ValueError unless the gradients are like a state tree of the params."""
-    mend = "Gradients and params must be trees of the same kind."
-    _require_shapes(function, "updates", updates, "the params of init()", average, mend)
-
-
 def gradients(
     function: str, updates: PyTree, aux_grads: Any, number: int | None = None
 ) -> tuple[PyTree, list[PyTree]]:
@@ -147,43 +141,18 @@ def _require_same(
         f"{_call(number)} Inside optax.masked and optax.partition this needs "
         "mask_compatible_extra_args=True."
     )
-    _require_shapes(function, name, tree, "the gradients", grads, mend)
+    trees.require_shapes_of(function, name, tree, "the gradients", grads, mend)
     for (path, a), g in zip(
         jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(grads), strict=True
     ):
         narrower = jnp.iscomplexobj(a) and not jnp.iscomplexobj(g)
         if trees.is_inexact(g) and (narrower or not trees.is_inexact(a)):
             msg = (
-                f"{function}: {name} at {_where(path)} has dtype "
+                f"{function}: {name} at {trees.where(path)} has dtype "
                 f"{numerics.dtype_of(a)}, but the gradient has {numerics.dtype_of(g)}; "
                 "both must be real or both complex."
             )
             raise ValueError(msg)
-
-
-def _require_shapes(
-    function: str, name: str, tree: PyTree, other: str, like: PyTree, mend: str
-) -> None:
-    structure, expected = jax.tree.structure(tree), jax.tree.structure(like)
-    if structure != expected:
-        msg = (
-            f"{function}: {name} has the structure {structure}, but {other} have "
-            f"{expected}; both must be the same. {mend}"
-        )
-        raise ValueError(msg)
-    for (path, x), y in zip(
-        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(like), strict=True
-    ):
-        if jnp.shape(x) != jnp.shape(y):
-            msg = (
-                f"{function}: {name} at {_where(path)} has shape {jnp.shape(x)}, but "
-                f"{other} have {jnp.shape(y)} there; both must be the same."
-            )
-            raise ValueError(msg)
-
-
-def _where(path: Any) -> str:
-    return jax.tree_util.keystr(path) or "(the only leaf)"
 
 
 def _call(number: int | None) -> str:

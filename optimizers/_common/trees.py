@@ -70,28 +70,39 @@ def gradients(function: str, updates: PyTree, like: PyTree) -> PyTree:
       ValueError: The structure or a shape is not that of the params, or a leaf is
         not of a floating-point or complex dtype. Names the leaf by its path.
     """
-    leaves, structure = jax.tree.flatten(updates)
-    expected, expected_structure = jax.tree.flatten(like)
-    if structure != expected_structure:
-        msg = (
-            f"{function}: the gradients have the structure {structure}, but init() "
-            f"saw params with {expected_structure}; both must be the same."
-        )
-        raise ValueError(msg)
+    require_shapes_of(function, "the gradients", updates, "the params of init()", like)
     _require_inexact(function, "gradients", updates)
-    arrays = [jnp.asarray(g) for g in leaves]
-    if any(g.shape != jnp.shape(s) for g, s in zip(arrays, expected, strict=True)):
-        for (path, g), s in zip(
-            jax.tree_util.tree_leaves_with_path(updates), expected, strict=True
-        ):
-            if jnp.shape(g) != jnp.shape(s):
-                where = jax.tree_util.keystr(path) or "(the only leaf)"
-                msg = (
-                    f"{function}: the gradient at {where} has shape {jnp.shape(g)}, "
-                    f"but its parameter has {jnp.shape(s)}; both must be the same."
-                )
-                raise ValueError(msg)
-    return jax.tree.unflatten(structure, arrays)
+    return jax.tree.map(jnp.asarray, updates)
+
+
+def require_shapes_of(
+    function: str, what: str, tree: PyTree, other: str, like: PyTree, mend: str = ""
+) -> None:
+    """Raises ValueError unless the trees have one structure and the same shapes.
+
+    Names the first leaf that differs by its path.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    expected_leaves, expected = jax.tree.flatten(like)
+    if structure != expected:
+        msg = (
+            f"{function}: {what} must have the structure of {other}: got {structure}, "
+            f"not {expected}. {mend}"
+        )
+        raise ValueError(msg.rstrip())
+    for i, (x, y) in enumerate(zip(leaves, expected_leaves, strict=True)):
+        if jnp.shape(x) != jnp.shape(y):
+            path, _ = jax.tree_util.tree_leaves_with_path(tree)[i]
+            msg = (
+                f"{function}: {what} must have the shapes of {other}: at {where(path)} "
+                f"got {jnp.shape(x)}, not {jnp.shape(y)}. {mend}"
+            )
+            raise ValueError(msg.rstrip())
+
+
+def where(path: Any) -> str:
+    """How messages name a leaf."""
+    return jax.tree_util.keystr(path) or "(the only leaf)"
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
@@ -147,10 +158,9 @@ def _require_inexact(function: str, what: str, tree: PyTree) -> None:
         return
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not is_inexact(leaf):
-            where = jax.tree_util.keystr(path) or "(the only leaf)"
             dtype = getattr(leaf, "dtype", type(leaf).__name__)
             msg = (
-                f"{function}: the {what} leaf at {where} has dtype {dtype}; only "
+                f"{function}: the {what} leaf at {where(path)} has dtype {dtype}; only "
                 "floating-point and complex leaves have gradients. Leave it out with "
                 "optax.masked or optax.partition."
             )

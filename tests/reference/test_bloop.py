@@ -374,25 +374,30 @@ def test_messages_say_what_to_do() -> None:
     with pytest.raises(ValueError, match=rf"bloop: .* aux_grads.*{call}"):
         bloop.update(grads, state)
     with pytest.raises(
-        ValueError, match=rf"bloop: aux_grads has the structure.*{call}.*mask_comp"
+        ValueError,
+        match=rf"bloop: aux_grads must have the structure.*{call}.*mask_comp",
     ):
         bloop.update(grads, state, aux_grads={"w": grads["w"]})
-    with pytest.raises(ValueError, match=r"aux_grads at \['w'\].*\(3,\).*\(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"aux_grads must have .* at \['w'\] got \(3,\), not \(2, 3\)"
+    ):
         bloop.update(grads, state, aux_grads={"w": grads["b"], "b": grads["b"]})
     with pytest.raises(ValueError, match=r"aux_grads at \['b'\].*int32.*float32"):
         bloop.update(grads, state, aux_grads=counts)
     with pytest.raises(ValueError, match=r"aux_grads at \['b'\].*complex64.*float32"):
         bloop.update(grads, state, aux_grads=turned)
-    with pytest.raises(ValueError, match=r"bloop: updates at \['b'\].*\(2,\).*\(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"bloop: updates must .* at \['b'\] got \(2,\), not \(3,\)"
+    ):
         bloop.update(short, state, aux_grads=grads)
-    with pytest.raises(ValueError, match="bloop: updates has the structure"):
+    with pytest.raises(ValueError, match="bloop: updates must have the structure"):
         bloop.update({"w": grads["w"]}, state, aux_grads=grads)
     several = optimizers.bloop([0.5, 0.1])
     with pytest.raises(ValueError, match=r"tuple of 2 trees.*dict.*\(first, second"):
         several.update(grads, several.init(grads), aux_grads=grads)
     with pytest.raises(ValueError, match=r"tuple of 2 trees.*with 1"):
         several.update(grads, several.init(grads), aux_grads=[grads])
-    with pytest.raises(ValueError, match=r"aux_grads\[1\] at \['b'\]"):
+    with pytest.raises(ValueError, match=r"aux_grads\[1\] must .* at \['b'\] got"):
         several.update(grads, several.init(grads), aux_grads=(grads, short))
 
 
