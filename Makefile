@@ -7,7 +7,8 @@ SUITE ?= quick
 ARGS ?=
 # Half of the tests' time would go into optimizing programs that run once. An XLA that
 # does not know these flags does without; so does make test XLA_FLAGS=
-XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
+  --xla_cpu_parallel_codegen_split_count=1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,13 +32,13 @@ bench: .venv/.bench
 test: .venv/.test
 	@export XLA_FLAGS='$(XLA_FLAGS)'; \
 	$(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null || unset XLA_FLAGS; \
-	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile $(ARGS)
 
 test-oldest: .venv/pyvenv.cfg
 	@$(BIN)/python -m venv .venv-oldest
 	@.venv-oldest/bin/python -m pip install $(QUIETLY) --editable '.[test]' \
 	  $$(sed -n 's/^dependencies = \["\(.*\)>=\(.*\)", "\(.*\)>=\(.*\)"\]/\1==\2 \3==\4/p' pyproject.toml)
-	@.venv-oldest/bin/python -m pytest --quiet --numprocesses auto --dist loadgroup \
+	@.venv-oldest/bin/python -m pytest --quiet --numprocesses auto --dist loadfile \
 	  --ignore tests/benchmarks $(ARGS)
 
 lint: .venv/.lint

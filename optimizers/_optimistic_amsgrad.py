@@ -139,9 +139,14 @@ def scale_by_optimistic_amsgrad(
             average = moments.ema(b1, prediction, old)  # (5)
             return trees.cast_like(average, state.mu)
 
+        new_mu = mu(state.mu)
+        new_mu_next = (
+            trees.cast_like(new_mu, state.mu)
+            if predictor is None
+            else mu_next(state.mu)
+        )
         ahead = moments.ratio(
-            jax.tree.map(_add, mu(state.mu), mu_next(state.mu)),
-            *(nu_max(state.nu_max), eps),
+            jax.tree.map(_add, new_mu, new_mu_next), nu_max(state.nu_max), eps
         )
         step, last = numerics.wide_scalar(rate), state.rate
         direction = jax.tree.map(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from optimizers.testing._case import Case
+from optimizers.testing._jit import equal_programs_compile_once
 from optimizers.testing._rule import NotApplicable, Rule
 from optimizers.testing._rules import ALL
 
@@ -102,7 +103,10 @@ def check(
     if broken is not None:
         return Report(case.name, (broken,))
     chosen = ALL if rules is None else tuple(rules)
-    results = tuple(_result(rule, case, exemptions.get(rule.name)) for rule in chosen)
+    with equal_programs_compile_once():
+        results = tuple(
+            _result(rule, case, exemptions.get(rule.name)) for rule in chosen
+        )
     return Report(case.name, results)
 
 

@@ -97,14 +97,8 @@ def _rules(case: Case) -> list[Rule]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs a test for every case, or for one `alias` each, which costs less."""
     if {"case", "rule"} <= set(metafunc.fixturenames):
-        # In one process, where they share what a case has computed.
         pairs = [
-            pytest.param(
-                case,
-                rule,
-                id=f"{case.name}-{rule.name}",
-                marks=pytest.mark.xdist_group(case.name),
-            )
+            pytest.param(case, rule, id=f"{case.name}-{rule.name}")
             for case in CASES
             for rule in _rules(case)
         ]

@@ -1,7 +1,11 @@
 """Reports and exemptions."""
 
+from pathlib import Path
+
+import jax
 import optax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from optimizers import testing
 from tests.contract.sound import sound_adam
@@ -67,3 +71,37 @@ def test_a_result_of_another_kind_fails_in_words() -> None:
     (only,) = report.results
     assert (only.rule, only.outcome) == ("returns_transformation", "failed")
     assert "returned a str" in only.reason
+
+
+_FOLDER = "jax_compilation_cache_dir"
+
+
+def _folders_of_a_check() -> list[str | None]:
+    """The folder of compiled programs while an update runs, and after the check."""
+    seen: list[str | None] = []
+
+    def factory(learning_rate: float = 0.1) -> optax.GradientTransformation:
+        seen.append(getattr(jax.config, _FOLDER))
+        return sound_adam(learning_rate)
+
+    testing.check(factory, rules=[RULES["is_pure"]])
+    return [seen[-1], getattr(jax.config, _FOLDER)]
+
+
+def test_programs_are_kept_for_the_length_of_a_check() -> None:
+    if getattr(jax.config, _FOLDER) is not None:
+        pytest.skip("JAX keeps programs already")
+    during, after = _folders_of_a_check()
+    assert during is not None
+    assert not Path(during).exists()
+    assert after is None
+
+
+def test_a_folder_for_programs_stays_the_users(tmp_path: Path) -> None:
+    before = getattr(jax.config, _FOLDER)
+    jax.config.update(_FOLDER, str(tmp_path))
+    try:
+        assert _folders_of_a_check() == [str(tmp_path)] * 2
+    finally:
+        jax.config.update(_FOLDER, before)
+        compilation_cache.reset_cache()

@@ -124,7 +124,7 @@ def test_errors() -> None:
     tx, x = imbsam(optax.sgd(0.1)), jnp.ones(2)
     with pytest.raises(ValueError, match=r"imbsam: update\(\) needs tail_grad_fn"):
         tx.update(x, tx.init(x), x, grad_fn=lambda x: x)
-    with pytest.raises(ValueError, match="gradients that tail_grad_fn returns have"):
+    with pytest.raises(ValueError, match="gradients that tail_grad_fn returns must"):
         tx.update(x, tx.init(x), x, tail_grad_fn=lambda x: (x, x))
     with pytest.raises(ValueError, match=r"imbsam: update\(\) needs params"):
         tx.update(x, tx.init(x), tail_grad_fn=lambda x: x)
