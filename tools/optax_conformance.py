@@ -6,6 +6,7 @@ of a few instead.
 """
 
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -90,6 +91,8 @@ def _count(report: testing.Report, outcome: str) -> int:
 
 def _main(names: list[str]) -> None:
     jax.config.update("jax_num_cpu_devices", DEVICES)
+    # With a thread per device alone, as on few cores, sums over them may wait for ever.
+    os.environ.setdefault("PJRT_NPROC", str(2 * DEVICES))
     chosen = checked()
     if names:
         for name in names:
