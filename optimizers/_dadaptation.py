@@ -132,7 +132,7 @@ def scale_by_dadapt_sgd(
         weight = numerics.safe_divide(rate, norm)  # (2)
         numerator = numerator + weight * product  # (3)
         grad_sum = jax.tree.map(
-            lambda known, g, s: _plus(_after(known, weight), g, s),
+            lambda known, g, s: _plus(_once_known(known, weight), g, s),
             *(products, grads, state.grad_sum),
         )  # (4)
         (sum_square,) = reductions.sums(reduce, jax.tree.map(_square, grad_sum))
@@ -793,7 +793,7 @@ def _adam(
         numerics.like(v, decay) for decay in (decays.b2, decays.of_nu, decays.eps)
     )
     product = reductions.product(g, divide(s, jnp.sqrt(v) + eps))  # in (2)
-    b2, root, eps = (_after(product, value) for value in (b2, root, eps))
+    b2, root, eps = (_once_known(product, value) for value in (b2, root, eps))
     m = b1 * m + of_mu * g  # (3)
     v = b2 * v + of_nu * numerics.abs_square(g)  # (4)
     s = root * s + of_sum * g  # (5)
@@ -824,12 +824,12 @@ def _adagrad(
     a = a.astype(g.real.dtype) + numerics.abs_square(g)  # (2)
     s = s.astype(g.dtype) + rate * g  # (5)
     length = jnp.sum(jnp.abs(s))
-    q = jnp.sqrt(a) + _after(length, eps)  # (3)
+    q = jnp.sqrt(a) + _once_known(length, eps)  # (3)
     sum_square = jnp.sum(numerics.abs_square(s) / q)
     # XLA writes to memory what two sums have in common; behind a barrier nothing is,
     # and computing it again costs less.
     g, again = lax.optimization_barrier((g, a))
-    q = jnp.sqrt(again) + _after(sum_square, eps)  # (3)
+    q = jnp.sqrt(again) + _once_known(sum_square, eps)  # (3)
     return _AdagradLeaf(
         sum_square=sum_square,
         square=jnp.sum(numerics.abs_square(g) / q),
@@ -856,7 +856,7 @@ def _plus(weight: jax.Array, g: jax.Array, s: jax.Array) -> jax.Array:
     return s.astype(g.dtype) + numerics.like(g, weight) * g
 
 
-def _after(known: jax.Array, value: jax.Array) -> jax.Array:
+def _once_known(known: jax.Array, value: jax.Array) -> jax.Array:
     """The value, but not before a sum is known; NaN where that is.
 
     Made from it, a new state leaf can take the place of the old one that the sum
