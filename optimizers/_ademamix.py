@@ -296,8 +296,9 @@ def _log_b3(
 ) -> jax.Array:
     """ln b3(t); both ends divided by ln b1, so that b1 = 0 is its own limit."""
     done = _progress(count, warmup_steps)
-    log_b3 = _log(b3)
-    return log_b3 / ((1.0 - done) * (log_b3 / _log(b1)) + done)
+    log_b1, log_b3 = _log(b1), _log(b3)
+    between = log_b3 / ((1.0 - done) * (log_b3 / log_b1) + done)
+    return jnp.where(log_b3 <= log_b1, log_b3, between)  # the minimum
 
 
 def _log(decay: Scalar) -> jax.Array:

@@ -102,7 +102,7 @@ def scale_by_optimistic_amsgrad(
             nu=trees.accumulators_like(name, params),
             nu_max=trees.accumulators_like(name, params),
             mu_next=() if predictor is None else trees.zeros_like(name, params),
-            rate=jnp.zeros([], numerics.default_float()),
+            rate=reductions.scalar_like(params, 0.0),
             prediction=trees.zeros_like(name, params) if from_error else (),
             memory=() if predictor is None else predictor.init(params),
         )

@@ -39,7 +39,8 @@ def pcgrad(
     loss, with :math:`\pi(x; y) = x - \langle x, y \rangle y / \|y\|^2`, it is
     :math:`g + \lambda a` where :math:`\langle g, a \rangle \ge 0`, and else
     :math:`\pi(g; a) + \lambda \pi(a; g)`. The main loss is one among equals: unlike in
-    `bloop`, its gradient is projected too.
+    `bloop`, its gradient is projected too. A loss of weight 0 is none: nothing is
+    projected away from it.
 
     Symbols: :math:`\lambda_k` aux_weight.
 

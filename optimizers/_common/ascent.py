@@ -192,16 +192,8 @@ def selected(updates: PyTree, mask: Mask, params: PyTree) -> PyTree:
 
 
 def flags(mask: Mask, params: PyTree) -> PyTree:
-    """The mask as a tree with a boolean for each leaf of the params.
-
-    Params may be callable objects with leaves, and so may a mask made from them: a
-    function is what has nothing but callables inside.
-    """
-    if mask is None:
-        mask = True
-    leaves = jax.tree.leaves(mask)
-    whole = mask(params) if leaves and all(map(callable, leaves)) else mask
-    return jax.tree.broadcast(whole, params)
+    """The mask as a tree with a boolean for each leaf of the params."""
+    return jax.tree.broadcast(links.resolved(mask, params), params)
 
 
 def moved(params: PyTree, steps: PyTree) -> PyTree:

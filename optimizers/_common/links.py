@@ -4,7 +4,8 @@ Both do what the links of optax do, and keep the dtype of each update whatever t
 dtypes of params, rate and decay are.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def add_decay(
             return direction
         return jax.tree.map(lambda d, x: _add_multiple(d, amount, x), direction, params)
 
-    return jax.tree.map(subtree, _resolved(mask, params), direction, params)
+    return jax.tree.map(subtree, resolved(mask, params), direction, params)
 
 
 def add_decayed_weights(
@@ -116,16 +117,21 @@ def _advance(hyperparameter: ScalarOrSchedule, state: Any) -> tuple[Scalar, Any]
     return value, optax.ScaleByScheduleState(numerics.increment(state.count))
 
 
-def _resolved(mask: Mask, params: PyTree) -> PyTree:
-    """A tree of booleans, or a prefix of one.
+def is_function(mask: Mask) -> TypeGuard[Callable[[PyTree], PyTree]]:
+    """Whether it is a function from the params to a tree, and no tree itself.
 
     Params may be callable objects with leaves, and so may a mask made from them: a
     function is what has nothing but callables inside.
     """
+    leaves = jax.tree.leaves(mask)
+    return bool(leaves) and all(map(callable, leaves))
+
+
+def resolved(mask: Mask, params: PyTree) -> PyTree:
+    """A tree of booleans, or a prefix of one."""
     if mask is None:
         return True
-    leaves = jax.tree.leaves(mask)
-    return mask(params) if leaves and all(map(callable, leaves)) else mask
+    return mask(params) if is_function(mask) else mask
 
 
 @numerics.inline_jit

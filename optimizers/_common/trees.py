@@ -20,6 +20,7 @@ def zeros_like(function: str, params: PyTree, dtype: Any = None) -> PyTree:
       ValueError: A leaf is not of a floating-point or complex dtype; names its path.
     """
     _require_inexact(function, "params", params)
+    dtype = None if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
 
     def leaf(p: Any) -> jax.Array:
         own = numerics.dtype_of(p)
@@ -42,6 +43,7 @@ def accumulators_like(function: str, params: PyTree, dtype: Any = None) -> PyTre
       ValueError: A leaf is not of a floating-point or complex dtype; names its path.
     """
     _require_inexact(function, "params", params)
+    dtype = None if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
 
     def leaf(p: Any) -> jax.Array:
         wide = numerics.compute_dtype(numerics.dtype_of(p))

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from inspect import isfunction
@@ -204,9 +204,18 @@ class Case:
     @cached_property
     def program(self) -> str:
         """The jaxpr of an update as text; empty where it cannot be traced."""
-        tx = self.make_eager()
+        return self.program_without(())
+
+    def program_without(self, names: Iterable[str]) -> str:
+        """That of an update which gets all extra arguments but these."""
+        tx, names = self.make_eager(), set(names)
+
+        def step(grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+            extras = _data.extra_args(grads, params)
+            rest = {name: extras[name] for name in extras.keys() - names}
+            return tx.update(grads, state, params, **rest)
+
         try:
-            step = partial(update, tx)
             state = jax.eval_shape(tx.init, self.params)
             return str(jax.make_jaxpr(step)(self.stream[0], state, self.params))
         except Exception:

@@ -48,7 +48,7 @@ def equal_programs_compile_once() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             _FOLDER: folder,
-            "jax_persistent_cache_min_compile_time_secs": 0.03,
+            "jax_persistent_cache_min_compile_time_secs": 0.01,
             "jax_persistent_cache_min_entry_size_bytes": -1,
         }
         before = {name: getattr(jax.config, name) for name in settings}

@@ -139,6 +139,13 @@ def test_schedules(x64: None) -> None:
     np.testing.assert_allclose(from_zero(jnp.asarray(0)), 0.9999**4, rtol=1e-14)
 
 
+@pytest.mark.parametrize("b3", [0.0, 0.8, 0.9])
+def test_b3_schedule_never_exceeds_b3(b3: float, x64: None) -> None:
+    schedule = optimizers.ademamix_b3_schedule(0.9, b3, 4)
+    values = [float(schedule(count)) for count in range(6)]
+    np.testing.assert_allclose(values, b3, rtol=1e-15)
+
+
 def test_b3_schedule_is_linear_in_the_half_life(x64: None) -> None:
     b3 = jax.vmap(optimizers.ademamix_b3_schedule(0.9, 0.9999, 100))(jnp.arange(100))
     half_lives = np.log(0.5) / np.log(np.asarray(b3)) - 1

@@ -127,6 +127,23 @@ def test_norms_neither_over_nor_underflow(scale: float) -> None:
     jax.tree.map(np.testing.assert_array_equal, large, g)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e25])
+def test_norms_of_what_the_compiler_knows(size: float) -> None:
+    # A loss without params has such gradients. XLA merges factors of constants.
+    tx = clip_by_global_norm(1.0)
+    for dtype in ("float32", "bfloat16", "complex64"):
+
+        def clipped(dtype: str = dtype) -> jax.Array:
+            grads = jnp.full(3, size, dtype)
+            return tx.update(grads, tx.init(grads))[0]
+
+        np.testing.assert_allclose(
+            np.asarray(jax.jit(clipped)(), np.complex64),
+            np.asarray(clipped(), np.complex64),
+            rtol=1e-6,
+        )
+
+
 def test_norm_of_many_narrow_leaves() -> None:
     """A running sum in bfloat16 stops at 256; the norm of 400 ones is 20."""
     g = [jnp.ones((), jnp.bfloat16)] * 400

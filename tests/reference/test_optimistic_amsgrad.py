@@ -217,6 +217,12 @@ def test_state_holds_the_moments(x64: None) -> None:
     assert (state.mu_next, state.prediction, state.memory) == ((), (), ())
 
 
+def test_the_last_rate_is_as_wide_as_the_params(x64: None) -> None:
+    tx = optimizers.scale_by_optimistic_amsgrad(0.1)
+    for dtype, wide in (("bfloat16", "float32"), ("complex128", "float64")):
+        assert tx.init(jnp.ones(2, dtype)).rate.dtype == wide
+
+
 def test_a_schedule_is_taken_back_at_its_own_rate(x64: None) -> None:
     sequence = support.random_sequence(30)
     rates = np.array([0.0, *np.random.default_rng(0).random(29)])

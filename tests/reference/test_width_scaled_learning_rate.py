@@ -1,6 +1,8 @@
 """Rates by width: the printed table, the rule behind it, and real networks."""
 
+import dataclasses
 from fractions import Fraction
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +121,25 @@ def test_labels_as_a_prefix_and_as_a_function() -> None:
     expected = {"in": np.ones(2), "blocks": [np.ones(3) / 16, {"w": np.ones(()) / 16}]}
     for labels in (whole, prefix, by_name):
         support.assert_close(scaled(labels, updates), expected, 0.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class _Model:
+    kernel: Any
+    bias: Any
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        raise NotImplementedError
+
+
+def test_labels_may_be_a_tree_that_can_be_called() -> None:
+    params = _Model(jnp.ones((2, 2)), jnp.ones(2))
+    labels = _Model("hidden", "embedding")
+    tx = optimizers.width_scaled_learning_rate(labels, 4.0)
+    updates, _ = tx.update(params, tx.init(params))
+    np.testing.assert_array_equal(updates.kernel, np.full((2, 2), 0.25))
+    np.testing.assert_array_equal(updates.bias, np.ones(2))
 
 
 def test_bears_leaves_that_are_masked_out() -> None:

@@ -15,7 +15,7 @@ from optimizers.testing._rule import rule
 
 
 def jit_equals_eager(case: Case) -> None:
-    """jit changes no number and traces three steps once.
+    """jit changes no number and traces two steps once.
 
     What was debugged step by step is what runs on the device, and it is compiled
     once.
@@ -29,10 +29,10 @@ def jit_equals_eager(case: Case) -> None:
         return update(tx, grads, state, params)
 
     state = tx.init(case.params)
-    result = follow(jax.jit(step), state, case.params, case.stream)
-    expected = run(tx, case.params, case.stream)
+    result = follow(jax.jit(step), state, case.params, case.stream[:2])
+    expected = run(tx, case.params, case.stream[:2])
     _compare.assert_agree(result, expected, "under jit")
-    assert len(traces) == 1, f"three steps were traced {len(traces)} times, not once"
+    assert len(traces) == 1, f"two steps were traced {len(traces)} times, not once"
 
 
 def params_and_state_may_be_donated(case: Case) -> None:

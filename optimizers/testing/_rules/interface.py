@@ -93,6 +93,8 @@ def names_missing_extra_args(case: Case) -> None:
     expected = update(case.tx, grads, state, case.params)
     left_out = [*({name} for name in extras), set(extras)]
     for missing in left_out:
+        if case.program and case.program == case.program_without(missing):
+            continue  # is never read
         rest = {name: extras[name] for name in extras.keys() - missing}
         try:
             without = case.tx.update(grads, state, case.params, **rest)
@@ -126,13 +128,12 @@ def is_pure(case: Case) -> None:
     Under jit the Python code runs once, so whatever it remembers is frozen or
     leaks.
     """
-    params, (first, second, _) = case.params, case.stream
+    params, first = case.params, case.stream[0]
     # Without jit, which would run the Python code only once.
     tx = case.make_eager()
     state = tx.init(params)
     _compare.assert_same_bits(tx.init(params), state, "a second init")
     expected = update(tx, first, state, params)
-    update(tx, second, expected[1], params)
     again = update(tx, first, state, params)
     _compare.assert_same_bits(again, expected, "a repeated update")
     other = case.make_eager()

@@ -24,6 +24,10 @@ def zero_gradients_are_safe(case: Case) -> None:
             # RAdam first divides at the sixth step.
             result = run(case.tx, params, [*[zeros] * 6, ordinary])
             _compare.assert_finite(result, f"{dtype}, six zero gradients and one more")
+    # Of a loss without params. XLA multiplies constants in another order.
+    zeros = _data.full_like(case.params, 0.0)
+    step = quick_jit(lambda: update(case.tx, zeros, case.tx.init(zeros), case.params))
+    _compare.assert_finite(step(), "zeros that are constants of a program")
 
 
 def some_zero_gradients_are_safe(case: Case) -> None:

@@ -90,12 +90,12 @@ def state_types_are_stable(case: Case) -> None:
         state, traced, _ = abstract_steps(case.tx, params, grads)
         _compare.assert_same_types(traced, state, f"state after jit(update), {dtype}")
     tx = case.make_eager()
-    for dtype in ("float32", _data.MIXED):
+    for dtype, steps in (("float32", 2), (_data.MIXED, 1)):
         params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
         state = jax.eval_shape(tx.init, params)
         eager = tx.init(params)
         _compare.assert_same_types(eager, state, f"state after init, {dtype}")
-        for step in (1, 2):
+        for step in range(1, steps + 1):
             eager = update(tx, grads, eager, params)[1]
             what = f"state after update {step}, {dtype}"
             _compare.assert_same_types(eager, state, what)
