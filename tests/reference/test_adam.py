@@ -324,3 +324,10 @@ def test_no_step_exceeds_the_bound() -> None:
     bounds = np.array([_supremum(t) for t in range(1, 101)])
     # float32 rounds 1 - b2 by 1.3e-5.
     assert (np.abs(directions) <= bounds[:, None] * (1 + 2e-5)).all()
+
+
+def test_dtypes_of_the_state_are_those_that_jax_has() -> None:
+    # Without x64 that is float32, and no warning.
+    tx = optimizers.scale_by_adam(mu_dtype="float64", nu_dtype=jnp.float64)
+    state = tx.init(jnp.ones(2))
+    assert (state.mu.dtype, state.nu.dtype) == (jnp.float32, jnp.float32)
