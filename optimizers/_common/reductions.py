@@ -120,10 +120,8 @@ def _scaled_square(scale: jax.Array, x: jax.Array) -> jax.Array:
     # No number changes: only an infinity is larger, and so is the square of this. But
     # where the compiler knows the tree, (c x)(c x) would become (c c)(x x): 0 inf.
     largest = float(jnp.finfo(y.dtype).max)
-    if jnp.iscomplexobj(y):
-        parts = (jnp.clip(part, -largest, largest) for part in (y.real, y.imag))
-        return jnp.sum(sum(map(lax.square, parts)))
-    return jnp.sum(lax.square(jnp.clip(y, -largest, largest)))
+    parts = (y.real, y.imag) if jnp.iscomplexobj(y) else (y,)
+    return jnp.sum(sum(lax.square(jnp.clip(part, -largest, largest)) for part in parts))
 
 
 @numerics.inline_jit
