@@ -104,6 +104,17 @@ def counts_in_python(learning_rate: Any = 0.1) -> Transformation:
     return spoilt_leaf(lambda u, g: u / next(calls))(learning_rate)
 
 
+def remembers_in_python(learning_rate: Any = 0.1) -> Transformation:
+    last: dict[Any, Any] = {}
+
+    def extrapolates(u: Any, g: Any) -> Any:
+        before = last.get(g.shape, g)
+        last[g.shape] = g
+        return u + (g - before)
+
+    return spoilt_leaf(extrapolates)(learning_rate)
+
+
 def keeps_tracers(learning_rate: Any = 0.1) -> Transformation:
     kept: list[Any] = []
     return spoilt_leaf(lambda u, g: kept.append(u) or u)(learning_rate)
@@ -452,6 +463,9 @@ FAULTS: dict[str, Fault] = {
         spoilt_leaf(lambda u, g: -u), "has_right_sign", "not downhill"
     ),
     "counts in Python": Fault(counts_in_python, "is_pure", "repeated update"),
+    "remembers the last gradient in Python": Fault(
+        remembers_in_python, "is_pure", "repeated update"
+    ),
     "changes gradients in place": Fault(
         spoilt_update(changes_gradients), "leaves_inputs_untouched", "gradients"
     ),

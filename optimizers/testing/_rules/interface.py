@@ -128,12 +128,13 @@ def is_pure(case: Case) -> None:
     Under jit the Python code runs once, so whatever it remembers is frozen or
     leaks.
     """
-    params, first = case.params, case.stream[0]
+    params, (first, second, _) = case.params, case.stream
     # Without jit, which would run the Python code only once.
     tx = case.make_eager()
     state = tx.init(params)
     _compare.assert_same_bits(tx.init(params), state, "a second init")
     expected = update(tx, first, state, params)
+    update(tx, second, expected[1], params)
     again = update(tx, first, state, params)
     _compare.assert_same_bits(again, expected, "a repeated update")
     other = case.make_eager()
