@@ -1,7 +1,7 @@
 """Runs a plan: compiles its cells, deals blocks to devices, stores the results."""
 
-import threading
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -63,21 +63,19 @@ def run_plan(
         progress = progress or Progress()
         progress.planned(plan, finished)
         run = Workers(plan, out, finished, progress, checkpoint_seconds)
-        threads = [
-            threading.Thread(target=run.work, args=(devices[i % len(devices)],))
-            for i in range(workers)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            # With a timeout, so that Ctrl-C is heard at once.
-            while alive := [t for t in threads if t.is_alive()]:
-                alive[0].join(0.2)
-        except BaseException:
-            run.halt()
-            for thread in threads:
-                thread.join()
-            raise
+        # An executor, because before Python 3.13 a thread whose join() is interrupted
+        # counts as ended while it goes on.
+        with futures.ThreadPoolExecutor(workers) as pool:
+            try:
+                futures.wait(
+                    [
+                        pool.submit(run.work, devices[i % len(devices)])
+                        for i in range(workers)
+                    ]
+                )
+            except BaseException:
+                run.halt()
+                raise
         if run.error is not None:
             raise run.error
         failures = run.failures()

@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import engine, lanes, store
+from benchmarks import blocks, engine, lanes, store
 from benchmarks.plan import Cell
 from benchmarks.store import Curves
 from tests.benchmarks import toys
@@ -268,6 +269,26 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert toys.numbers(out) == toys.numbers(tmp_path / "whole")
     assert not list(out.rglob("*.partial.npz"))
     assert store.read_json(out / "manifest.json")["finished"]
+
+
+def test_an_interrupted_run_waits_for_what_is_being_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, begun, done = blocks.write_partial, [], []
+
+    def write_slowly(path: Path, *arguments: Any) -> None:
+        if not begun:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        begun.append(path)
+        time.sleep(0.5)
+        write(path, *arguments)
+        done.append(path)
+
+    monkeypatch.setattr(blocks, "write_partial", write_slowly)
+    plan = toys.small_plan(toys.ADAM)
+    with pytest.raises(KeyboardInterrupt):
+        toys.run(plan, tmp_path, workers=2, checkpoint_seconds=0.0)
+    assert sorted(done) == sorted(begun)
 
 
 def test_random_keys_in_a_state_survive(tmp_path: Path) -> None:
