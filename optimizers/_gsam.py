@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from optimizers._common import ascent, checks, links, numerics, trees
+from optimizers._common import ascent, checks, links, numerics, reductions, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["gap_guided_sharpness_aware", "gsam", "gsam_rho_schedule"]
@@ -197,7 +197,8 @@ def _prefix(
         higher = ascent.uphill(
             name, gradient, params, grads, radius, grads, mask, reduce
         )  # (1), (2)
-        across = ascent.orthogonal(grads, higher, reduce)  # (3)
+        slope = reductions.unit(higher, reductions.norm(higher, reduce))
+        across, _ = ascent.orthogonal(grads, slope, reduce)  # (3)
         weight = -numerics.scalar(alpha)
         direction = trees.map_inexact(
             lambda h, a: ascent.plus(h, weight, a), higher, across

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.core import Tracer
 
 from optimizers._common import ascent, checks, links, numerics, reductions, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
@@ -18,7 +19,7 @@ class PeriodicSharpnessAwareState(NamedTuple):
     """State of `periodic_sharpness_aware`."""
 
     count: jax.Array  # t - 1, shape (), int32
-    across: PyTree  # v, shapes of the params, at least float32
+    across: PyTree  # v, of norm 1, shapes of the params, at least float32
 
 
 def periodic_sharpness_aware(
@@ -70,16 +71,17 @@ def looksam(
 
        e_t &= \rho_t \, g_t / \|g_t\|                                         && (1) \\
        d_t &= \nabla L(x_{t-1} + e_t)                                         && (2) \\
-       v_t &= d_t - \frac{\langle d_t, g_t \rangle}{\|g_t\|^2} g_t            && (3)
+       w_t &= d_t - \frac{\langle d_t, g_t \rangle}{\|g_t\|^2} g_t, \quad
+       v_t = w_t / \|w_t\|                                                    && (3)
 
     and at all others
 
     .. math::
 
-       d_t &= g_t + \alpha \frac{\|g_t\|}{\|v_t\|} v_t, \quad v_t = v_{t-1}   && (4)
+       d_t &= g_t + \alpha \|g_t\| v_t, \quad v_t = v_{t-1}                   && (4)
 
     where 0/0 is 0; then :math:`x_t = x_{t-1} + \text{optimizer}(d_t, x_{t-1})`. A
-    :math:`v_t` no larger than the rounding of :math:`d_t` is taken for 0, because (4)
+    :math:`w_t` no larger than the rounding of :math:`d_t` is taken for 0, because (3)
     would blow it up. `update` needs ``grad_fn`` or ``value_fn`` at every step, a
     function from params to the gradient or to the loss of the same batch.
     `periodic_sharpness_aware` is (1) to (4) as the first link of a chain; it composes
@@ -94,8 +96,8 @@ def looksam(
     Defaults: rho is that of SAM, the others are of the paper, which takes k from 5 to
     10.
 
-    Differences from the paper: none in (1) to (4); its rescaling by layers is a
-    matter of the optimizer.
+    Differences from the paper: it keeps :math:`w` and divides by its norm in (4), which
+    is the same; its rescaling by layers is a matter of the optimizer.
 
     Differences from released code: some releases have norms and :math:`v` for each
     leaf alone; the paper's are global.
@@ -170,23 +172,24 @@ def _prefix(
         radius = links.value_at(rho, state.count)
         grads = ascent.gradients(name, updates, params)
         gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
+        length = reductions.norm(grads, reduce)
 
         def look() -> tuple[PyTree, PyTree]:
             higher = ascent.uphill(
-                name, gradient, params, grads, radius, grads, mask, reduce
+                *(name, gradient, params, grads, radius, grads, mask, reduce),
+                length=length,
             )  # (1), (2)
-            across = ascent.orthogonal(higher, grads, reduce)  # (3)
-            across = _significant(across, higher, reduce)
+            slope = reductions.unit(grads, length)
+            across, along = ascent.orthogonal(higher, slope, reduce)
+            across = _direction(across, along, reduce)  # (3)
             return higher, _cast_like_state(across, state.across)
 
         def reuse() -> tuple[PyTree, PyTree]:
-            length = reductions.norm(grads, reduce)
             size = numerics.scalar(alpha) * length.root / length.scale
-            along = reductions.norm(state.across, reduce)
             direction = jax.tree.map(
-                lambda g, u: None if u is None else ascent.plus(g, size, u),
+                lambda g, v: None if v is None else ascent.plus(g, size, v),
                 grads,
-                reductions.unit(state.across, along),
+                state.across,
             )  # (4)
             return ascent.cast_like(direction, grads), state.across
 
@@ -202,7 +205,7 @@ def _prefix(
             return call
 
         turn = state.count % jnp.asarray(period).astype(jnp.int32) == 0
-        found, across = lax.cond(turn, arrays(look), arrays(reuse))
+        found, across = _branch(turn, arrays(look), arrays(reuse))
         direction = trees.map_inexact(lambda g, d: d, grads, found)
         return direction, PeriodicSharpnessAwareState(
             numerics.increment(state.count), across
@@ -211,13 +214,20 @@ def _prefix(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _significant(across: PyTree, whole: PyTree, reduce: Reduce | None) -> PyTree:
-    """What is left of the whole, or 0 if it is no more than rounding."""
+def _branch(turn: jax.Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    """`lax.cond`, which without jit would compile both branches at every call."""
+    if isinstance(turn, Tracer):
+        return lax.cond(turn, yes, no)
+    return yes() if turn else no()
+
+
+def _direction(across: PyTree, along: jax.Array, reduce: Reduce | None) -> PyTree:
+    """The part across over its norm; 0 if it is no more than the other's rounding."""
     leaves = [x for x in jax.tree.leaves(across) if trees.is_inexact(x)]
     rounding = 8.0 * max((float(jnp.finfo(x.dtype).eps) for x in leaves), default=0.0)
-    part, all_ = reductions.norm(across, reduce), reductions.norm(whole, reduce)
-    noise = part.root / part.scale <= rounding * all_.root / all_.scale
-    return trees.map_inexact(lambda x: jnp.where(noise, 0.0, x), across)
+    size = reductions.norm(across, reduce)
+    noise = size.root / size.scale <= rounding * jnp.abs(along)
+    return reductions.unit(across, size._replace(root=jnp.where(noise, 0.0, size.root)))
 
 
 def _cast_like_state(across: PyTree, state: PyTree) -> PyTree:

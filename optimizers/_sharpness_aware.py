@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optimizers._common import ascent, checks, numerics, trees
+from optimizers._common import ascent, checks, numerics, reductions, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["asam", "sam", "sam_value_and_grad", "sharpness_aware"]
@@ -505,7 +505,7 @@ def _climber(
 
     def direction(radius: Scalar, grads: PyTree) -> PyTree:
         if ascent.is_number(p, 2):
-            return ascent.euclidean(radius, grads, reduce)
+            return ascent.euclidean(radius, grads, reductions.norm(grads, reduce))
         if ascent.is_number(p, math.inf):
             return trees.map_inexact(lambda g: ascent.times(radius, lax.sign(g)), grads)
         return _steepest(radius, p, grads)

@@ -130,15 +130,21 @@ def uphill(
     mask: Mask = None,
     reduce: Reduce | None = None,
     argument: str = "grad_fn",
+    length: reductions.Norm | None = None,
 ) -> PyTree:
     """The gradient at x + rho s / |s|; where rho is the number 0, the one at x.
+
+    Whoever has |s| without the mask already hands it over as the length.
 
     Raises:
       ValueError: The result does not have the structure and shapes of the params.
     """
     if is_number(radius, 0):
         return grads
-    steps = euclidean(radius, selected(slopes, mask, params), reduce)
+    chosen = selected(slopes, mask, params)
+    if length is None or mask is not None:
+        length = reductions.norm(chosen, reduce)
+    steps = euclidean(radius, chosen, length)
     return gradient_at(function, grad_fn, moved(params, steps), params, grads, argument)
 
 
@@ -172,9 +178,9 @@ def gradient_at(
     return cast_like(found, grads)
 
 
-def euclidean(radius: Scalar, updates: PyTree, reduce: Reduce | None = None) -> PyTree:
-    """The step uphill of that length, rho g / |g|; 0 where g is."""
-    directions = reductions.unit(updates, reductions.norm(updates, reduce))
+def euclidean(radius: Scalar, updates: PyTree, length: reductions.Norm) -> PyTree:
+    """The step uphill of that radius, rho g / |g|; 0 where g is."""
+    directions = reductions.unit(updates, length)
     return trees.map_inexact(lambda u: times(radius, u), directions)
 
 
@@ -206,11 +212,12 @@ def cast_like(direction: PyTree, grads: PyTree) -> PyTree:
     return trees.map_inexact(_cast_like, grads, direction)
 
 
-def orthogonal(x: PyTree, direction: PyTree, reduce: Reduce | None = None) -> PyTree:
-    """x without its part along the direction, in at least float32."""
-    along = reductions.unit(direction, reductions.norm(direction, reduce))
-    length = reductions.dot(x, along, reduce)
-    return trees.map_inexact(lambda a, u: plus(a, -length, u), x, along)
+def orthogonal(
+    x: PyTree, slope: PyTree, reduce: Reduce | None = None
+) -> tuple[PyTree, jax.Array]:
+    """x - <x, u> u for a slope u of norm 1 or 0, in at least float32; and <x, u>."""
+    along = reductions.dot(x, slope, reduce)
+    return trees.map_inexact(lambda a, u: plus(a, -along, u), x, slope), along
 
 
 def is_number(value: Any, number: float) -> bool:

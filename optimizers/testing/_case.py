@@ -174,11 +174,10 @@ class Case:
 
     def needs(self, *names: str) -> bool:
         """Returns whether an update without these extra arguments is refused."""
-        grads = self.stream[0]
-        extras = _data.extra_args(grads, self.params)
-        rest = {name: extras[name] for name in extras.keys() - set(names)}
+        if not self.program:
+            return False  # cannot be traced, whatever it gets
         try:
-            self.tx.update(grads, self.tx.init(self.params), self.params, **rest)
+            jax.eval_shape(*self._step_without(names))
         except (TypeError, ValueError):
             return True
         return False
@@ -208,6 +207,14 @@ class Case:
 
     def program_without(self, names: Iterable[str]) -> str:
         """That of an update which gets all extra arguments but these."""
+        try:
+            step, *arguments = self._step_without(names)
+            return str(jax.make_jaxpr(step)(*arguments))
+        except Exception:
+            return ""
+
+    def _step_without(self, names: Iterable[str]) -> tuple[Any, Tree, Tree, Tree]:
+        """Such an update, and what it may be traced with."""
         tx, names = self.make_eager(), set(names)
 
         def step(grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
@@ -215,11 +222,8 @@ class Case:
             rest = {name: extras[name] for name in extras.keys() - names}
             return tx.update(grads, state, params, **rest)
 
-        try:
-            state = jax.eval_shape(tx.init, self.params)
-            return str(jax.make_jaxpr(step)(self.stream[0], state, self.params))
-        except Exception:
-            return ""
+        state = jax.eval_shape(tx.init, self.params)
+        return step, self.stream[0], state, self.params
 
     @cached_property
     def has_control_flow(self) -> bool:
