@@ -35,6 +35,7 @@ OTHERS = {
     "contrib.normalize": optax.contrib.normalize,
     "contrib.sam": _SAM,
     "contrib.sam(sync_period=1)": partial(_SAM, sync_period=1),
+    "contrib.sam(opaque_mode=True)": partial(_SAM, opaque_mode=True),
 }
 
 

@@ -70,7 +70,7 @@ class Case:
         kwargs = {**self.preset, **self.kwargs}
         if not kwargs:
             return self.base_name
-        arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
+        arguments = ", ".join(f"{k}={_written(value)}" for k, value in kwargs.items())
         return f"{self.base_name}({arguments})"
 
     @cached_property
@@ -133,8 +133,15 @@ class Case:
         if self.rate_name is not None:
             return self.factory(**{self.rate_name: rate, **kwargs})
         if self.is_wrapper:
-            return self.factory(_descent(rate), **kwargs)
+            return self.factory(self.descent(rate), **kwargs)
         return self.factory(**kwargs)
+
+    def descent(self, rate: Any = None) -> optax.GradientTransformationExtraArgs:
+        """SGD that keeps the rules itself, which `optax.sgd(rate)` does not."""
+        rate = self.rate if rate is None else rate
+        schedule: Any = rate if callable(rate) else optax.constant_schedule(rate)
+        to_arrays = optax.stateless(lambda g, params: jax.tree.map(jnp.asarray, g))
+        return optax.chain(to_arrays, optax.sgd(schedule))
 
     def make_eager(self, learning_rate: Any = None, **changes: Any) -> Any:
         """Returns it with the extra arguments left out that it refuses.
@@ -161,7 +168,8 @@ class Case:
     def extras(self) -> tuple[str, ...] | None:
         """The extra arguments to hand over; None is all of them."""
         tx, grads = self.build(), self.stream[0]
-        for names in (None, *_SMALLER_EXTRAS):
+        named = tuple(inspect.signature(tx.update).parameters)
+        for names in (None, named, *_SMALLER_EXTRAS):
             chosen = tx if names is None else _select_extras(tx, names)
             try:
                 abstract_steps(chosen, self.params, grads)
@@ -178,7 +186,7 @@ class Case:
             return False  # cannot be traced, whatever it gets
         try:
             jax.eval_shape(*self._step_without(names))
-        except (TypeError, ValueError):
+        except Exception:
             return True
         return False
 
@@ -197,7 +205,11 @@ class Case:
             abstract_steps(masked, self.params, self.stream[0])
         except ValueError as error:
             text = " ".join(str(error).split())
-            return text if "mask" in text.lower() else None
+            # JAX's errors about structures have the name of the class by accident.
+            words = re.sub(r"[\w.]*MaskedNode", "", text)
+            return text if "mask" in words.lower() else None
+        except TypeError:  # called the loss all the same
+            return None
         return None
 
     @cached_property
@@ -275,11 +287,12 @@ class Case:
         return run(self.tx, self.params, self.stream)
 
 
-def _descent(rate: Any) -> optax.GradientTransformationExtraArgs:
-    """Returns SGD that keeps the rules itself, which `optax.sgd(rate)` does not."""
-    schedule: Any = rate if callable(rate) else optax.constant_schedule(rate)
-    to_arrays = optax.stateless(lambda g, params: jax.tree.map(jnp.asarray, g))
-    return optax.chain(to_arrays, optax.sgd(schedule))
+def _written(value: Any) -> str:
+    """Its repr; if that has an address, which no two runs share, its name or type."""
+    text = repr(value)
+    if " at 0x" not in text:
+        return text
+    return getattr(value, "__name__", f"{type(value).__name__}(...)")
 
 
 def _select_extras(

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 Tree = Any
 
@@ -57,13 +58,14 @@ def extra_args(grads: Tree, params: Tree) -> dict[str, Any]:
 
     The loss behind them is ½·Σ|p|², whose gradient is p; the auxiliary gradients are
     the gradients with every second entry times -½. All are linear or quadratic in the
-    parameters and gradients, which the rule about complex phases needs.
+    parameters and gradients, which the rule about complex phases needs. The functions
+    ask for all params, as the loss of a model does.
     """
     return {
         "value": half_square(params),
         "grad": grads,
-        "value_fn": half_square,
-        "obj_fn": half_square,
+        "value_fn": _loss,
+        "obj_fn": _loss,
         "grad_fn": _gradient_of_half_square,
         "tail_grad_fn": _gradient_of_half_square,
         "aux_grads": jax.tree.map(_auxiliary, grads),
@@ -80,7 +82,23 @@ def half_square(params: Tree) -> jax.Array:
     return total
 
 
-def _gradient_of_half_square(params: Tree) -> Tree:
+def _loss(params: Tree) -> jax.Array:
+    _refuse_masked(params)
+    return half_square(params)
+
+
+def _refuse_masked(params: Tree) -> None:
+    def masked(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    if any(map(masked, jax.tree.leaves(params, is_leaf=masked))):
+        msg = "the loss of a model was called with optax.MaskedNode in place of params"
+        raise TypeError(msg)
+
+
+def _gradient_of_half_square(params: Tree, step: Any = None) -> Tree:
+    del step  # optax.contrib.sam counts its calls
+    _refuse_masked(params)
     # Copies: a gradient that shares the buffer of the parameters would make honest
     # optimizers fail the rule about shared buffers.
     return jax.tree.map(_gradient_leaf, params)

@@ -420,6 +420,11 @@ def reads_masked_params(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
     return update(g, **extras)
 
 
+def calls_a_masked_loss(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
+    extras.get("grad_fn", extras.get("value_fn"))(params)
+    return update(g, **extras)
+
+
 def adds_to_every_leaf(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
     del params
     return jax.tree.map(lambda u: u + 0, update(g, **extras))
@@ -434,6 +439,16 @@ def blends_states(optimizer: Any) -> Transformation:
         blend = lambda a, b: keeps * a + (1 - keeps) * b  # noqa: E731
         inner = jax.tree.map(blend, new.inner_state, new.inner_state)
         return updates, SoundPauseState(new.count, inner)
+
+    return Transformation(tx.init, update)
+
+
+def scales_every_update(optimizer: Any) -> Transformation:
+    tx = sound_pause(optimizer)
+
+    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+        updates, new = tx.update(g, state, params, **extra_args)
+        return jax.tree.map(lambda u: 1.0 * u, updates), new
 
     return Transformation(tx.init, update)
 
@@ -501,6 +516,14 @@ FAULTS: dict[str, Fault] = {
         spoilt_extras(sound_ascent, reads_masked_params),
         "works_under_masked",
         "AttributeError",
+    ),
+    "calls the loss with masked params": Fault(
+        spoilt_extras(sound_ascent, calls_a_masked_loss),
+        "works_under_masked",
+        "the loss of a model was called with optax.MaskedNode",
+    ),
+    "scales leaves that have no gradient": Fault(
+        scales_every_update, "masked_integers_work", "around optax.masked"
     ),
     "adds to leaves that have no gradient": Fault(
         spoilt_extras(sound_ascent, adds_to_every_leaf),

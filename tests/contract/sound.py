@@ -199,7 +199,9 @@ def sound_pause(
         rests = count % sync_period == sync_period - 1
         moved, after = inner.update(updates, state.inner_state, params, **extra_args)
         choose = lambda old, new: jnp.where(rests, old, new)  # noqa: E731
-        moved = jax.tree.map(lambda u: choose(jnp.zeros_like(u), u), moved)
+        moved = jax.tree.map(
+            lambda u: choose(jnp.zeros_like(u), u) if _is_inexact(u) else u, moved
+        )
         inner_state = jax.tree.map(choose, state.inner_state, after)
         return moved, SoundPauseState(count, inner_state)
 

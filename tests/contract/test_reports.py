@@ -105,3 +105,10 @@ def test_a_folder_for_programs_stays_the_users(tmp_path: Path) -> None:
     finally:
         jax.config.update(_FOLDER, before)
         compilation_cache.reset_cache()
+
+
+def test_names_of_cases_hold_no_addresses() -> None:
+    kwargs = {"b1": sound_adam, "b2": 0.9, "inner": optax.sgd(0.1)}
+    assert testing.Case(sound_adam, kwargs).name == (
+        "sound_adam(b1=sound_adam, b2=0.9, inner=GradientTransformationExtraArgs(...))"
+    )

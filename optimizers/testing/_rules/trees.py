@@ -133,19 +133,32 @@ def python_and_numpy_leaves_work(case: Case) -> None:
 def masked_integers_work(case: Case) -> None:
     """Integer leaves with float0 gradients pass by under optax.masked.
 
-    Models carry counters and tables that have no gradient.
+    Models carry counters and tables that have no gradient. A wrapper meets them where
+    what it wraps is masked.
     """
-    tx = bind_extras(case.tx)
-    if case.refuses_masks is not None:
-        # A prefix transform then has to let such leaves pass by itself.
-        applies_if(not case.descends, "refuses masks; mask what it wraps instead")
-    else:
-        tx = optax.masked(tx, {"steps": False, "w": True})
+    mask = {"steps": False, "w": True}
+    txs = {}
+    if case.refuses_masks is None:
+        txs["under optax.masked"] = optax.masked(bind_extras(case.tx), mask)
+    elif not case.descends:  # a prefix transform has to let them pass by itself
+        txs["in a chain"] = bind_extras(case.tx)
+    if case.is_wrapper:
+        wrapped = optax.masked(case.descent(), mask)
+        tx = case.make_around(case.factory(wrapped, **case.kwargs))
+        txs["around optax.masked"] = bind_extras(tx)
+    applies_if(bool(txs), "refuses masks; mask what it wraps instead")
     params: Tree = {"steps": jnp.arange(3), "w": case.params}
     grads: Tree = {"steps": np.zeros(3, jax.dtypes.float0), "w": case.stream[0]}
-    updates: Tree = tx.update(grads, tx.init(params), params)[0]
-    expected = case.expected[0][0]
-    _compare.assert_close(updates["w"], expected, "beside an integer leaf", rtol=1e-6)
+    expected: Tree = {"steps": grads["steps"], "w": case.expected[0][0]}
+    for where, tx in txs.items():
+        what = f"beside an integer leaf {where}"
+        try:
+            updates, _ = tx.update(grads, tx.init(params), params)
+        except Exception as error:
+            msg = f"an update {what} raised {type(error).__name__}: {error}"
+            raise AssertionError(msg) from error
+        _compare.assert_same_dtypes(updates, expected, what)
+        _compare.assert_close(updates["w"], expected["w"], what, rtol=1e-6)
 
 
 def other_structure_is_refused(case: Case) -> None:

@@ -240,6 +240,10 @@ def works_before_other_links(case: Case) -> None:
         assert np.min(leaf) >= 0, f"params{path} became {np.min(leaf)}"
 
 
+_MASKED = (
+    "Map over the trees; never count leaves. What calls the loss cannot work on a part "
+    "of the params: it raises a ValueError that says so of a mask."
+)
 _LIVE = "Keep the state numeric and its types stable, and map over the trees given."
 
 RULES = (
@@ -252,8 +256,8 @@ RULES = (
     rule(
         works_under_apply_if_finite, (44,), "Keep everything that changes in the state."
     ),
-    rule(works_under_masked, (31, 45), "Map over the trees; never count leaves."),
-    rule(works_in_partition, (31, 45), "Map over the trees; never count leaves."),
+    rule(works_under_masked, (31, 45), _MASKED),
+    rule(works_in_partition, (31, 45), _MASKED),
     rule(works_under_lookahead, (16, 46), _LIVE),
     rule(works_under_schedule_free, (46,), _LIVE),
     rule(works_under_mechanize, (46,), _LIVE),
