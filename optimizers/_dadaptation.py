@@ -808,10 +808,9 @@ def _adagrad_step(
     g = numerics.widen(g, s)
     a, s = a.astype(g.real.dtype), s.astype(g.dtype)
     rate, eps = numerics.like(g, rate), numerics.like(a, eps)
-    square = numerics.abs_square(g)
-    before, after = jnp.sqrt(a), jnp.sqrt(a + square)
+    before, after = jnp.sqrt(a), jnp.sqrt(a + numerics.abs_square(g))
     turned = numerics.divide(s, before + eps)
-    turned = turned * numerics.like(s, square / (after + before))
+    turned = turned * numerics.like(s, _square_over(g, after + before))
     return numerics.divide(rate * g - turned, after + eps)
 
 
@@ -825,18 +824,25 @@ def _adagrad(
     s = s.astype(g.dtype) + rate * g  # (5)
     length = jnp.sum(jnp.abs(s))
     q = jnp.sqrt(a) + _once_known(length, eps)  # (3)
-    sum_square = jnp.sum(numerics.abs_square(s) / q)
+    sum_square = jnp.sum(_square_over(s, q))
     # XLA writes to memory what two sums have in common; behind a barrier nothing is,
     # and computing it again costs less.
     g, again = lax.optimization_barrier((g, a))
     q = jnp.sqrt(again) + _once_known(sum_square, eps)  # (3)
     return _AdagradLeaf(
         sum_square=sum_square,
-        square=jnp.sum(numerics.abs_square(g) / q),
+        square=jnp.sum(_square_over(g, q)),
         length=length,
         nu=a,
         grad_sum=s,
     )
+
+
+def _square_over(x: jax.Array, q: jax.Array) -> jax.Array:
+    """|x|^2 / q, which is 0 and not NaN where a square has made q infinite."""
+    if jnp.iscomplexobj(x):
+        return x.real * (x.real / q) + x.imag * (x.imag / q)
+    return x * (x / q)
 
 
 @numerics.inline_jit

@@ -436,6 +436,16 @@ def test_overflow_leaves_the_distance_alone() -> None:
         assert np.isfinite(d).all()
 
 
+def test_squares_that_overflow_stop_the_entry_and_nothing_else() -> None:
+    gradients = np.array([[1, 1], [1e20, 1], [1, 1], [1, 1]], np.float32)
+    optimizer = optimizers.dadapt_adagrad(d0=0.1)
+    x, d = run_with_distances(optimizer, Sequence(np.zeros(2, np.float32), gradients))
+    assert np.isfinite(x).all()
+    assert np.isfinite(d).all()
+    assert (np.diff(x[1:, 0]) == 0).all()
+    assert (np.diff(x[1:, 1]) < 0).all()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_reduce_makes_parts_act_as_the_whole(method: str, x64: None) -> None:
     """Two devices, as lanes of a vmap, hold half of the params each."""
