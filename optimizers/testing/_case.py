@@ -197,19 +197,30 @@ class Case:
         Who asks for the loss as a function has to call it with the whole tree, of
         which a mask shows only a part.
         """
+        text = " ".join(str(self._error_in_mask).split())
+        # JAX's errors about structures have the name of the class by accident.
+        words = re.sub(r"[\w.]*MaskedNode", "", text)
+        refused = isinstance(self._error_in_mask, ValueError)
+        return text if refused and "mask" in words.lower() else None
+
+    @cached_property
+    def needs_whole_trees(self) -> str | None:
+        """Why it has no use for params that are masked, if it calls the loss."""
+        if isinstance(self._error_in_mask, _data.MaskedLossError):
+            return "calls the loss with masked params, see works_under_masked"
+        return self.refuses_masks and f"refuses masks: {self.refuses_masks}"
+
+    @cached_property
+    def _error_in_mask(self) -> Exception | None:
+        """What one that may call the loss raises under optax.masked."""
         if not self.needs("value_fn", "grad_fn", "obj_fn", "tail_grad_fn"):
             return None
         mask = {"layer": {"bias": False, "kernel": True}}
         masked = optax.masked(bind_extras(self.tx), mask)
         try:
             abstract_steps(masked, self.params, self.stream[0])
-        except ValueError as error:
-            text = " ".join(str(error).split())
-            # JAX's errors about structures have the name of the class by accident.
-            words = re.sub(r"[\w.]*MaskedNode", "", text)
-            return text if "mask" in words.lower() else None
-        except TypeError:  # called the loss all the same
-            return None
+        except (ValueError, _data.MaskedLossError) as error:
+            return error
         return None
 
     @cached_property

@@ -21,6 +21,10 @@ MIXED: Tree = {"layer": {"bias": "bfloat16", "kernel": "float32"}}
 _NARROW: dict[str, Tree] = {"bfloat16": {"w": (3,)}, "float16": {"w": (2, 3)}}
 
 
+class MaskedLossError(TypeError):
+    """What the loss of a real model would raise, of whatever kind."""
+
+
 def make_params(dtype: Tree = "float32", shapes: Tree = SHAPES) -> Tree:
     """Returns parameters of size about 1; `dtype` is one dtype or a tree of them."""
     return _fill(shapes, dtype, 0.3)
@@ -93,7 +97,7 @@ def _refuse_masked(params: Tree) -> None:
 
     if any(map(masked, jax.tree.leaves(params, is_leaf=masked))):
         msg = "the loss of a model was called with optax.MaskedNode in place of params"
-        raise TypeError(msg)
+        raise MaskedLossError(msg)
 
 
 def _gradient_of_half_square(params: Tree, step: Any = None) -> Tree:

@@ -44,6 +44,23 @@ def test_a_weak_type_is_no_fault_of_what_stands_around() -> None:
     assert not report.failures, str(report)
 
 
+def test_a_call_of_the_loss_under_a_mask_is_reported_where_masks_are() -> None:
+    names = {
+        "empty_trees_work",
+        "masked_integers_work",
+        "masked_node_is_an_empty_subtree",
+        "works_in_partition",
+        "works_under_masked",
+    }
+    rules = [rule for rule in testing.conformance_rules() if rule.name in names]
+    factory = FAULTS["calls the loss with masked params"].factory
+    failures = testing.check(factory, rules=rules).failures
+    assert {failure.rule for failure in failures} == {
+        "works_in_partition",
+        "works_under_masked",
+    }
+
+
 def test_what_carries_the_faults_is_sound() -> None:
     # It has no hyperparameters to check and wraps nothing.
     names = {fault.rule for fault in FAULTS.values()} - {"bad_values_are_refused"}

@@ -230,7 +230,7 @@ RULES = (
     rule(
         schedules_count_from_zero,
         (38,),
-        "Ask the schedule before the counter advances.",
+        "Take a schedule for the rate, and ask it before the counter advances.",
     ),
     rule(
         rate_may_be_traced,

@@ -37,7 +37,8 @@ def _assert_float64_matters(case: Case) -> None:
         moved[size] = {path for (path, u), (_, b) in pairs if np.any(u != b)}
     lost = sorted(moved[1e-3] - moved[1e-10])
     assert not lost, (
-        f"updates{lost} change with float64 gradients by 1e-3 but not by 1e-10"
+        f"updates of {', '.join(lost)} change where float64 gradients change by 1e-3, "
+        "but not by 1e-10"
     )
 
 
