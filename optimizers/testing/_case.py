@@ -120,8 +120,11 @@ class Case:
 
     @cached_property
     def rate(self) -> float:
-        """The learning rate of the rules: the factory's default, else 0.1."""
-        parameter = self.parameters.get(self.rate_name or "")
+        """The learning rate of the rules: the one given, the default, else 0.1."""
+        name = self.rate_name or ""
+        if isinstance(self.kwargs.get(name), float):
+            return self.kwargs[name]
+        parameter = self.parameters.get(name)
         if parameter is not None and isinstance(parameter.default, float):
             return parameter.default
         return 0.1
@@ -131,7 +134,8 @@ class Case:
         rate = self.rate if learning_rate is None else learning_rate
         kwargs = {**self.kwargs, **changes}
         if self.rate_name is not None:
-            return self.factory(**{self.rate_name: rate, **kwargs})
+            given = kwargs if learning_rate is None else changes
+            return self.factory(**{**kwargs, self.rate_name: rate, **given})
         if self.is_wrapper:
             return self.factory(self.descent(rate), **kwargs)
         return self.factory(**kwargs)

@@ -177,10 +177,12 @@ def assert_matches_golden(
     Raises:
         AssertionError: Something moved, and the message shows the first step and leaf
             that did; or there is no file.
-        ValueError: The file is damaged, or not a golden file.
+        TypeError: `rtol` is no mapping.
+        ValueError: The file is damaged, or not a golden file, or has no leaf for a
+            tolerance.
     """
     __tracebackhide__ = True
-    path = Path(path)
+    path, tolerances = Path(path), _tolerances(rtol)
     if not path.exists():
         msg = (
             f"{path} is missing. Record it with pytest --update-golden, or with "
@@ -188,7 +190,7 @@ def assert_matches_golden(
         )
         raise AssertionError(msg)
     trajectories = record_trajectory(optimizer, cases=cases, **kwargs)
-    change = _compare(trajectories, _read(path), rtol or {})
+    change = _compare(trajectories, _read(path), tolerances)
     if change:
         msg = (
             f"{change.name} moved from {path}, recorded with {change.recorded_with}:\n"
@@ -224,7 +226,7 @@ def update_golden(
         What moved, false when nothing did. None when there was no file, or none that
         can be read.
     """
-    path = Path(path)
+    path, tolerances = Path(path), _tolerances(rtol)
     trajectories = record_trajectory(optimizer, cases=cases, **kwargs)
     records = {name: _flatten(found) for name, found in trajectories.items()}
     try:
@@ -232,7 +234,7 @@ def update_golden(
     except (FileNotFoundError, ValueError):
         change = None
     else:
-        change = _compare(trajectories, file, rtol or {})
+        change = _compare(trajectories, file, tolerances)
         kept = {name: old for name, old in file.cases.items() if not is_runnable(name)}
         records |= kept
     if change is None or change:
@@ -248,6 +250,16 @@ def golden_name(optimizer: Any, kwargs: Mapping[str, Any]) -> str:
     return Case(optimizer, dict(kwargs)).name
 
 
+def _tolerances(rtol: Mapping[str, float] | None) -> Mapping[str, float]:
+    if rtol is not None and not isinstance(rtol, Mapping):
+        msg = (
+            "rtol must be a mapping from a part of a leaf's path to a tolerance, as "
+            f'{{".mu": 1e-3}}, got {rtol!r}.'
+        )
+        raise TypeError(msg)
+    return rtol or {}
+
+
 class _File(NamedTuple):
     name: str
     recorded_with: str
@@ -257,6 +269,15 @@ class _File(NamedTuple):
 def _compare(
     trajectories: Mapping[str, Trajectory], file: _File, rtol: Mapping[str, float]
 ) -> GoldenChange:
+    here = map(_flatten, trajectories.values())
+    leaves = {leaf for case in (*file.cases.values(), *here) for leaf in case}
+    idle = [part for part in rtol if not any(part in leaf for leaf in leaves)]
+    if idle:
+        msg = (
+            f"rtol has tolerances for {idle}, which fit no leaf of {file.name}: "
+            f"{sorted(leaves)}."
+        )
+        raise ValueError(msg)
     structure: dict[str, list[str]] = {}
     moves: list[Move] = []
     for case in trajectory_cases():

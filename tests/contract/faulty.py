@@ -420,6 +420,32 @@ def reads_masked_params(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
     return update(g, **extras)
 
 
+def compares_sizes(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    fit = lambda g, p: g.reshape(p.shape) if g.size == p.size else g  # noqa: E731
+    return update(jax.tree.map(fit, g, params), state, params)
+
+
+def counts_twice_in_a_dict(learning_rate: Any = 0.1) -> Transformation:
+    def init(params: Tree) -> Any:
+        del params
+        return {"count": jnp.zeros([], jnp.int32)}
+
+    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+        del params, extra_args
+        return g, {"count": state["count"] + 2}
+
+    return optax.chain(Transformation(init, update), by_rate(learning_rate))
+
+
+def forwards_the_value_only(optimizer: Any) -> Transformation:
+    inner = optax.with_extra_args_support(optimizer)
+
+    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+        return inner.update(g, state, params, value=extra_args.get("value"))
+
+    return Transformation(inner.init, update)
+
+
 def calls_a_masked_loss(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
     extras.get("grad_fn", extras.get("value_fn"))(params)
     return update(g, **extras)
@@ -471,6 +497,20 @@ FAULTS: dict[str, Fault] = {
         refuses_extra_args, "ignores_unknown_extra_args", "keyword argument"
     ),
     "drops extra arguments": Fault(drops_extra_args, "forwards_extra_args", "only"),
+    "forwards the value only": Fault(
+        forwards_the_value_only, "forwards_extra_args", "without ['aux_grads'"
+    ),
+    "counts twice in a dict": Fault(
+        counts_twice_in_a_dict, "counter_advances", "is 6, expected 3"
+    ),
+    "compares sizes instead of shapes": Fault(
+        spoilt_update(compares_sizes), "other_shape_is_refused", "shape (1, 3)"
+    ),
+    "divides by the norm of a leaf of zeros": Fault(
+        spoilt_leaf(lambda u, g: u * (jnp.max(jnp.abs(g)) / jnp.max(jnp.abs(g)))),
+        "some_zero_gradients_are_safe",
+        "a leaf of zeros",
+    ),
     "needs params in silence": Fault(
         spoilt_update(indexes_params), "names_missing_params", "NoneType"
     ),

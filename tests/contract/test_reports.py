@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import optax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from optimizers import testing
+from optimizers.testing import _compare
 from tests.contract.sound import sound_adam
 
 RULES = {rule.name: rule for rule in testing.conformance_rules()}
@@ -112,3 +114,21 @@ def test_names_of_cases_hold_no_addresses() -> None:
     assert testing.Case(sound_adam, kwargs).name == (
         "sound_adam(b1=sound_adam, b2=0.9, inner=GradientTransformationExtraArgs(...))"
     )
+
+
+def test_a_rate_that_is_given_is_the_one_of_the_rules() -> None:
+    names = ("schedules_count_from_zero", "hyperparameters_may_be_injected")
+    rules = [RULES[name] for name in (*names, "bad_values_are_refused")]
+    report = testing.check(sound_adam, rules=rules, learning_rate=0.01)
+    assert not report.failures, str(report)
+    assert testing.Case(sound_adam, {"learning_rate": 0.01}).rate == 0.01
+
+
+def test_equal_infinities_are_close_and_nothing_else_is() -> None:
+    inf, nan = jnp.array([jnp.inf, 1.0]), jnp.array([jnp.nan, 1.0])
+    _compare.assert_close(inf, inf, "x")
+    for other in (-inf, nan, jnp.ones(2)):
+        with pytest.raises(AssertionError, match="x: "):
+            _compare.assert_close(other, inf, "x")
+    with pytest.raises(AssertionError, match="x: "):
+        _compare.assert_close(nan, nan, "x")

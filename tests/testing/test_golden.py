@@ -307,9 +307,13 @@ def test_a_tolerance_can_be_given_by_leaf(path: Path) -> None:
 
     _edit(path, SMOOTH, "state.mu['bias']", edit)
     testing.assert_matches_golden(heavy_ball, path, rtol={".mu": 0.02})
-    for rtol in ({".nu": 0.02}, {".mu": 0.02, "['bias']": 1e-3}):
+    for rtol in ({"['kernel']": 0.02}, {".mu": 0.02, "['bias']": 1e-3}):
         with pytest.raises(AssertionError, match=r"\.mu\['bias'\]"):
             testing.assert_matches_golden(heavy_ball, path, rtol=rtol)
+    with pytest.raises(ValueError, match=r"'\.nu'.* fit no leaf of heavy_ball"):
+        testing.assert_matches_golden(heavy_ball, path, rtol={".nu": 0.02})
+    with pytest.raises(TypeError, match=r"must be a mapping .* got 0\.02"):
+        testing.update_golden(heavy_ball, path, rtol=0.02)  # pyright: ignore
 
 
 def test_what_is_not_finite_is_recorded_and_noticed(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def counter_advances(case: Case) -> None:
 
 
 def _is_count(path: tuple[Any, ...]) -> bool:
-    return bool(path) and getattr(path[-1], "name", None) == "count"
+    return _compare.names(path)[-1:] == ["count"]
 
 
 RULES = (

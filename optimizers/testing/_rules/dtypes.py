@@ -63,7 +63,7 @@ def accumulators_are_wide(case: Case) -> None:
     for dtype in ("bfloat16", "float16"):
         state = jax.eval_shape(case.tx.init, _data.make_params(dtype))
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-            if any(getattr(key, "name", None) in _SLOW_FIELDS for key in path):
+            if any(name in _SLOW_FIELDS for name in _compare.names(path)):
                 assert jnp.finfo(leaf.dtype).bits >= 32, (
                     f"state{jax.tree_util.keystr(path)} is {leaf.dtype} for {dtype} "
                     "params; small shares are rounded away"
@@ -149,7 +149,7 @@ def moment_dtype_is_kept(case: Case) -> None:
             _compare.assert_same_types(last, state, f"state with {name}={dtype!r}")
             found = False
             for path, leaf in jax.tree_util.tree_leaves_with_path((state, last)):
-                if any(getattr(key, "name", None) == field for key in path):
+                if field in _compare.names(path):
                     found = True
                     where = jax.tree_util.keystr(path)
                     assert leaf.dtype == jnp.dtype(dtype), (
@@ -176,7 +176,7 @@ def complex_is_handled_or_refused(case: Case) -> None:
     before = jax.eval_shape(case.tx.init, params)
     _compare.assert_same_dtypes(state, before, "state after complex gradients")
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if any(getattr(key, "name", None) in _SLOW_FIELDS[:3] for key in path):
+        if any(name in _SLOW_FIELDS[:3] for name in _compare.names(path)):
             where = jax.tree_util.keystr(path)
             assert not np.any(np.imag(leaf)), (
                 f"state{where} is {_compare.short(leaf)}; a second moment is real"
@@ -213,7 +213,7 @@ RULES = (
     rule(
         accumulators_are_wide,
         (20, 22),
-        "Create slow averages with jnp.promote_types(param.dtype, jnp.float32).",
+        "Create slow averages with numpy.promote_types(param.dtype, numpy.float32).",
     ),
     rule(
         averages_do_not_stall,

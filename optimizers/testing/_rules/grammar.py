@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optimizers.testing import _compare
+from optimizers.testing import _compare, _data
 from optimizers.testing._case import Case, run, run_jitted
 from optimizers.testing._rule import applies_if, rule
 
@@ -130,7 +130,10 @@ def forwards_extra_args(case: Case) -> None:
     init = optax.identity().init
     recorder = optax.GradientTransformationExtraArgs(init, recording_update)
     run(case.factory(recorder, **case.kwargs), case.params, case.stream[:1])
-    assert "value" in seen, f"the inner optimizer got only {sorted(seen)}"
+    lost = _data.extra_args(case.stream[0], case.params).keys() - seen
+    assert not lost, (
+        f"the inner optimizer got only {sorted(seen)}, without {sorted(lost)}"
+    )
 
     def plain_update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return recording_update(updates, state, params)

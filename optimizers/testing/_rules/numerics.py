@@ -31,15 +31,20 @@ def zero_gradients_are_safe(case: Case) -> None:
 
 
 def some_zero_gradients_are_safe(case: Case) -> None:
-    """Entries whose gradient is always zero stay finite.
+    """Entries and leaves whose gradient is always zero stay finite.
 
-    Embeddings see most of their rows not at all.
+    Embeddings see most of their rows not at all, and layers are frozen.
     """
     for dtype in ("float32", "float16"):
         shapes = _data.shapes_for(dtype)
         stream = [_sparse(grads) for grads in _data.make_stream(3, dtype, shapes)]
         result = run(case.tx, _data.make_params(dtype, shapes), stream)
         _compare.assert_finite(result, f"{dtype}, gradients with zero entries")
+    frozen = [
+        {"layer": {**grads["layer"], "bias": jnp.zeros(3)}} for grads in case.stream
+    ]
+    result = run(case.tx, case.params, frozen)
+    _compare.assert_finite(result, "gradients with a leaf of zeros")
 
 
 def _sparse(grads: Tree) -> Tree:

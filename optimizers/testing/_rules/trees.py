@@ -200,6 +200,10 @@ def other_shape_is_refused(case: Case) -> None:
     _assert_refused(case, scalar, state, "a scalar bias", "bias")
     wide = {"layer": {"bias": jnp.ones((2, 3)), "kernel": kernel}}
     _assert_refused(case, wide, state, "a bias of one more axis", "bias")
+    row = {"layer": {"bias": bias[None], "kernel": kernel}}
+    _assert_refused(case, row, state, "a bias of shape (1, 3)", "bias")
+    turned = {"layer": {"bias": bias, "kernel": kernel.T}}
+    _assert_refused(case, turned, state, "a transposed kernel", "kernel")
     longer = {"layer": {"bias": jnp.ones((5,)), "kernel": kernel}}
     _assert_refused(case, longer, state, "a longer bias", "bias")
 
