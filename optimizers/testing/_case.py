@@ -131,13 +131,12 @@ class Case:
 
     def build(self, learning_rate: Any = None, **changes: Any) -> Any:
         """Returns what the factory makes, with some arguments changed."""
-        rate = self.rate if learning_rate is None else learning_rate
         kwargs = {**self.kwargs, **changes}
         if self.rate_name is not None:
-            given = kwargs if learning_rate is None else changes
-            return self.factory(**{**kwargs, self.rate_name: rate, **given})
-        if self.is_wrapper:
-            return self.factory(self.descent(rate), **kwargs)
+            given = kwargs.get(self.rate_name, self.rate)
+            kwargs[self.rate_name] = given if learning_rate is None else learning_rate
+        elif self.is_wrapper:
+            return self.factory(self.descent(learning_rate), **kwargs)
         return self.factory(**kwargs)
 
     def descent(self, rate: Any = None) -> optax.GradientTransformationExtraArgs:

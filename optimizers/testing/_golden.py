@@ -189,8 +189,8 @@ def assert_matches_golden(
             "optimizers.testing.update_golden, and commit it."
         )
         raise AssertionError(msg)
-    trajectories = record_trajectory(optimizer, cases=cases, **kwargs)
-    change = _compare(trajectories, _read(path), tolerances)
+    records = _records(optimizer, cases, kwargs)
+    change = _compare(records, _read(path), tolerances)
     if change:
         msg = (
             f"{change.name} moved from {path}, recorded with {change.recorded_with}:\n"
@@ -227,14 +227,13 @@ def update_golden(
         can be read.
     """
     path, tolerances = Path(path), _tolerances(rtol)
-    trajectories = record_trajectory(optimizer, cases=cases, **kwargs)
-    records = {name: _flatten(found) for name, found in trajectories.items()}
+    records = _records(optimizer, cases, kwargs)
     try:
         file = _read(path)
     except (FileNotFoundError, ValueError):
         change = None
     else:
-        change = _compare(trajectories, file, tolerances)
+        change = _compare(records, file, tolerances)
         kept = {name: old for name, old in file.cases.items() if not is_runnable(name)}
         records |= kept
     if change is None or change:
@@ -266,11 +265,18 @@ class _File(NamedTuple):
     cases: dict[str, _Leaves]
 
 
+def _records(
+    optimizer: Any, cases: Iterable[str] | None, kwargs: Mapping[str, Any]
+) -> dict[str, _Leaves]:
+    trajectories = record_trajectory(optimizer, cases=cases, **kwargs)
+    return {case: _flatten(found) for case, found in trajectories.items()}
+
+
 def _compare(
-    trajectories: Mapping[str, Trajectory], file: _File, rtol: Mapping[str, float]
+    records: Mapping[str, _Leaves], file: _File, rtol: Mapping[str, float]
 ) -> GoldenChange:
-    here = map(_flatten, trajectories.values())
-    leaves = {leaf for case in (*file.cases.values(), *here) for leaf in case}
+    both = (*file.cases.values(), *records.values())
+    leaves = {leaf for case in both for leaf in case}
     idle = [part for part in rtol if not any(part in leaf for leaf in leaves)]
     if idle:
         msg = (
@@ -281,13 +287,13 @@ def _compare(
     structure: dict[str, list[str]] = {}
     moves: list[Move] = []
     for case in trajectory_cases():
-        if case in trajectories and case in file.cases:
-            got, recorded = _flatten(trajectories[case]), file.cases[case]
+        if case in records and case in file.cases:
+            got, recorded = records[case], file.cases[case]
             for change in _structural_changes(got, recorded):
                 structure.setdefault(change, []).append(case)
             moves += _moves(case, got, recorded, rtol)
         # Float64 may have been off when the file was recorded.
-        elif case in trajectories and "/float64/" not in case:
+        elif case in records and "/float64/" not in case:
             structure.setdefault("runs, but is not recorded", []).append(case)
         elif case in file.cases and is_runnable(case):
             structure.setdefault("is recorded, but does not run", []).append(case)
