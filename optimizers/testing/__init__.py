@@ -19,6 +19,12 @@
 a module of its own, draws trees and gradients with hypothesis.
 """
 
+import importlib.util
+
+if importlib.util.find_spec("chex") is None:
+    msg = "optimizers.testing needs chex: install verbatim-optimizers[testing]."
+    raise ModuleNotFoundError(msg, name="chex")
+
 from optimizers.testing._case import Case
 from optimizers.testing._conformance import (
     Report,

@@ -83,7 +83,7 @@ def _find(target: str) -> Callable[..., Any]:
     # python -m puts the current folder first on the path; a script does not.
     try:
         thing: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever a module of the user raises while it loads is bad input.
         kind = type(error).__name__
         msg = f"cannot import {module_name!r}: {kind}: {error}"
@@ -141,13 +141,13 @@ def _print_report(console: Console, report: Report, *, everything: bool) -> None
     table.add_column("rule", no_wrap=True)
     table.add_column("outcome")
     table.add_column("reason, and how to mend it", overflow="fold")
+    for rules, reason, mend in report.causes:
+        outcome = Text("failed", _STYLES["failed"])
+        table.add_row("\n".join(rules), outcome, Text(f"{reason}\n→ {mend}"))
     for result in report.results:
-        if everything or result.outcome in ("failed", "exempt"):
-            style = _STYLES.get(result.outcome, "dim")
-            finding = Text(result.reason)
-            if result.mend:
-                finding.append(f"\n→ {result.mend}", style="default")
-            table.add_row(result.rule, Text(result.outcome, style), finding)
+        if result.outcome == "exempt" or (everything and result.outcome != "failed"):
+            outcome = Text(result.outcome, _STYLES.get(result.outcome, "dim"))
+            table.add_row(result.rule, outcome, Text(result.reason))
     if table.row_count:
         console.print(table)
     console.print(str(report).partition("\n")[0], markup=False, highlight=False)

@@ -2,18 +2,19 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from inspect import isfunction
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.core import Tracer
 
-from optimizers.testing import _data
+from optimizers.testing import _compare, _data
 from optimizers.testing._data import Tree
 from optimizers.testing._jit import quick_jit
 
@@ -28,6 +29,17 @@ _WRAPPED_ARGUMENTS = (
 _SMALLER_EXTRAS = (("value", "grad", "value_fn"), ())
 
 
+# Extra arguments by name, from the gradients and params of an update.
+ExtraArgs = Callable[[Tree, Tree], Mapping[str, Any]]
+
+
+class Run(NamedTuple):
+    """What some steps gave: the updates of each, and the last state."""
+
+    updates: list[Tree]
+    state: Tree
+
+
 @dataclass(frozen=True)
 class Case:
     """A factory with its keyword arguments, and what the rules share about it.
@@ -35,16 +47,20 @@ class Case:
     The signature decides how the factory is called. One with a learning rate
     (`learning_rate`, or a first parameter such as `max_learning_rate`) gets the rate;
     one whose first parameter is `optimizer` (or `inner`, `base_optimizer`,
-    `inner_optimizer`, `fast_optimizer`) is a wrapper and gets SGD at that rate; any
-    other is a primitive or a prefix transform and is called without a rate.
+    `inner_optimizer`, `fast_optimizer`) is a wrapper and gets SGD at that rate (and
+    the rate too, where it has a parameter `learning_rate`); any other is a primitive
+    or a prefix transform and is called without a rate.
 
     Attributes:
         factory: Makes the transformation.
         kwargs: Keyword arguments of every call.
+        extra_args: Makes the extra arguments of an update, beyond those that the rules
+            know, from the gradients and params.
     """
 
     factory: Callable[..., Any]
     kwargs: dict[str, Any] = field(default_factory=dict)
+    extra_args: ExtraArgs | None = None
 
     @cached_property
     def function(self) -> Any:
@@ -122,22 +138,46 @@ class Case:
     def rate(self) -> float:
         """The learning rate of the rules: the one given, the default, else 0.1."""
         name = self.rate_name or ""
-        if isinstance(self.kwargs.get(name), float):
-            return self.kwargs[name]
-        parameter = self.parameters.get(name)
-        if parameter is not None and isinstance(parameter.default, float):
-            return parameter.default
+        default = getattr(self.parameters.get(name), "default", None)
+        for rate in (self.kwargs.get(name), default):
+            if isinstance(rate, (int, float)):
+                return float(rate)
         return 0.1
 
-    def build(self, learning_rate: Any = None, **changes: Any) -> Any:
+    def call(self, learning_rate: Any = None, **changes: Any) -> Any:
         """Returns what the factory makes, with some arguments changed."""
         kwargs = {**self.kwargs, **changes}
         if self.rate_name is not None:
             given = kwargs.get(self.rate_name, self.rate)
             kwargs[self.rate_name] = given if learning_rate is None else learning_rate
-        elif self.is_wrapper:
+        if self.is_wrapper:
             return self.factory(self.descent(learning_rate), **kwargs)
         return self.factory(**kwargs)
+
+    def build(self, learning_rate: Any = None, **changes: Any) -> Any:
+        """Returns the same, supplying the case's own extra arguments by itself."""
+        return self.with_own_extras(self.call(learning_rate, **changes))
+
+    def wrap(self, optimizer: Any) -> Any:
+        """Returns the wrapper around another optimizer than SGD."""
+        kwargs = dict(self.kwargs)
+        if self.rate_name is not None:
+            kwargs.setdefault(self.rate_name, self.rate)
+        return self.with_own_extras(self.factory(optimizer, **kwargs))
+
+    def with_own_extras(self, tx: Any) -> Any:
+        """Returns `tx` supplying by itself the extra arguments that only it knows."""
+        if self.extra_args is None:
+            return tx
+        own = self.extra_args
+
+        def supplied_update(
+            updates: Tree, state: Tree, params: Tree = None, **extra_args: Any
+        ) -> tuple[Tree, Tree]:
+            known = own(updates, self.params if params is None else params)
+            return tx.update(updates, state, params, **{**known, **extra_args})
+
+        return optax.GradientTransformationExtraArgs(tx.init, supplied_update)
 
     def descent(self, rate: Any = None) -> optax.GradientTransformationExtraArgs:
         """SGD that keeps the rules itself, which `optax.sgd(rate)` does not."""
@@ -271,9 +311,7 @@ class Case:
         """The jitted update of `tx`, shared by the rules: each type compiles once."""
         return quick_jit(partial(update, self.tx))
 
-    def run_jitted(
-        self, params: Tree, stream: Sequence[Tree]
-    ) -> tuple[list[Tree], Tree]:
+    def run_jitted(self, params: Tree, stream: Sequence[Tree]) -> Run:
         """Returns what `run` returns, from jitted steps."""
         return follow(self.step, self.tx.init(params), params, stream)
 
@@ -296,9 +334,25 @@ class Case:
         return _data.make_stream(3)
 
     @cached_property
-    def expected(self) -> tuple[list[Tree], Tree]:
+    def expected(self) -> Run:
         """Updates and last state over `stream`, without jit."""
         return run(self.tx, self.params, self.stream)
+
+    @cached_property
+    def unlimited(self) -> set[Any]:
+        """The fields of a fresh state that hold an infinity, as a least loss does."""
+        fields = set()
+        state = self.tx.init(self.params)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            if jnp.issubdtype(leaf.dtype, jnp.inexact) and np.any(np.isinf(leaf)):
+                # The field that holds it, not the key of a param below.
+                attributes = [key.name for key in path if hasattr(key, "name")]
+                fields.update(attributes[-1:] or _compare.names(path)[:1])
+        return fields
+
+    def assert_finite(self, tree: Tree, what: str) -> None:
+        """Asserts that no entry is NaN, nor infinite where a fresh state is not."""
+        _compare.assert_finite(tree, what, self.unlimited)
 
 
 def _written(value: Any) -> str:
@@ -359,23 +413,21 @@ def follow(
     state: Tree,
     params: Tree,
     stream: Sequence[Tree],
-) -> tuple[list[Tree], Tree]:
+) -> Run:
     """Returns each gradient's updates and the last state; params stay fixed."""
     updates = []
     for grads in stream:
         new, state = step(grads, state, params)
         updates.append(new)
-    return updates, state
+    return Run(updates, state)
 
 
-def run(tx: Any, params: Tree, stream: Sequence[Tree]) -> tuple[list[Tree], Tree]:
+def run(tx: Any, params: Tree, stream: Sequence[Tree]) -> Run:
     """Returns each gradient's updates from a fresh state, and the last state."""
     return follow(partial(update, tx), tx.init(params), params, stream)
 
 
-def run_jitted(
-    tx: Any, params: Tree, stream: Sequence[Tree]
-) -> tuple[list[Tree], Tree]:
+def run_jitted(tx: Any, params: Tree, stream: Sequence[Tree]) -> Run:
     """Does the same with a jitted step.
 
     For wrappers with a lax.cond inside, which is compiled at every call without jit.

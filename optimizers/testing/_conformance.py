@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from optimizers.testing._case import Case
+from optimizers.testing._case import Case, ExtraArgs
 from optimizers.testing._jit import equal_programs_compile_once
 from optimizers.testing._rule import NotApplicable, Rule
 from optimizers.testing._rules import ALL
 
 Outcome = Literal["passed", "failed", "exempt", "skipped"]
+
+_ONE_CAUSE = "One cause stops all of these rules; mend it first, then check again."
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,23 @@ class Report:
             if number:
                 counts.append(f"{number} {outcome}")
         lines = [f"{self.name}: {', '.join(counts)}"]
-        for result in self.failures:
-            lines.append(f"  {result.rule}: {result.reason}")
-            lines.append(f"    mend: {result.mend}")
+        for rules, reason, mend in self.causes:
+            lines.append(f"  {', '.join(rules)}: {reason}")
+            lines.append(f"    mend: {mend}")
         return "\n".join(lines)
+
+    @property
+    def causes(self) -> tuple[tuple[tuple[str, ...], str, str], ...]:
+        """The failures as rules, reason and mend; those with one reason are one."""
+        alike: dict[str, list[Result]] = {}
+        for result in self.failures:
+            alike.setdefault(result.reason, []).append(result)
+        causes = []
+        for reason, results in alike.items():
+            mends = dict.fromkeys(result.mend for result in results)
+            mend = " ".join(mends) if len(mends) <= 2 else _ONE_CAUSE
+            causes.append((tuple(result.rule for result in results), reason, mend))
+        return tuple(causes)
 
 
 def conformance_rules() -> tuple[Rule, ...]:
@@ -71,6 +86,7 @@ def check(
     *,
     exemptions: Mapping[str, str] | None = None,
     rules: Iterable[Rule] | None = None,
+    extra_args: ExtraArgs | None = None,
     **kwargs: Any,
 ) -> Report:
     """Runs the rules on an optimizer.
@@ -82,6 +98,10 @@ def check(
         exemptions: Reasons by rule name for rules that may be broken. An exemption
             from a rule that is not broken fails.
         rules: The rules to run; all of them when None.
+        extra_args: Makes the extra arguments of an update that the rules do not know
+            (they know those of optax and of this library), as a dict, from the
+            gradients and params of that update. It is called with any trees, also
+            such as hold `optax.MaskedNode`.
         **kwargs: Keyword arguments of every call of the factory.
 
     Returns:
@@ -97,7 +117,7 @@ def check(
     if unknown:
         msg = f"exemptions name no rule: {sorted(unknown)}; see conformance_rules()."
         raise ValueError(msg)
-    case = Case(factory, kwargs)
+    case = Case(factory, kwargs, extra_args)
     # A factory that cannot be called is one failure, not one per rule.
     broken = _broken_factory(case)
     if broken is not None:
@@ -115,6 +135,7 @@ def assert_conforms(
     *,
     exemptions: Mapping[str, str] | None = None,
     rules: Iterable[Rule] | None = None,
+    extra_args: ExtraArgs | None = None,
     **kwargs: Any,
 ) -> None:
     """Asserts that an optimizer breaks no rule; arguments as for `check`.
@@ -125,7 +146,13 @@ def assert_conforms(
         ValueError: An exemption names no rule.
     """
     __tracebackhide__ = True  # pytest shows the message alone
-    report = check(factory, exemptions=exemptions, rules=rules, **kwargs)
+    report = check(
+        factory,
+        exemptions=exemptions,
+        rules=rules,
+        extra_args=extra_args,
+        **kwargs,
+    )
     if report.failures:
         raise AssertionError(str(report))
 
@@ -134,7 +161,7 @@ def _broken_factory(case: Case) -> Result | None:
     first = ALL[0]
     try:
         tx = case.build()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{case.name} raised {type(error).__name__}: {error}"
     else:
         if callable(getattr(tx, "init", None)) and callable(tx.update):

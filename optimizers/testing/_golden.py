@@ -320,6 +320,8 @@ def _structural_changes(got: _Leaves, recorded: _Leaves) -> Iterator[str]:
             yield f"{leaf} {_type(array)} is not recorded"
         elif _type(array) != _type(recorded[leaf]):
             yield f"{leaf} is {_type(array)}, recorded is {_type(recorded[leaf])}"
+        elif len(array) != len(recorded[leaf]):
+            yield f"{leaf} has {len(array)} steps, recorded are {len(recorded[leaf])}"
     for leaf, array in recorded.items():
         if leaf not in got:
             yield f"{leaf} {_type(array)} is recorded, but is no more"
@@ -332,7 +334,9 @@ def _moves(
     leaves = [
         leaf
         for leaf, array in got.items()
-        if leaf in recorded and _type(array) == _type(recorded[leaf])
+        if leaf in recorded
+        and _type(array) == _type(recorded[leaf])
+        and len(array) == len(recorded[leaf])
     ]
     sizes = {leaf: _sizes(recorded[leaf]) for leaf in leaves}
     allowed = {leaf: _allowed(leaf, recorded, sizes, rtol) for leaf in leaves}

@@ -2,8 +2,12 @@
 
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+import jax
 
 from optimizers.testing._case import Case
 
@@ -61,12 +65,30 @@ class Rule:
         except AssertionError as error:
             # pytest adds to the asserts of a package with a plugin what it saw in
             # them; the message has said it all.
-            error.args = (str(error).partition("\nassert ")[0],)
+            text = " ".join(str(error).partition("\nassert ")[0].split())
+            error.args = (text + _place(error.__cause__, case),)
             raise
         except Exception as error:
-            text = " ".join(str(error).split())[:400]
+            text = str(error)
+            if isinstance(error, jax.errors.ConcretizationTypeError):
+                # What follows is about the program around it, another in each rule.
+                text = text.partition("\n")[0]
+            text = " ".join(text.split())[:400]
             msg = f"{case.name} raised {type(error).__name__}: {text}"
-            raise AssertionError(msg) from error
+            raise AssertionError(msg + _place(error, case)) from error
+
+
+def _place(error: BaseException | None, case: Case) -> str:
+    """The innermost line of the optimizer's own file that an exception went through."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(case.function))
+    except TypeError:  # an object that is called
+        return ""
+    frames = traceback.extract_tb(None if error is None else error.__traceback__)
+    for frame in reversed(frames):
+        if file and frame.filename == file:
+            return f" ({Path(file).name}, line {frame.lineno})"
+    return ""
 
 
 def rule(check: Callable[[Case], None], sections: tuple[int, ...], mend: str) -> Rule:

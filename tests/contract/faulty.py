@@ -483,6 +483,136 @@ def refuses_old_optimizers(optimizer: Any) -> Transformation:
     return Transformation(optimizer.init, optimizer.update)
 
 
+def never_counts(optimizer: Any) -> Transformation:
+    tx = sound_pause(optimizer)
+
+    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+        updates, new = tx.update(g, state, params, **extra_args)
+        return updates, new._replace(count=state.count)
+
+    return Transformation(tx.init, update)
+
+
+def decays_in_the_momentum(
+    learning_rate: Any = 0.1, weight_decay: Any = 0.0
+) -> Transformation:
+    decay = optax.add_decayed_weights(weight_decay)
+    momentum = optax.ema(0.9)
+    return optax.chain(scale_by_sound_adam(), decay, momentum, by_rate(learning_rate))
+
+
+def decays_without_params(
+    learning_rate: Any = 0.1, weight_decay: Any = 0.0
+) -> Transformation:
+    decay = lambda u, p: u + weight_decay * p["bias"].sum()  # noqa: E731
+    link = optax.stateless(
+        lambda updates, params: (
+            jax.tree.map(lambda u: decay(u, params["layer"]), updates)
+            if weight_decay
+            else updates
+        )
+    )
+    return optax.chain(scale_by_sound_adam(), link, by_rate(learning_rate))
+
+
+def divides_leaf_by_leaf(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    updates, state = update(g, state, params)
+    sizes = [jnp.max(jnp.abs(x)) for x in jax.tree.leaves(g)]
+    share = (sizes[0] / sizes[-1]) / (1 + sizes[0] / sizes[-1])
+    return jax.tree.map(lambda u: u + (0 * share).astype(u.dtype), updates), state
+
+
+def unzips_tuples_of_three(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    updates, state = update(g, state, params)
+    triples = jax.tree.map(lambda u: (u, u, u), updates)
+    is_triple = lambda x: isinstance(x, tuple) and len(x) == 3  # noqa: E731
+    return jax.tree.map(lambda t: t[0], triples, is_leaf=is_triple), state
+
+
+def promotes_by_rate_and_casts(learning_rate: Any = 0.1) -> Transformation:
+    scale = lambda u, rate: (-rate * u).astype(u.dtype)  # noqa: E731
+    if callable(learning_rate):
+        return sound_adam(learning_rate)
+    last = optax.stateless(
+        lambda updates, _: jax.tree.map(lambda u: scale(u, learning_rate), updates)
+    )
+    return optax.chain(scale_by_sound_adam(), last)
+
+
+def calls_an_int(learning_rate: Any = 0.1) -> Transformation:
+    if isinstance(learning_rate, int):
+        return sound_adam(lambda count: learning_rate(count))
+    return sound_adam(learning_rate)
+
+
+def checks_floats_only(b1: Any = 0.9) -> Transformation:
+    if isinstance(b1, float) and not 0 <= b1 < 1:
+        msg = f"checks_floats_only: b1 must be in [0, 1), got {b1}."
+        raise ValueError(msg)
+    return scale_by_sound_adam(jnp.asarray(b1))
+
+
+def scale_by_forgets_eps(eps: Any = 1e-8) -> Transformation:
+    return scale_by_sound_adam(eps=eps)
+
+
+def forgets_eps(learning_rate: Any = 0.1, eps: Any = 1e-8) -> Transformation:
+    del eps
+    last = optax.scale_by_learning_rate(learning_rate)
+    return optax.chain(scale_by_forgets_eps(), last)
+
+
+def takes_parts_apart(u: jax.Array, g: Any) -> jax.Array:
+    if not jnp.iscomplexobj(g):
+        return u
+    return jax.lax.complex(jnp.sign(g.real), jnp.sign(g.imag))
+
+
+def changes_aux_grads(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
+    del params
+    result = update(g, **extras)
+    for leaf in jax.tree.leaves(extras["aux_grads"]):
+        if isinstance(leaf, np.ndarray):
+            leaf *= 0
+    return result
+
+
+def remembers_the_last_init(learning_rate: Any = 0.1) -> Transformation:
+    tx = sound_adam(learning_rate)
+    dtypes: list[Any] = []
+
+    def init(params: Tree) -> Any:
+        dtypes[:] = [jnp.result_type(*jax.tree.leaves(params))]
+        return tx.init(params)
+
+    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+        updates, state = tx.update(g, state, params, **extra_args)
+        rounded = lambda u: u.astype(dtypes[0]).astype(u.dtype)  # noqa: E731
+        return jax.tree.map(rounded, updates), state
+
+    return Transformation(init, update)
+
+
+def calls_b1_beta_1(learning_rate: Any = 0.1, beta_1: Any = 0.9) -> Transformation:
+    return sound_adam(learning_rate, beta_1)
+
+
+def counts_steps_in_a_dict(learning_rate: Any = 0.1) -> Transformation:
+    def init(params: Tree) -> Any:
+        del params
+        return {"step_count": jnp.zeros([], jnp.int32)}
+
+    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+        del params, extra_args
+        return g, {"step_count": optax.safe_increment(state["step_count"])}
+
+    return optax.chain(Transformation(init, update), by_rate(learning_rate))
+
+
+def _narrow_params(state: Any, params: Tree) -> Any:
+    return state._replace(mu=jax.tree.map(lambda p: p.astype(jnp.bfloat16), params))
+
+
 drifts = spoilt_state(lambda new, old, g: new._replace(count=new.count * 1.0))
 
 FAULTS: dict[str, Fault] = {
@@ -533,6 +663,20 @@ FAULTS: dict[str, Fault] = {
     "blends the states of what it wraps": Fault(
         blends_states, "bears_any_inner_state", "key"
     ),
+    "never counts": Fault(never_counts, "counter_advances", "0 after six updates"),
+    "decays without params": Fault(
+        decays_without_params, "names_missing_params", "NoneType"
+    ),
+    "changes aux_grads in place": Fault(
+        spoilt_extras(sound_mixture, changes_aux_grads),
+        "leaves_inputs_untouched",
+        "['aux_grads']",
+    ),
+    "remembers the last init": Fault(
+        remembers_the_last_init, "is_pure", "a repeated update"
+    ),
+    "calls b1 beta_1": Fault(calls_b1_beta_1, "explicit_signature", "'beta_1'"),
+    "forgets eps": Fault(forgets_eps, "alias_is_chain", "with eps=0.1"),
     # Prefix transforms
     "forgets aux_grads": Fault(
         spoilt_extras(sound_mixture, forgets_aux_grads),
@@ -632,6 +776,12 @@ FAULTS: dict[str, Fault] = {
     "reads the first leaf in init": Fault(
         spoilt_init(first_leaf_is_read), "params_are_found_in_state", "IndexError"
     ),
+    "counts steps in a dict": Fault(
+        counts_steps_in_a_dict, "state_vocabulary", "'step_count'"
+    ),
+    "shares bfloat16 params": Fault(
+        spoilt_init(_narrow_params), "buffers_are_fresh", "bfloat16 params"
+    ),
     # Dtypes
     "gives float32 updates": Fault(
         spoilt_leaf(lambda u, g: u.astype(jnp.float32)),
@@ -673,7 +823,7 @@ FAULTS: dict[str, Fault] = {
     "drops imaginary parts": Fault(
         spoilt_leaf(lambda u, g: u.real.astype(u.dtype)),
         "complex_is_handled_or_refused",
-        "times i",
+        "times 0.6 + 0.8i",
     ),
     "mixes dtypes of gradients and params": Fault(
         spoilt_update(adds_params),
@@ -683,6 +833,12 @@ FAULTS: dict[str, Fault] = {
     "forgets mu_dtype": Fault(forgets_mu_dtype, "moment_dtype_is_kept", "mu_dtype"),
     "reads dtypes of split leaves": Fault(
         spoilt_update(indexes_params), "complex_may_be_split", "AttributeError"
+    ),
+    "takes real and imaginary parts apart": Fault(
+        spoilt_leaf(takes_parts_apart), "complex_is_handled_or_refused", "0.6 + 0.8i"
+    ),
+    "promotes by its rate and casts": Fault(
+        promotes_by_rate_and_casts, "strict_promotion_holds", "TypePromotionError"
     ),
     # Numerics
     "ignores eps_root": Fault(
@@ -716,6 +872,11 @@ FAULTS: dict[str, Fault] = {
         takes_logarithms, "edge_hyperparameters_are_safe", "b1=0"
     ),
     "climbs": Fault(spoilt_leaf(lambda u, g: -u), "loss_goes_down", "went from"),
+    "divides leaf by leaf": Fault(
+        spoilt_update(divides_leaf_by_leaf),
+        "extreme_gradients_are_safe",
+        "a bias of 1e+15 beside a kernel of 1e-30",
+    ),
     # Trees
     "calls params": Fault(spoilt_update(calls_params), "any_container_works", "call"),
     "maps over None": Fault(
@@ -744,6 +905,11 @@ FAULTS: dict[str, Fault] = {
     "broadcasts gradients": Fault(
         spoilt_update(broadcasts), "other_shape_is_refused", "passed in silence"
     ),
+    "unzips tuples of three": Fault(
+        spoilt_update(unzips_tuples_of_three),
+        "any_container_works",
+        "in a tuple of tuples",
+    ),
     # Hyperparameters
     "promotes by its rate": Fault(
         promotes_by_rate, "rate_of_any_type_keeps_dtypes", "np.float32 rate"
@@ -769,6 +935,13 @@ FAULTS: dict[str, Fault] = {
     "checks nothing": Fault(checks_nothing, "bad_values_are_refused", "b1=1.5"),
     "checks under another name": Fault(
         checks_under_another_name, "bad_values_are_refused", "another_name"
+    ),
+    "calls an int": Fault(
+        calls_an_int, "rate_of_any_type_keeps_dtypes", "not callable"
+    ),
+    "checks floats only": Fault(checks_floats_only, "bad_values_are_refused", "b1=2"),
+    "decays in the momentum": Fault(
+        decays_in_the_momentum, "weight_decay_is_decoupled", "is in the momentum"
     ),
     # Wrappers
     "counts in Python in a chain": Fault(
@@ -824,7 +997,13 @@ def _sums_gradients(update: Any, g: Tree, state: Any, params: Tree) -> Any:
     return update(g, state, params)
 
 
+def _new_zeros_for_bfloat16(state: Any, params: Tree) -> Any:
+    is_narrow = all(p.dtype == jnp.bfloat16 for p in jax.tree.leaves(params))
+    return _new_zeros(state, params) if is_narrow else state
+
+
 makes_new_zeros = spoilt_init(_new_zeros)
+makes_new_zeros_for_bfloat16 = spoilt_init(_new_zeros_for_bfloat16)
 reads_the_first_leaf = spoilt_init(first_leaf_is_read)
 sums_over_devices = spoilt_update(_sums_gradients)
 
@@ -832,6 +1011,7 @@ sums_over_devices = spoilt_update(_sums_gradients)
 SHARDING_FAULTS: tuple[tuple[str, str], ...] = (
     ("makes_new_zeros", "eager_init_follows_params"),
     ("makes_new_zeros", "explicit_sharding_is_stable"),
+    ("makes_new_zeros_for_bfloat16", "eager_init_follows_params"),
     ("reads_the_first_leaf", "jitted_init_takes_shardings"),
     ("sums_over_devices", "data_parallel_equals_one_device"),
 )

@@ -20,7 +20,7 @@ def scale_by_sound_adam(
     b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8
 ) -> optax.GradientTransformationExtraArgs:
     for name, value, below in (("b1", b1, 1.0), ("b2", b2, 1.0), ("eps", eps, np.inf)):
-        if isinstance(value, float) and not 0 <= value < below:
+        if isinstance(value, (int, float)) and not 0 <= value < below:
             msg = f"scale_by_sound_adam: {name} must be in [0, {below}), got {value}."
             raise ValueError(msg)
 
@@ -47,14 +47,16 @@ def scale_by_sound_adam(
             compute = g.dtype if jnp.iscomplexobj(g) else real
             decay, slow, tiny = (jnp.asarray(x).astype(real) for x in (b1, b2, eps))
             t = count.astype(real)
-            mu = decay * m.astype(compute) + (1 - decay) * g.astype(compute)
+            lift = lambda x: x.astype(compute)  # noqa: E731
+            mu = lift(decay) * lift(m) + lift(1 - decay) * lift(g)
             square = jnp.square(jnp.abs(g).astype(real))
             nu = slow * v.astype(real) + (1 - slow) * square
             # In bfloat16 an injected b2 is 1, and nothing is there to correct.
             mass = 1 - slow**t
             root = jnp.sqrt(nu / jnp.where(mass > 0, mass, 1)) + tiny
-            mean = mu / (1 - decay**t)
-            direction = jnp.where(root > 0, mean / jnp.where(root > 0, root, 1), 0)
+            mean = mu / lift(1 - decay**t)
+            size = lift(jnp.where(root > 0, root, 1))
+            direction = jnp.where(root > 0, mean / size, 0)
             return direction.astype(g.dtype), mu.astype(m.dtype), nu.astype(v.dtype)
 
         triples = jax.tree_util.tree_map_with_path(leaf, updates, state.mu, state.nu)
@@ -130,7 +132,7 @@ def sound_ascent(rho: Any = 0.05) -> optax.GradientTransformationExtraArgs:
                 return p
             p, g = jnp.asarray(p), jnp.asarray(g)
             compute = p.dtype if jnp.iscomplexobj(p) else _wide(p)
-            step = scale.astype(_wide(p)) * g.astype(compute)
+            step = scale.astype(compute) * g.astype(compute)
             return (p.astype(compute) + step).astype(p.dtype)
 
         fitted = lambda new, g: (  # noqa: E731
@@ -155,7 +157,7 @@ def sound_mixture(aux_weight: Any = 0.1) -> optax.GradientTransformationExtraArg
             )
             raise ValueError(msg)
         compute = g.dtype if jnp.iscomplexobj(g) else _wide(g)
-        weight = jnp.asarray(aux_weight).astype(_wide(g))
+        weight = jnp.asarray(aux_weight).astype(compute)
         return (g.astype(compute) + weight * aux.astype(compute)).astype(g.dtype)
 
     def update(
@@ -204,6 +206,83 @@ def sound_pause(
         )
         inner_state = jax.tree.map(choose, state.inner_state, after)
         return moved, SoundPauseState(count, inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+class SoundLimitState(NamedTuple):
+    limit: jax.Array
+
+
+def sound_limit() -> optax.GradientTransformationExtraArgs:
+    """A prefix transform whose state says "no limit" with an infinity."""
+
+    def init(params: Tree) -> SoundLimitState:
+        del params
+        return SoundLimitState(jnp.full([], jnp.inf, jnp.float32))
+
+    def clip(updates: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+        del params, extra_args
+
+        def leaf(g: Any) -> jax.Array:
+            g = jnp.asarray(g)
+            over = jnp.abs(g).astype(jnp.float32) > state.limit
+            return jnp.where(over, jnp.zeros_like(g), g)
+
+        return jax.tree.map(leaf, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, clip)
+
+
+def sound_curvature(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
+    """An alias that asks for an extra argument of its own."""
+    if isinstance(learning_rate, float) and not np.isfinite(learning_rate):
+        msg = f"sound_curvature: learning_rate must be finite, got {learning_rate}."
+        raise ValueError(msg)
+
+    def divide(
+        updates: Tree,
+        state: Any,
+        params: Tree = None,
+        *,
+        curvature: Tree = None,
+        **extra_args: Any,
+    ) -> tuple[Tree, Any]:
+        del params, extra_args
+        if curvature is None:
+            msg = "sound_curvature: update needs curvature."
+            raise ValueError(msg)
+
+        def leaf(g: Any, h: Any) -> jax.Array:
+            g = jnp.asarray(g)
+            return g / (1 + jnp.asarray(h).astype(g.dtype))
+
+        return jax.tree.map(leaf, updates, curvature), state
+
+    primitive = optax.GradientTransformationExtraArgs(optax.identity().init, divide)
+    return optax.chain(sound_adam(learning_rate), primitive)
+
+
+def sound_brake(
+    optimizer: Any, learning_rate: Any = 0.1
+) -> optax.GradientTransformationExtraArgs:
+    """A wrapper with a rate of its own."""
+    if isinstance(learning_rate, float) and not np.isfinite(learning_rate):
+        msg = f"sound_brake: learning_rate must be finite, got {learning_rate}."
+        raise ValueError(msg)
+    inner = optax.with_extra_args_support(optimizer)
+
+    def init(params: Tree) -> SoundPauseState:
+        return SoundPauseState(jnp.zeros([], jnp.int32), inner.init(params))
+
+    def update(
+        updates: Tree, state: Any, params: Tree = None, **extra_args: Any
+    ) -> tuple[Tree, SoundPauseState]:
+        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+        moved, after = inner.update(updates, state.inner_state, params, **extra_args)
+        brake = lambda u: u * jnp.asarray(rate).astype(u.dtype)  # noqa: E731
+        moved = jax.tree.map(lambda u: brake(u) if _is_inexact(u) else u, moved)
+        return moved, SoundPauseState(optax.safe_increment(state.count), after)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

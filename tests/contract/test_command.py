@@ -1,5 +1,7 @@
 """`python -m optimizers.testing`: outcomes, exit codes and messages."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import optax
@@ -73,6 +75,20 @@ def test_bad_input(
     assert captured.err.startswith("error: ")
     assert says in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_without_the_extra_the_command_says_what_to_install() -> None:
+    program = (
+        "import runpy, sys; sys.modules['chex'] = None; "
+        "runpy.run_module('optimizers.testing', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: optimizers.testing needs chex: "
+        "install verbatim-optimizers[testing]."
+    )
 
 
 def test_rules(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,10 +88,10 @@ KNOWN = {
         "complex_is_handled_or_refused",
         "state_vocabulary",
     ],
+    "lars": ["weight_decay_is_decoupled"],
     "lbfgs": [
         "counter_is_int32",
         "empty_trees_work",
-        "half_precision_is_accurate",
         "hyperparameters_may_be_injected",
         "params_and_state_may_be_donated",
         "params_are_found_in_state",
@@ -108,6 +108,7 @@ SOUND = {
     "contrib.madgrad": ["complex_is_handled_or_refused"],
     "contrib.momo": ["names_missing_params"],
     "contrib.schedule_free_adamw": [
+        "complex_is_handled_or_refused",
         "hyperparameters_may_be_injected",
         "rate_may_be_traced",
     ],

@@ -1,6 +1,8 @@
 """Reports and exemptions."""
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,42 @@ def test_a_failure_says_why_and_how_to_mend() -> None:
     assert result.outcome == "failed"
     assert "not downhill" in result.reason
     assert result.mend == RULES["has_right_sign"].mend
+
+
+def _branching(learning_rate: float = 0.1) -> optax.GradientTransformationExtraArgs:
+    tx = sound_adam(learning_rate)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        if state[0].count > 3:  # the line that the report must name
+            return updates, state
+        return tx.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def test_what_stops_many_rules_is_said_once_with_its_line() -> None:
+    names = ("jit_equals_eager", "rank_promotion_holds", "x64_follows_leaves")
+    report = testing.check(_branching, rules=[RULES[name] for name in names])
+    ((rules, reason, mend),) = report.causes
+    assert set(rules) == set(names)
+    line = inspect.getsourcelines(_branching)[1] + 4
+    assert reason.endswith(f"(test_reports.py, line {line})")
+    assert "One cause" in mend
+    assert str(report).count("TracerBoolConversionError") == 1
+
+
+def test_a_factory_that_ends_the_program_is_a_failure() -> None:
+    def quits(learning_rate: float = 0.1) -> optax.GradientTransformation:
+        raise SystemExit(learning_rate)
+
+    (only,) = testing.check(quits).results
+    assert only.reason == "quits raised SystemExit: 0.1"
+
+
+def test_findings_name_updates_and_state() -> None:
+    rules = [RULES["trajectory_is_finite"]]
+    (failure,) = testing.check(lambda: optax.scale(jnp.nan), rules=rules).failures
+    assert ".updates[0]['layer']['bias'] is [nan, nan, nan]" in failure.reason
 
 
 def test_an_exemption_covers_a_failure() -> None:

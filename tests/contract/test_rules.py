@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
 
 from optimizers import testing
@@ -11,11 +14,21 @@ from tests.contract.sound import (
     scale_by_sound_adam,
     sound_adam,
     sound_ascent,
+    sound_brake,
+    sound_curvature,
+    sound_limit,
     sound_mixture,
     sound_pause,
 )
 
-SOUND = [sound_adam, scale_by_sound_adam, sound_ascent, sound_mixture, sound_pause]
+SOUND = [
+    sound_adam,
+    scale_by_sound_adam,
+    sound_ascent,
+    sound_mixture,
+    sound_pause,
+    sound_brake,
+]
 
 
 @pytest.mark.parametrize("factory", SOUND)
@@ -59,6 +72,36 @@ def test_a_call_of_the_loss_under_a_mask_is_reported_where_masks_are() -> None:
         "works_in_partition",
         "works_under_masked",
     }
+
+
+def test_extra_arguments_that_only_the_optimizer_knows_may_be_given() -> None:
+    extra_args = lambda g, params: {"curvature": jax.tree.map(abs, g)}  # noqa: E731
+    report = testing.check(sound_curvature, extra_args=extra_args)
+    assert not report.failures, str(report)
+    assert sum(result.outcome == "passed" for result in report.results) > 60
+    rules = [
+        rule
+        for rule in testing.conformance_rules()
+        if rule.name == "names_missing_extra_args"
+    ]
+
+    def forgetful(learning_rate: float = 0.1) -> Any:
+        tx = sound_curvature(learning_rate)
+
+        def update(g: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
+            extra_args.setdefault("curvature", jax.tree.map(jnp.zeros_like, g))
+            return tx.update(g, state, params, **extra_args)
+
+        return optax.GradientTransformationExtraArgs(tx.init, update)
+
+    (failure,) = testing.check(forgetful, rules=rules, extra_args=extra_args).failures
+    assert "without curvature, in silence" in failure.reason
+
+
+def test_an_infinity_in_a_state_stops_only_what_multiplies_states() -> None:
+    failures = testing.check(sound_limit).failures
+    rules = {failure.rule for failure in failures}
+    assert rules == {"works_under_lookahead", "works_under_sam"}
 
 
 def test_what_carries_the_faults_is_sound() -> None:

@@ -351,6 +351,7 @@ def test_leaves_and_cases_that_come_and_go_are_named(path: Path) -> None:
     content["cases"][SMOOTH]["state.nu float32[3]"] = [[0.0] * 3] * 8
     counts = content["cases"][SMOOTH].pop("state.count int32")
     content["cases"][SPIKES]["state.count float32"] = counts
+    content["cases"][SPIKES]["updates['bias'] float32[3]"].pop()
     del content["cases"][SPIKES]["state.count int32"], content["cases"][NARROW]
     path.write_text(json.dumps(content))
     with pytest.raises(AssertionError) as caught:
@@ -359,6 +360,7 @@ def test_leaves_and_cases_that_come_and_go_are_named(path: Path) -> None:
         f"{SMOOTH}: state.count int32 is not recorded",
         f"{SMOOTH}: state.nu float32[3] is recorded, but is no more",
         f"{SPIKES}: state.count is int32, recorded is float32",
+        f"{SPIKES}: updates['bias'] has 8 steps, recorded are 7",
         f"{NARROW}: runs, but is not recorded",
     ):
         assert f"  {line}\n" in str(caught.value)

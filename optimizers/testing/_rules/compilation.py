@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from optimizers.testing import _compare
-from optimizers.testing._case import Case, abstract_steps, follow, run, update
+from optimizers.testing._case import Case, Run, abstract_steps, follow, run, update
 from optimizers.testing._data import Tree, make_params, make_stream
 from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import rule
@@ -50,7 +50,7 @@ def params_and_state_may_be_donated(case: Case) -> None:
     state = case.tx.init(params)
     for grads in case.stream[:2]:
         params, state = compiled(params, state, grads)
-    _compare.assert_finite((params, state), "after two donated steps")
+    case.assert_finite((params, state), "after two donated steps")
 
 
 def scan_equals_loop(case: Case) -> None:
@@ -66,7 +66,7 @@ def scan_equals_loop(case: Case) -> None:
     stacked = jax.tree.map(lambda *g: jnp.stack(g), *case.stream)
     state, updates = jax.lax.scan(body, case.tx.init(case.params), stacked)
     steps = [jax.tree.map(lambda u, i=i: u[i], updates) for i in range(3)]
-    _compare.assert_agree((steps, state), case.expected, "inside scan")
+    _compare.assert_agree(Run(steps, state), case.expected, "inside scan")
 
 
 def vmap_over_models(case: Case) -> None:

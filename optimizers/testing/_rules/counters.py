@@ -4,9 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from optimizers.testing import _compare, _data
-from optimizers.testing._case import Case, abstract_steps, update
+from optimizers.testing._case import Case, Run, abstract_steps, run_jitted, update
 from optimizers.testing._compare import leaves
 from optimizers.testing._rule import rule
 
@@ -46,7 +47,7 @@ def counter_saturates(case: Case) -> None:
         if _is_count(path):
             where = jax.tree_util.keystr(path)
             assert leaf == largest, f"state{where} went from {largest} to {leaf}"
-    _compare.assert_finite((updates, last), "after 2³¹ - 1 steps")
+    case.assert_finite(Run([updates], last), "after 2³¹ - 1 steps")
 
 
 def counter_advances(case: Case) -> None:
@@ -62,6 +63,19 @@ def counter_advances(case: Case) -> None:
                 # A wrapper may hold back, or reset, the counter of what it wraps.
                 right = 0 <= leaf <= wanted if case.is_wrapper else leaf == wanted
                 assert right, f"state{where} is {leaf}, expected {wanted}"
+    if case.is_wrapper:
+        _assert_own_counters_move(case)
+
+
+def _assert_own_counters_move(case: Case) -> None:
+    """Asserts so of a wrapper's counters, which are all around what counts nothing."""
+    tx = case.make_around(case.wrap(optax.scale(-case.rate)))
+    # Long enough for wrappers that count something every few steps.
+    state = run_jitted(tx, case.params, 2 * case.stream).state
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if _is_count(path):
+            where = jax.tree_util.keystr(path)
+            assert leaf > 0, f"state{where} is 0 after six updates"
 
 
 def _is_count(path: tuple[Any, ...]) -> bool:

@@ -2,10 +2,13 @@
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from optimizers.testing import _compare, _data
-from optimizers.testing._case import Case, run
+from optimizers.testing._case import Case, run, update
+from optimizers.testing._data import Tree
 from optimizers.testing._rule import applies_if, rule
 
 
@@ -41,10 +44,31 @@ def weight_decay_is_decoupled(case: Case) -> None:
             f"decay{path} is not proportional to the params: ratios {ratio.ravel()}"
         )
     assert decayed, "weight_decay=0.5 moved no leaf at zero gradients"
+    _assert_no_memory_of_decay(case, zeros)
     constant, _ = run(case.make(weight_decay=0.1), case.params, case.stream)
     schedule = case.make(weight_decay=lambda count: 0.1)
     scheduled, _ = run(schedule, case.params, case.stream)
     _compare.assert_close(scheduled, constant, "a constant schedule of the decay", 1e-6)
+
+
+def _assert_no_memory_of_decay(case: Case, zeros: Tree) -> None:
+    """Asserts that params that are zero now do not decay for what they were."""
+
+    def sizes(decay: float) -> list[float]:
+        tx = case.make(weight_decay=decay)
+        first, state = update(tx, zeros, tx.init(case.params), case.params)
+        second, _ = update(tx, zeros, state, zeros)
+        leaves = jax.tree.leaves([first]), jax.tree.leaves([second])
+        return [max(float(jnp.max(jnp.abs(u))) for u in of_one) for of_one in leaves]
+
+    if sizes(0.0)[1] > 0:
+        return  # keeps the params, and goes back there without any decay
+    before, after = sizes(0.5)
+    # A dynamical system in params and velocity has a trace of it, of the rate's order.
+    assert after <= 0.3 * before, (
+        f"weight_decay=0.5 moves params by {before:.3g} and at the next step, where "
+        f"params and gradients are zero, by {after:.3g}: decay is in the momentum"
+    )
 
 
 def weight_decay_mask_is_any_mask(case: Case) -> None:
@@ -88,7 +112,9 @@ RULES = (
     rule(
         weight_decay_is_decoupled,
         (40,),
-        "Use optax.add_decayed_weights after the primitive, before the rate.",
+        "Add weight_decay * params after the primitive and its momentum, before the "
+        "rate, in the dtype of the updates (optax.add_decayed_weights promotes them "
+        "where weight_decay is an array).",
     ),
     rule(
         weight_decay_mask_is_any_mask,

@@ -69,10 +69,34 @@ def alias_is_chain(case: Case) -> None:
     _compare.assert_close(
         updates, case.expected[0], "the chain, against the alias", 1e-6
     )
+    for name in own.keys() & case.parameters.keys() - case.kwargs.keys():
+        changed = {name: _other(case.parameters[name].default)}
+        if changed[name] is None:
+            continue
+        try:
+            alias = case.make(**changed)
+            chained = _chain(case, primitive, own, **changed)
+        except ValueError:
+            continue  # the value alone makes no sense
+        what = f"the chain, against the alias, with {name}={changed[name]}"
+        expected, _ = run(alias, case.params, case.stream[:2])
+        updates, _ = run(chained, case.params, case.stream[:2])
+        _compare.assert_close(updates, expected, what, 1e-6)
 
 
-def _chain(case: Case, primitive: Any, own: dict[str, inspect.Parameter]) -> Any:
-    given = {**case.preset, **case.kwargs}
+def _other(default: Any) -> float | bool | None:
+    """Another value that updates depend on, also on what is tiny by default."""
+    if isinstance(default, bool):
+        return not default
+    if not isinstance(default, float) or not np.isfinite(default):
+        return None
+    return 0.1 if default < 1e-2 else 0.5 * default
+
+
+def _chain(
+    case: Case, primitive: Any, own: dict[str, inspect.Parameter], **changes: Any
+) -> Any:
+    given = {**case.preset, **case.kwargs, **changes}
     kwargs = {k: v for k, v in given.items() if k not in _LINK_ARGUMENTS}
     missing = kwargs.keys() - own.keys()
     assert not missing, f"{primitive.__name__} has no argument {sorted(missing)}"
@@ -103,7 +127,7 @@ def _default(case: Case, name: str) -> Any:
 def _find_primitive(case: Case) -> Any:
     """Returns scale_by_x from the alias's module or its package, if there is one."""
     name = case.base_name
-    module = getattr(case.function, "__module__", "")
+    module = getattr(case.function, "__module__", None) or ""
     for place in (module, module.partition(".")[0]):
         for stem in (name, name.removesuffix("w")):
             found = getattr(sys.modules.get(place), f"scale_by_{stem}", None)
@@ -129,7 +153,7 @@ def forwards_extra_args(case: Case) -> None:
 
     init = optax.identity().init
     recorder = optax.GradientTransformationExtraArgs(init, recording_update)
-    run(case.factory(recorder, **case.kwargs), case.params, case.stream[:1])
+    run(case.wrap(recorder), case.params, case.stream[:1])
     lost = _data.extra_args(case.stream[0], case.params).keys() - seen
     assert not lost, (
         f"the inner optimizer got only {sorted(seen)}, without {sorted(lost)}"
@@ -139,7 +163,7 @@ def forwards_extra_args(case: Case) -> None:
         return recording_update(updates, state, params)
 
     plain = optax.GradientTransformation(init, plain_update)
-    run(case.factory(plain, **case.kwargs), case.params, case.stream[:1])
+    run(case.wrap(plain), case.params, case.stream[:1])
 
 
 class _AnyState(NamedTuple):
@@ -169,7 +193,7 @@ def bears_any_inner_state(case: Case) -> None:
         return jax.tree.map(lambda g: -0.1 * g, updates), new
 
     inner = optax.GradientTransformationExtraArgs(init, inner_update)
-    tx = case.make_around(case.factory(inner, **case.kwargs))
+    tx = case.make_around(case.wrap(inner))
     # Long enough for wrappers that do something every few steps.
     stream = [*case.stream, *case.stream]
     _, state = run_jitted(tx, case.params, stream)

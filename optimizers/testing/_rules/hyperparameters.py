@@ -13,6 +13,7 @@ import optax
 from optimizers.testing import _compare, _data
 from optimizers.testing._case import (
     Case,
+    Run,
     abstract_steps,
     run,
     update,
@@ -24,13 +25,13 @@ from optimizers.testing._rule import applies_if, rule
 _NAN = math.nan
 _BAD_VALUES: dict[str, tuple[Any, ...]] = {
     "learning_rate": (_NAN, math.inf),
-    "b1": (1.5, -0.1, _NAN),
-    "b2": (1.5, -0.1, _NAN),
-    "b3": (1.5, -0.1, _NAN),
+    "b1": (1.5, 2, -0.1, _NAN),
+    "b2": (1.5, 2, -0.1, _NAN),
+    "b3": (1.5, 2, -0.1, _NAN),
     "momentum": (-0.1, _NAN),
-    "eps": (-1.0, _NAN),
-    "eps_root": (-1.0, _NAN),
-    "weight_decay": (-0.1, _NAN),
+    "eps": (-1.0, -1, _NAN),
+    "eps_root": (-1.0, -1, _NAN),
+    "weight_decay": (-0.1, -1, _NAN),
     "d0": (0.0, -1.0, _NAN),
     "growth_rate": (0.5, _NAN),
     "rho": (-1.0, _NAN),
@@ -83,6 +84,9 @@ def rate_of_any_type_keeps_dtypes(case: Case) -> None:
         )
         updates, _ = run(tx, case.params, case.stream[:2])
         _compare.assert_close(updates, case.expected[0][:2], f"{kind} rate", rtol=1e-6)
+    updates, _ = run(case.make(1), case.params, case.stream[:2])
+    expected, _ = run(case.make(1.0), case.params, case.stream[:2])
+    _compare.assert_close(updates, expected, "an int as the rate", rtol=1e-6)
 
 
 def schedules_count_from_zero(case: Case) -> None:
@@ -147,17 +151,17 @@ def hyperparameters_may_be_injected(case: Case) -> None:
 
 
 def injected_bfloat16_is_finite(case: Case) -> None:
-    """Injected hyperparameters stay finite with bfloat16 params.
+    """Injected hyperparameters stay finite with bfloat16 params, and widen no update.
 
     Injection gives hyperparameters the dtype of the params, and b2 = 0.999 is 1 in
-    bfloat16.
+    bfloat16; with hyperparam_dtype=float32 they are wider than the updates.
     """
     shapes = _data.shapes_for("bfloat16")
     params = _data.make_params("bfloat16", shapes)
     stream = _data.make_stream(3, "bfloat16", shapes)
     updates, state = run(_injected(case), params, stream)
     # Not the hyperparameters beside it, which may be infinite to mean "no limit".
-    _compare.assert_finite((updates, state.inner_state), "bfloat16 with injection")
+    case.assert_finite(Run(updates, state.inner_state), "bfloat16 with injection")
     wide = _injected(case, hyperparam_dtype=jnp.float32)
     state, last, traced = abstract_steps(wide, params, stream[0])
     _compare.assert_same_dtypes(traced, params, "updates, float32 hyperparameters")
@@ -179,7 +183,7 @@ def _injected(case: Case, **options: Any) -> Any:
     static = tuple(name for name, value in values.items() if callable(value))
 
     def build(**given: Any) -> Any:
-        return case.make_around(case.factory(**given))
+        return case.make_around(case.with_own_extras(case.factory(**given)))
 
     build.__signature__ = inspect.signature(case.factory)
     make = optax.inject_hyperparams(build, static_args=static, **options)

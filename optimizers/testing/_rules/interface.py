@@ -8,12 +8,15 @@ import optax
 
 from optimizers.testing import _compare, _data
 from optimizers.testing._case import Case, update
+from optimizers.testing._data import Tree
 from optimizers.testing._rule import applies_if, rule
 
 _FOREIGN_NAMES = {
     "lr": "learning_rate",
     "betas": "b1, b2",
     "beta1": "b1",
+    "beta_1": "b1",
+    "beta_2": "b2",
     "beta2": "b2",
     "beta3": "b3",
     "epsilon": "eps",
@@ -26,7 +29,7 @@ def returns_transformation(case: Case) -> None:
     optax.chain and every wrapper unpack exactly this, pass params as third and
     optax.MultiSteps passes it by name.
     """
-    tx = case.build()
+    tx = case.call()
     kind = type(tx).__name__
     assert isinstance(tx, optax.GradientTransformationExtraArgs), (
         f"{case.name} returned a {kind}, expected GradientTransformationExtraArgs"
@@ -57,7 +60,7 @@ def explicit_signature(case: Case) -> None:
             f"{_FOREIGN_NAMES[name]!r}"
         )
     if "learning_rate" in case.parameters:
-        first = next(iter(case.parameters))
+        first = list(case.parameters)[1 if case.is_wrapper else 0]
         assert first == "learning_rate", (
             f"the first argument of {case.base_name} is {first!r}, not 'learning_rate'"
         )
@@ -89,15 +92,18 @@ def names_missing_extra_args(case: Case) -> None:
     was asked for.
     """
     grads, state = case.stream[0], case.tx.init(case.params)
-    extras = _data.extra_args(grads, case.params)
+    own = {} if case.extra_args is None else case.extra_args(grads, case.params)
+    extras = {**_data.extra_args(grads, case.params), **own}
+    tx = case.make_around(case.call())
     expected = update(case.tx, grads, state, case.params)
     left_out = [*({name} for name in extras), set(extras)]
     for missing in left_out:
-        if case.program and case.program == case.program_without(missing):
+        may_be_left_out = case.program and not missing & own.keys()
+        if may_be_left_out and case.program == case.program_without(missing):
             continue  # is never read
         rest = {name: extras[name] for name in extras.keys() - missing}
         try:
-            without = case.tx.update(grads, state, case.params, **rest)
+            without = tx.update(grads, state, case.params, **rest)
         except (TypeError, ValueError) as error:
             _compare.assert_says(error, *missing)
         else:
@@ -111,15 +117,20 @@ def names_missing_params(case: Case) -> None:
 
     An AttributeError from inside a link does not tell that params were left out.
     """
-    grads, state = case.stream[0], case.tx.init(case.params)
+    txs = {"without params": case.tx}
+    if "weight_decay" in case.parameters:
+        txs["without params, with weight_decay=0.1"] = case.make(weight_decay=0.1)
+    grads = case.stream[0]
     extras = _data.extra_args(grads, case.params)
-    try:
-        without = case.tx.update(grads, state, **extras)
-    except (TypeError, ValueError) as error:
-        _compare.assert_says(error, "params")
-        return
-    expected = update(case.tx, grads, state, case.params)
-    _compare.assert_same_bits(without, expected, "without params")
+    for what, tx in txs.items():
+        state = tx.init(case.params)
+        try:
+            without = tx.update(grads, state, **extras)
+        except (TypeError, ValueError) as error:
+            _compare.assert_says(error, "params")
+        else:
+            expected = update(tx, grads, state, case.params)
+            _compare.assert_same_bits(without, expected, what)
 
 
 def is_pure(case: Case) -> None:
@@ -135,6 +146,8 @@ def is_pure(case: Case) -> None:
     _compare.assert_same_bits(tx.init(params), state, "a second init")
     expected = update(tx, first, state, params)
     update(tx, second, expected[1], params)
+    # Of another model, as if in another thread.
+    jax.eval_shape(tx.init, _data.make_params("bfloat16", {"w": (4,)}))
     again = update(tx, first, state, params)
     _compare.assert_same_bits(again, expected, "a repeated update")
     other = case.make_eager()
@@ -148,16 +161,19 @@ def leaves_inputs_untouched(case: Case) -> None:
     Callers use gradients and states again: for logs, for checkpoints, for a second
     try.
     """
-    params = jax.tree.map(np.array, case.params)
-    grads = jax.tree.map(np.array, case.stream[0])
-    kept = jax.tree.map(np.array, (params, grads))
+    given: dict[str, Tree] = {
+        "params": jax.tree.map(np.array, case.params),
+        "gradients": jax.tree.map(np.array, case.stream[0]),
+    }
+    extras = _data.extra_args(given["gradients"], given["params"])
+    given["aux_grads"] = jax.tree.map(np.array, extras["aux_grads"])
+    extras["aux_grads"] = given["aux_grads"]
+    kept = jax.tree.map(np.array, given)
     tx = case.make_eager()
-    state = tx.init(params)
+    state = tx.init(given["params"])
     old_state = jax.tree.map(lambda leaf: leaf, state)
-    update(tx, grads, state, params)
-    _compare.assert_same_bits(
-        (params, grads), kept, "params and gradients after update"
-    )
+    tx.update(given["gradients"], state, given["params"], **extras)
+    _compare.assert_same_bits(given, kept, "what came in, after update")
     _compare.assert_same_bits(state, old_state, "the old state after update")
 
 
@@ -167,7 +183,7 @@ def is_hashable(case: Case) -> None:
     flax's TrainState keeps the transformation as a static field, and jit hashes
     those.
     """
-    tx = case.build()
+    tx = case.call()
     assert {tx: "tx"}[tx] == "tx", "the transformation is not its own key"
 
 

@@ -1,5 +1,7 @@
 """JAX's modes of promotion: 64-bit types, strict dtypes, strict ranks."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,10 @@ import numpy as np
 from optimizers.testing import _compare, _data
 from optimizers.testing._case import Case, abstract_steps
 from optimizers.testing._compare import leaves
+from optimizers.testing._data import Tree
 from optimizers.testing._rule import rule
+
+_COMPLEX: Tree = {"layer": {"bias": "complex64", "kernel": "bfloat16"}}
 
 
 def x64_follows_leaves(case: Case) -> None:
@@ -45,13 +50,28 @@ def _assert_float64_matters(case: Case) -> None:
 def strict_promotion_holds(case: Case) -> None:
     """Init and update run under numpy_dtype_promotion='strict'.
 
-    Users switch it on to find accidental promotions; a library that raises keeps
-    them from it.
+    Users switch it on to find accidental promotions, also those of a float32 rate and
+    of complex leaves; a library that raises keeps them from it.
     """
-    for dtype in ("float32", "bfloat16", _data.MIXED):
-        params, grads = _data.make_params(dtype), _data.make_grads(0, dtype)
-        with jax.numpy_dtype_promotion("strict"):
-            abstract_steps(case.tx, params, grads)
+    rate = jnp.asarray(case.rate, jnp.float32)
+    with_rate = [case.make(rate)] if case.takes_rate else []
+    if case.takes_rate and case.takes_schedules:
+        with_rate.append(case.make(lambda count: rate))
+    steps = [(case.tx, dtype) for dtype in ("float32", "bfloat16", _data.MIXED)]
+    steps += [(tx, "bfloat16") for tx in with_rate]
+    try:
+        _trace(case.tx, _COMPLEX)
+    except Exception:
+        pass  # refuses complex leaves, or breaks the rule about them
+    else:
+        steps += [(tx, _COMPLEX) for tx in (case.tx, *with_rate)]
+    with jax.numpy_dtype_promotion("strict"):
+        for tx, dtype in steps:
+            _trace(tx, dtype)
+
+
+def _trace(tx: Any, dtype: Tree) -> None:
+    abstract_steps(tx, _data.make_params(dtype), _data.make_grads(0, dtype))
 
 
 def strict_promotion_holds_for_wide_gradients(case: Case) -> None:

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from optimizers.testing import _compare, _data
-from optimizers.testing._case import Case, follow, run, update
+from optimizers.testing._case import Case, Run, follow, run, update
 from optimizers.testing._data import Tree
 from optimizers.testing._rule import applies_if, rule
 
@@ -28,7 +28,7 @@ def _shard(tree: Tree, mesh: Mesh) -> Tree:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("data")))
 
 
-def _single(case: Case) -> tuple[Tree, list[Tree], tuple[list[Tree], Tree]]:
+def _single(case: Case) -> tuple[Tree, list[Tree], Run]:
     params = _data.make_params("float32", _SHAPES)
     stream = _data.make_stream(2, "float32", _SHAPES)
     return params, stream, run(case.tx, params, stream)
@@ -49,9 +49,13 @@ def eager_init_follows_params(case: Case) -> None:
     mesh = _mesh(AxisType.Auto)
     params, stream, expected = _single(case)
     sharded = _shard(params, mesh)
-    for path, leaf in _shaped_like_params(case.tx.init(sharded)):
-        spread = len(leaf.sharding.device_set)
-        assert spread == mesh.size, f"state{path} is on {spread} of {mesh.size} devices"
+    narrow = _shard(_data.make_params("bfloat16", _SHAPES), mesh)
+    for kind, given in (("float32", sharded), ("bfloat16", narrow)):
+        for path, leaf in _shaped_like_params(case.tx.init(given)):
+            spread = len(leaf.sharding.device_set)
+            assert spread == mesh.size, (
+                f"state{path} is on {spread} of {mesh.size} devices for {kind} params"
+            )
     result = run(case.tx, sharded, [_shard(grads, mesh) for grads in stream])
     _compare.assert_agree(result, expected, "sharded, without jit")
 
@@ -105,7 +109,7 @@ def explicit_sharding_is_stable(case: Case) -> None:
                 now = jax.typeof(leaf)
                 assert now == old, f"state{path} went from {old} to {now}, {kind}"
             what = f"on an Explicit mesh, {kind}"
-            _compare.assert_agree((updates, state), expected, what)
+            _compare.assert_agree(Run(updates, state), expected, what)
 
 
 def data_parallel_equals_one_device(case: Case) -> None:

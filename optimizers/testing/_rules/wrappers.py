@@ -12,6 +12,7 @@ import optax
 from optimizers.testing import _compare, _data
 from optimizers.testing._case import (
     Case,
+    Run,
     abstract_steps,
     bind_extras,
     drop_extras,
@@ -27,19 +28,20 @@ _KERNEL_ONLY = {"layer": {"bias": False, "kernel": True}}
 
 
 def _assert_lives(
+    case: Case,
     tx: Any,
     params: Tree,
     stream: list[Tree],
     what: str,
-    run: Callable[..., Any] = run_jitted,
+    run: Callable[..., Run] = run_jitted,
 ) -> list[Tree]:
     """Asserts stable state types and finite results; returns the updates."""
     # The optimizer inside brings its own extra arguments; some wrappers refuse any.
-    updates, end = run(drop_extras(tx), params, stream)
+    result = run(drop_extras(tx), params, stream)
     start = jax.eval_shape(tx.init, params)
-    _compare.assert_same_dtypes(end, start, f"state under {what}")
-    _compare.assert_finite((updates, end), f"under {what}")
-    return updates
+    _compare.assert_same_dtypes(result.state, start, f"state under {what}")
+    case.assert_finite(result, f"under {what}")
+    return result.updates
 
 
 def _require_masks(case: Case) -> None:
@@ -116,7 +118,7 @@ def works_under_masked(case: Case) -> None:
     expected, _ = run(case.tx, alone, stream)
     for mask in (_KERNEL_ONLY, lambda params: _KERNEL_ONLY):
         tx = optax.masked(bind_extras(case.tx), mask)
-        updates = _assert_lives(tx, case.params, case.stream[:2], "masked", run)
+        updates = _assert_lives(case, tx, case.params, case.stream[:2], "masked", run)
         for got, wanted, grads in zip(updates, expected, case.stream, strict=False):
             kernel = wanted["layer"]["kernel"]
             _compare.assert_close(got["layer"]["kernel"], kernel, "masked-in", 1e-6)
@@ -149,7 +151,7 @@ def works_in_partition(case: Case) -> None:
         ),
     }
     for kind, tx in wrappers.items():
-        updates = _assert_lives(tx, case.params, case.stream[:1], kind, run)
+        updates = _assert_lives(case, tx, case.params, case.stream[:1], kind, run)
         leaves = updates[0]["layer"]
         kernel = expected[0]["layer"]["kernel"]
         _compare.assert_close(leaves["kernel"], kernel, f"the free leaf, {kind}", 1e-6)
@@ -165,7 +167,7 @@ def works_under_lookahead(case: Case) -> None:
     params = optax.LookaheadParams.init_synced(case.params)
     tx = optax.lookahead(case.optimizer, 2, 0.5, reset_state=True)
     # One step beyond the reset: a fresh state may say "nothing yet" with an infinity.
-    _assert_lives(tx, params, case.stream, "lookahead(reset_state=True)")
+    _assert_lives(case, tx, params, case.stream, "lookahead(reset_state=True)")
 
 
 def works_under_schedule_free(case: Case) -> None:
@@ -174,7 +176,7 @@ def works_under_schedule_free(case: Case) -> None:
     It averages the iterates of any base optimizer.
     """
     tx = optax.contrib.schedule_free(case.optimizer, case.rate, b1=0.9)
-    _assert_lives(tx, case.params, case.stream[:2], "schedule_free")
+    _assert_lives(case, tx, case.params, case.stream[:2], "schedule_free")
 
 
 def works_under_mechanize(case: Case) -> None:
@@ -183,7 +185,7 @@ def works_under_mechanize(case: Case) -> None:
     It tunes the rate of any base optimizer.
     """
     tx = optax.contrib.mechanize(case.optimizer)
-    _assert_lives(tx, case.params, case.stream[:2], "mechanize")
+    _assert_lives(case, tx, case.params, case.stream[:2], "mechanize")
 
 
 def works_under_sam(case: Case) -> None:
@@ -194,7 +196,7 @@ def works_under_sam(case: Case) -> None:
     _require_arithmetic(case)
     climb = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
     tx = optax.contrib.sam(case.optimizer, climb, sync_period=2, reset_state=True)
-    _assert_lives(tx, case.params, case.stream[:2], "sam")
+    _assert_lives(case, tx, case.params, case.stream[:2], "sam")
 
 
 def works_under_flatten(case: Case) -> None:
@@ -203,7 +205,7 @@ def works_under_flatten(case: Case) -> None:
     Many small leaves are faster as one.
     """
     tx = optax.flatten(bind_extras(case.tx))
-    updates = _assert_lives(tx, case.params, case.stream[:2], "flatten")
+    updates = _assert_lives(case, tx, case.params, case.stream[:2], "flatten")
     _compare.assert_same_dtypes(updates[0], case.params, "updates under flatten")
 
 
@@ -234,7 +236,9 @@ def works_before_other_links(case: Case) -> None:
     _compare.assert_same_dtypes(last, state, "state beside reduce_on_plateau")
     keep = optax.chain(case.optimizer, optax.keep_params_nonnegative())
     positive = jax.tree.map(jnp.abs, case.params)
-    updates = _assert_lives(keep, positive, case.stream[:1], "keep_params_nonnegative")
+    updates = _assert_lives(
+        case, keep, positive, case.stream[:1], "keep_params_nonnegative"
+    )
     after = optax.apply_updates(positive, updates[0])
     for path, leaf in _compare.leaves(after):
         assert np.min(leaf) >= 0, f"params{path} became {np.min(leaf)}"
