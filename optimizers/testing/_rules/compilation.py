@@ -64,7 +64,8 @@ def scan_equals_loop(case: Case) -> None:
         return state, updates
 
     stacked = jax.tree.map(lambda *g: jnp.stack(g), *case.stream)
-    state, updates = jax.lax.scan(body, case.tx.init(case.params), stacked)
+    scan = quick_jit(lambda state: jax.lax.scan(body, state, stacked))
+    state, updates = scan(case.tx.init(case.params))
     steps = [jax.tree.map(lambda u, i=i: u[i], updates) for i in range(3)]
     _compare.assert_agree(Run(steps, state), case.expected, "inside scan")
 
