@@ -97,10 +97,7 @@ class Case:
     @cached_property
     def rate_name(self) -> str | None:
         """The parameter that takes the learning rate, if there is one."""
-        if "learning_rate" in self.parameters:
-            return "learning_rate"
-        first = next(iter(self.parameters), "")
-        return first if first.endswith("_learning_rate") else None
+        return _rate_name(self.parameters)
 
     @property
     def takes_rate(self) -> bool:
@@ -113,20 +110,31 @@ class Case:
         try:
             tx = self.make(optax.constant_schedule(self.rate))
             abstract_steps(tx, self.params, self.stream[0])
-        except Exception:
+        except (Exception, SystemExit):
             return False
         return True
 
     @cached_property
+    def wraps(self) -> bool:
+        """Whether the function's first parameter is an optimizer, if given or not."""
+        first = next(iter(inspect.signature(self.function).parameters), "")
+        return first in _WRAPPED_ARGUMENTS
+
+    @cached_property
     def is_wrapper(self) -> bool:
-        """Whether the factory's first parameter is an optimizer."""
-        return next(iter(self.parameters), "") in _WRAPPED_ARGUMENTS
+        """Whether the factory's first parameter is an optimizer, and not yet given."""
+        first = next(iter(self.parameters), "")
+        given = self.preset.keys() | self.kwargs.keys()
+        return first in _WRAPPED_ARGUMENTS and first not in given
 
     @cached_property
     def descends(self) -> bool:
         """Whether updates point downhill; those of primitives point uphill."""
-        is_primitive = self.base_name.startswith("scale_by_")
-        return (self.takes_rate or self.is_wrapper) and not is_primitive
+        if self.base_name.startswith("scale_by_"):
+            return False
+        # Of the function: a functools.partial may have given the rate already.
+        parameters = inspect.signature(self.function).parameters
+        return self.wraps or _rate_name(parameters) is not None
 
     @cached_property
     def is_random(self) -> bool:
@@ -140,7 +148,7 @@ class Case:
         name = self.rate_name or ""
         default = getattr(self.parameters.get(name), "default", None)
         for rate in (self.kwargs.get(name), default):
-            if isinstance(rate, (int, float)):
+            if isinstance(rate, (int, float, np.number, np.ndarray, jax.Array)):
                 return float(rate)
         return 0.1
 
@@ -218,7 +226,7 @@ class Case:
                 abstract_steps(chosen, self.params, grads)
             except TypeError:
                 continue
-            except Exception:
+            except (Exception, SystemExit):
                 return None
             return names
         return None
@@ -339,20 +347,38 @@ class Case:
         return run(self.tx, self.params, self.stream)
 
     @cached_property
-    def unlimited(self) -> set[Any]:
-        """The fields of a fresh state that hold an infinity, as a least loss does."""
-        fields = set()
+    def _infinite_places(self) -> tuple[str, ...]:
+        """Where a fresh state holds an infinity, as one of a least loss does."""
         state = self.tx.init(self.params)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-            if jnp.issubdtype(leaf.dtype, jnp.inexact) and np.any(np.isinf(leaf)):
-                # The field that holds it, not the key of a param below.
-                attributes = [key.name for key in path if hasattr(key, "name")]
-                fields.update(attributes[-1:] or _compare.names(path)[:1])
-        return fields
+        return tuple(
+            self._place(path)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+            if jnp.issubdtype(leaf.dtype, jnp.inexact) and np.any(np.isinf(leaf))
+        )
 
-    def assert_finite(self, tree: Tree, what: str) -> None:
-        """Asserts that no entry is NaN, nor infinite where a fresh state is not."""
-        _compare.assert_finite(tree, what, self.unlimited)
+    def _place(self, path: tuple[Any, ...]) -> str:
+        """A path in a state without the keys of params at its end."""
+        keys = {"layer", "bias", "kernel", "w"}
+        while path and getattr(path[-1], "key", None) in keys:
+            path = path[:-1]
+        return jax.tree_util.keystr(path)
+
+    def assert_finite(self, run: Run, what: str) -> None:
+        """Asserts that no entry is NaN, nor infinite where no fresh state is."""
+
+        def may_be_infinite(path: tuple[Any, ...]) -> bool:
+            place = self._place(path)
+            in_state = place.startswith(".state")
+            return in_state and place.endswith(self._infinite_places)
+
+        _compare.assert_finite(run, what, may_be_infinite)
+
+
+def _rate_name(parameters: Mapping[str, Any]) -> str | None:
+    if "learning_rate" in parameters:
+        return "learning_rate"
+    first = next(iter(parameters), "")
+    return first if first.endswith("_learning_rate") else None
 
 
 def _written(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from optimizers.testing._case import Case, ExtraArgs
 from optimizers.testing._jit import equal_programs_compile_once
-from optimizers.testing._rule import NotApplicable, Rule
+from optimizers.testing._rule import NotApplicable, Rule, describe
 from optimizers.testing._rules import ALL
 
 Outcome = Literal["passed", "failed", "exempt", "skipped"]
@@ -110,6 +110,7 @@ def check(
         No exception of the optimizer escapes.
 
     Raises:
+        TypeError: The learning rate is a schedule, or `extra_args` makes no dict.
         ValueError: An exemption names no rule.
     """
     exemptions = dict(exemptions or {})
@@ -118,6 +119,7 @@ def check(
         msg = f"exemptions name no rule: {sorted(unknown)}; see conformance_rules()."
         raise ValueError(msg)
     case = Case(factory, kwargs, extra_args)
+    _require_usable(case)
     # A factory that cannot be called is one failure, not one per rule.
     broken = _broken_factory(case)
     if broken is not None:
@@ -143,7 +145,8 @@ def assert_conforms(
     Raises:
         AssertionError: Rules are broken; the message lists each with its reason and
             how to mend it.
-        ValueError: An exemption names no rule.
+        TypeError: As for `check`.
+        ValueError: As for `check`.
     """
     __tracebackhide__ = True  # pytest shows the message alone
     report = check(
@@ -157,14 +160,38 @@ def assert_conforms(
         raise AssertionError(str(report))
 
 
+def _require_usable(case: Case) -> None:
+    """Refuses what would be taken for faults of the optimizer."""
+    rate = case.kwargs.get(case.rate_name or "")
+    if callable(rate):
+        msg = (
+            f"{case.rate_name} is a schedule: give a number, the rules try schedules "
+            "by themselves; or bind it with a lambda around the factory."
+        )
+        raise TypeError(msg)
+    if case.extra_args is None:
+        return
+    try:
+        own = dict(case.extra_args(case.stream[0], case.params))
+    except Exception as error:
+        msg = (
+            "extra_args must be a function of gradients and params that returns a "
+            f"dict; {case.extra_args!r} raised {type(error).__name__}: {error}"
+        )
+        raise TypeError(msg) from error
+    if not all(isinstance(name, str) for name in own):
+        msg = f"extra_args must give arguments by name, got {list(own)}."
+        raise TypeError(msg)
+
+
 def _broken_factory(case: Case) -> Result | None:
     first = ALL[0]
     try:
         tx = case.build()
     except (Exception, SystemExit) as error:
-        reason = f"{case.name} raised {type(error).__name__}: {error}"
+        reason = describe(error, case)
     else:
-        if callable(getattr(tx, "init", None)) and callable(tx.update):
+        if all(callable(getattr(tx, name, None)) for name in ("init", "update")):
             return None
         kind = type(tx).__name__
         reason = f"{case.name} returned a {kind}, which has no init and update"

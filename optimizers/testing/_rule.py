@@ -1,15 +1,19 @@
 """A rule: one named, documented check on an optimizer."""
 
+import contextlib
 import inspect
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
 
 from optimizers.testing._case import Case
+
+_HERE = Path(__file__).parent
 
 
 class NotApplicable(Exception):
@@ -65,29 +69,48 @@ class Rule:
         except AssertionError as error:
             # pytest adds to the asserts of a package with a plugin what it saw in
             # them; the message has said it all.
-            text = " ".join(str(error).partition("\nassert ")[0].split())
-            error.args = (text + _place(error.__cause__, case),)
+            text = str(error).partition("\nassert ")[0]
+            cause = error.__cause__ or error.__context__
+            error.args = (_shorten(text) + _place(cause, case),)
             raise
-        except Exception as error:
-            text = str(error)
-            if isinstance(error, jax.errors.ConcretizationTypeError):
-                # What follows is about the program around it, another in each rule.
-                text = text.partition("\n")[0]
-            text = " ".join(text.split())[:400]
-            msg = f"{case.name} raised {type(error).__name__}: {text}"
-            raise AssertionError(msg + _place(error, case)) from error
+        except (Exception, SystemExit) as error:
+            raise AssertionError(describe(error, case)) from error
+
+
+def describe(error: BaseException, case: Case) -> str:
+    """Says what the optimizer raised, and where in its own files."""
+    text = str(error)
+    if isinstance(error, jax.errors.ConcretizationTypeError):
+        # What follows is about the program around it, another in each rule.
+        text = text.partition("\n")[0]
+    what = f"{case.name} raised {type(error).__name__}: {_shorten(text)}"
+    return what + _place(error, case)
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else f"{text[:500]} …"
 
 
 def _place(error: BaseException | None, case: Case) -> str:
-    """The innermost line of the optimizer's own file that an exception went through."""
-    try:
-        file = inspect.getsourcefile(inspect.unwrap(case.function))
-    except TypeError:  # an object that is called
+    """The innermost line of the optimizer's own files that an error went through."""
+    function = inspect.unwrap(case.function)
+    while isinstance(function, partial):
+        function = inspect.unwrap(function.func)
+    folder = None
+    for source in (type(function), function):  # an object may be called, too
+        with contextlib.suppress(TypeError):
+            folder = Path(inspect.getsourcefile(source) or "").parent
+    if folder is None:
         return ""
     frames = traceback.extract_tb(None if error is None else error.__traceback__)
     for frame in reversed(frames):
-        if file and frame.filename == file:
-            return f" ({Path(file).name}, line {frame.lineno})"
+        path = Path(frame.filename)
+        if not path.is_relative_to(folder) or path.is_relative_to(_HERE):
+            continue
+        # An environment below the folder is full of others' files.
+        if "site-packages" not in path.relative_to(folder).parts:
+            return f" ({path.name}, line {frame.lineno})"
     return ""
 
 

@@ -501,6 +501,13 @@ def decays_in_the_momentum(
     return optax.chain(scale_by_sound_adam(), decay, momentum, by_rate(learning_rate))
 
 
+def decays_in_optional_momentum(
+    learning_rate: Any = 0.1, momentum: Any = 0.0, weight_decay: Any = 0.0
+) -> Transformation:
+    decay = optax.add_decayed_weights(weight_decay)
+    return optax.chain(decay, optax.trace(momentum), by_rate(learning_rate))
+
+
 def decays_without_params(
     learning_rate: Any = 0.1, weight_decay: Any = 0.0
 ) -> Transformation:
@@ -575,6 +582,22 @@ def changes_aux_grads(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
         if isinstance(leaf, np.ndarray):
             leaf *= 0
     return result
+
+
+def remembers_the_first_init(learning_rate: Any = 0.1) -> Transformation:
+    tx = sound_adam(learning_rate)
+    first: list[int] = []
+
+    def init(params: Tree) -> Any:
+        if not first:
+            first.append(sum(leaf.size for leaf in jax.tree.leaves(params)))
+        return tx.init(params)
+
+    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+        updates, state = tx.update(g, state, params, **extra_args)
+        return jax.tree.map(lambda u: u / first[0], updates), state
+
+    return Transformation(init, update)
 
 
 def remembers_the_last_init(learning_rate: Any = 0.1) -> Transformation:
@@ -663,7 +686,7 @@ FAULTS: dict[str, Fault] = {
     "blends the states of what it wraps": Fault(
         blends_states, "bears_any_inner_state", "key"
     ),
-    "never counts": Fault(never_counts, "counter_advances", "0 after six updates"),
+    "never counts": Fault(never_counts, "counter_advances", "0 for six updates"),
     "decays without params": Fault(
         decays_without_params, "names_missing_params", "NoneType"
     ),
@@ -671,6 +694,9 @@ FAULTS: dict[str, Fault] = {
         spoilt_extras(sound_mixture, changes_aux_grads),
         "leaves_inputs_untouched",
         "['aux_grads']",
+    ),
+    "remembers the first init": Fault(
+        remembers_the_first_init, "is_pure", "the update of a second instance"
     ),
     "remembers the last init": Fault(
         remembers_the_last_init, "is_pure", "a repeated update"
@@ -875,7 +901,7 @@ FAULTS: dict[str, Fault] = {
     "divides leaf by leaf": Fault(
         spoilt_update(divides_leaf_by_leaf),
         "extreme_gradients_are_safe",
-        "a bias of 1e+15 beside a kernel of 1e-30",
+        "a leaf of 1e-30 beside one of 1e15",
     ),
     # Trees
     "calls params": Fault(spoilt_update(calls_params), "any_container_works", "call"),
@@ -908,7 +934,7 @@ FAULTS: dict[str, Fault] = {
     "unzips tuples of three": Fault(
         spoilt_update(unzips_tuples_of_three),
         "any_container_works",
-        "in a tuple of tuples",
+        "in a nest of tuples",
     ),
     # Hyperparameters
     "promotes by its rate": Fault(
@@ -940,6 +966,9 @@ FAULTS: dict[str, Fault] = {
         calls_an_int, "rate_of_any_type_keeps_dtypes", "not callable"
     ),
     "checks floats only": Fault(checks_floats_only, "bad_values_are_refused", "b1=2"),
+    "decays in optional momentum": Fault(
+        decays_in_optional_momentum, "weight_decay_is_decoupled", "is in the momentum"
+    ),
     "decays in the momentum": Fault(
         decays_in_the_momentum, "weight_decay_is_decoupled", "is in the momentum"
     ),

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 Tree = Any
+NUMBERS = (int, float, np.number)
 
 
 class ScaleBySoundAdamState(NamedTuple):
@@ -20,7 +21,7 @@ def scale_by_sound_adam(
     b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8
 ) -> optax.GradientTransformationExtraArgs:
     for name, value, below in (("b1", b1, 1.0), ("b2", b2, 1.0), ("eps", eps, np.inf)):
-        if isinstance(value, (int, float)) and not 0 <= value < below:
+        if isinstance(value, NUMBERS) and not 0 <= value < below:
             msg = f"scale_by_sound_adam: {name} must be in [0, {below}), got {value}."
             raise ValueError(msg)
 
@@ -73,7 +74,7 @@ def scale_by_sound_adam(
 def sound_adam(
     learning_rate: Any, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8
 ) -> optax.GradientTransformationExtraArgs:
-    if isinstance(learning_rate, float) and not np.isfinite(learning_rate):
+    if isinstance(learning_rate, NUMBERS) and not np.isfinite(learning_rate):
         msg = f"sound_adam: learning_rate must be finite, got {learning_rate}."
         raise ValueError(msg)
     return optax.chain(scale_by_sound_adam(b1, b2, eps), by_rate(learning_rate))
@@ -97,7 +98,7 @@ def _wide(leaf: Any) -> Any:
 
 def sound_ascent(rho: Any = 0.05) -> optax.GradientTransformationExtraArgs:
     """A prefix transform: the gradient at `rho` along the gradient."""
-    if isinstance(rho, float) and not rho >= 0:
+    if isinstance(rho, NUMBERS) and not rho >= 0:
         msg = f"sound_ascent: rho must not be negative, got {rho}."
         raise ValueError(msg)
 
@@ -236,7 +237,7 @@ def sound_limit() -> optax.GradientTransformationExtraArgs:
 
 def sound_curvature(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
     """An alias that asks for an extra argument of its own."""
-    if isinstance(learning_rate, float) and not np.isfinite(learning_rate):
+    if isinstance(learning_rate, NUMBERS) and not np.isfinite(learning_rate):
         msg = f"sound_curvature: learning_rate must be finite, got {learning_rate}."
         raise ValueError(msg)
 
@@ -267,7 +268,7 @@ def sound_brake(
     optimizer: Any, learning_rate: Any = 0.1
 ) -> optax.GradientTransformationExtraArgs:
     """A wrapper with a rate of its own."""
-    if isinstance(learning_rate, float) and not np.isfinite(learning_rate):
+    if isinstance(learning_rate, NUMBERS) and not np.isfinite(learning_rate):
         msg = f"sound_brake: learning_rate must be finite, got {learning_rate}."
         raise ValueError(msg)
     inner = optax.with_extra_args_support(optimizer)

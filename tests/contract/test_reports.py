@@ -1,6 +1,7 @@
 """Reports and exemptions."""
 
 import inspect
+import types
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,29 @@ def test_a_factory_that_ends_the_program_is_a_failure() -> None:
     def quits(learning_rate: float = 0.1) -> optax.GradientTransformation:
         raise SystemExit(learning_rate)
 
+    line = inspect.getsourcelines(quits)[1] + 1
     (only,) = testing.check(quits).results
-    assert only.reason == "quits raised SystemExit: 0.1"
+    assert only.reason == f"quits raised SystemExit: 0.1 (test_reports.py, line {line})"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"learning_rate": optax.constant_schedule(0.1)}, "learning_rate is a sched"),
+        ({"extra_args": {"value": 1.0}}, "'dict' object is not callable"),
+        ({"extra_args": lambda grads: {}}, "takes 1 positional argument"),
+        ({"extra_args": lambda grads, params: {1: params}}, r"by name, got \[1\]"),
+    ],
+)
+def test_what_no_rule_can_use_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        testing.check(sound_adam, rules=[], **options)
+
+
+def test_half_a_transformation_is_a_failure() -> None:
+    half = lambda: types.SimpleNamespace(init=dict)  # noqa: E731
+    (only,) = testing.check(half).results
+    assert "returned a SimpleNamespace" in only.reason
 
 
 def test_findings_name_updates_and_state() -> None:

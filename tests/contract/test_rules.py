@@ -1,5 +1,6 @@
 """The rules bite, and only where they should."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,35 @@ def test_extra_arguments_that_only_the_optimizer_knows_may_be_given() -> None:
 
     (failure,) = testing.check(forgetful, rules=rules, extra_args=extra_args).failures
     assert "without curvature, in silence" in failure.reason
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        functools.partial(sound_adam, 0.1),
+        functools.partial(sound_adam, learning_rate=0.1),
+        functools.partial(sound_pause, sound_adam(0.1)),
+        functools.partial(sound_pause, optimizer=sound_adam(0.1)),
+    ],
+)
+def test_what_a_partial_has_given_is_not_given_again(factory: Any) -> None:
+    names = {"counter_advances", "explicit_signature", "has_right_sign"}
+    rules = [rule for rule in testing.conformance_rules() if rule.name in names]
+    report = testing.check(factory, rules=rules)
+    assert not report.failures, str(report)
+
+
+def test_parts_of_complex_numbers_may_be_two_numbers() -> None:
+    def split_adam(learning_rate: Any = 0.1) -> Any:
+        return optax.contrib.split_real_and_imaginary(sound_adam(learning_rate))
+
+    rules = [
+        rule
+        for rule in testing.conformance_rules()
+        if rule.name == "complex_is_handled_or_refused"
+    ]
+    report = testing.check(split_adam, rules=rules)
+    assert not report.failures, str(report)
 
 
 def test_an_infinity_in_a_state_stops_only_what_multiplies_states() -> None:

@@ -50,7 +50,7 @@ def params_and_state_may_be_donated(case: Case) -> None:
     state = case.tx.init(params)
     for grads in case.stream[:2]:
         params, state = compiled(params, state, grads)
-    case.assert_finite((params, state), "after two donated steps")
+    case.assert_finite(Run([params], state), "after two donated steps")
 
 
 def scan_equals_loop(case: Case) -> None:

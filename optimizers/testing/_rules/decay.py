@@ -43,7 +43,7 @@ def weight_decay_is_decoupled(case: Case) -> None:
         assert np.ptp(ratio) <= 1e-4 * np.max(ratio), (
             f"decay{path} is not proportional to the params: ratios {ratio.ravel()}"
         )
-    assert decayed, "weight_decay=0.5 moved no leaf at zero gradients"
+    assert decayed, "weight_decay=0.5 moved nothing"
     _assert_no_memory_of_decay(case, zeros)
     constant, _ = run(case.make(weight_decay=0.1), case.params, case.stream)
     schedule = case.make(weight_decay=lambda count: 0.1)
@@ -53,9 +53,11 @@ def weight_decay_is_decoupled(case: Case) -> None:
 
 def _assert_no_memory_of_decay(case: Case, zeros: Tree) -> None:
     """Asserts that params that are zero now do not decay for what they were."""
+    # Where momentum is an option, that of the users who take it.
+    momentum = {name: 0.9 for name in ("b1", "momentum") if name in case.parameters}
 
     def sizes(decay: float) -> list[float]:
-        tx = case.make(weight_decay=decay)
+        tx = case.make(weight_decay=decay, **momentum)
         first, state = update(tx, zeros, tx.init(case.params), case.params)
         second, _ = update(tx, zeros, state, zeros)
         leaves = jax.tree.leaves([first]), jax.tree.leaves([second])
@@ -64,6 +66,10 @@ def _assert_no_memory_of_decay(case: Case, zeros: Tree) -> None:
     if sizes(0.0)[1] > 0:
         return  # keeps the params, and goes back there without any decay
     before, after = sizes(0.5)
+    assert np.isfinite(before + after), (
+        f"weight_decay=0.5 at zero gradients moves params by {before:.3g}, and those "
+        f"that are zero by {after:.3g}, expected finite numbers"
+    )
     # A dynamical system in params and velocity has a trace of it, of the rate's order.
     assert after <= 0.3 * before, (
         f"weight_decay=0.5 moves params by {before:.3g} and at the next step, where "
@@ -106,6 +112,18 @@ def weight_decay_mask_is_any_mask(case: Case) -> None:
 
 def _require_decay(case: Case) -> None:
     applies_if("weight_decay" in case.parameters, "no weight_decay")
+    zeros = _data.full_like(case.params, 0.0)
+    at_rest, moving = (_decay_changes(case, g) for g in (zeros, case.stream[0]))
+    applies_if(at_rest or not moving, "decays only where gradients move")
+
+
+def _decay_changes(case: Case, grads: Tree) -> bool:
+    updates = [
+        run(case.make(weight_decay=decay), case.params, [grads]).updates
+        for decay in (0.0, 0.5)
+    ]
+    pairs = zip(*map(jax.tree.leaves, updates), strict=True)
+    return any(np.any(np.asarray(a) != np.asarray(b)) for a, b in pairs)
 
 
 RULES = (

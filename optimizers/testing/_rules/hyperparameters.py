@@ -23,19 +23,22 @@ from optimizers.testing._jit import quick_jit
 from optimizers.testing._rule import applies_if, rule
 
 _NAN = math.nan
+# Of each type that may be given.
+_NO_AVERAGE = (1.5, 2, np.float32(1.5), -0.1, _NAN)
+_NEGATIVE = (-0.1, -1, np.float32(-1.0), _NAN)
 _BAD_VALUES: dict[str, tuple[Any, ...]] = {
     "learning_rate": (_NAN, math.inf),
-    "b1": (1.5, 2, -0.1, _NAN),
-    "b2": (1.5, 2, -0.1, _NAN),
-    "b3": (1.5, 2, -0.1, _NAN),
-    "momentum": (-0.1, _NAN),
-    "eps": (-1.0, -1, _NAN),
-    "eps_root": (-1.0, -1, _NAN),
-    "weight_decay": (-0.1, -1, _NAN),
-    "d0": (0.0, -1.0, _NAN),
-    "growth_rate": (0.5, _NAN),
-    "rho": (-1.0, _NAN),
-    "gamma": (-1.0, _NAN),
+    "b1": _NO_AVERAGE,
+    "b2": _NO_AVERAGE,
+    "b3": _NO_AVERAGE,
+    "momentum": _NEGATIVE,
+    "eps": _NEGATIVE,
+    "eps_root": _NEGATIVE,
+    "weight_decay": _NEGATIVE,
+    "d0": (0.0, 0, -1.0, _NAN),
+    "growth_rate": (0.5, 0, _NAN),
+    "rho": _NEGATIVE,
+    "gamma": _NEGATIVE,
     "warmup_steps": (-1,),
     "sync_period": (0,),
     "variant": ("no such variant",),
@@ -84,8 +87,11 @@ def rate_of_any_type_keeps_dtypes(case: Case) -> None:
         )
         updates, _ = run(tx, case.params, case.stream[:2])
         _compare.assert_close(updates, case.expected[0][:2], f"{kind} rate", rtol=1e-6)
+    try:
+        expected, _ = run(case.make(1.0), case.params, case.stream[:2])
+    except ValueError:
+        return  # has other bounds
     updates, _ = run(case.make(1), case.params, case.stream[:2])
-    expected, _ = run(case.make(1.0), case.params, case.stream[:2])
     _compare.assert_close(updates, expected, "an int as the rate", rtol=1e-6)
 
 
@@ -197,12 +203,13 @@ def bad_values_are_refused(case: Case) -> None:
     """
     checked = [name for name in _BAD_VALUES if name in case.parameters]
     applies_if(bool(checked), "no hyperparameter with a known range")
-    silent = [
-        f"{name}={value!r}"
-        for name in checked
-        for value in _BAD_VALUES[name]
-        if not _is_refused(case, name, value)
-    ]
+    silent = []
+    for name in checked:
+        values = _BAD_VALUES[name]
+        passed = [value for value in values if not _is_refused(case, name, value)]
+        # One is enough where nothing is checked.
+        shown = passed[:1] if len(passed) == len(values) else passed
+        silent += [f"{name}={value!r}" for value in shown]
     assert not silent, f"{', '.join(silent)} passed in silence, expected ValueError"
 
 

@@ -60,9 +60,10 @@ def explicit_signature(case: Case) -> None:
             f"{_FOREIGN_NAMES[name]!r}"
         )
     if "learning_rate" in case.parameters:
-        first = list(case.parameters)[1 if case.is_wrapper else 0]
-        assert first == "learning_rate", (
-            f"the first argument of {case.base_name} is {first!r}, not 'learning_rate'"
+        # After the optimizers that it wraps.
+        own = [name for name in case.parameters if "optimizer" not in name]
+        assert own[0] == "learning_rate", (
+            f"the first argument of {case.base_name} is {own[0]!r}, not 'learning_rate'"
         )
 
 
@@ -147,10 +148,12 @@ def is_pure(case: Case) -> None:
     expected = update(tx, first, state, params)
     update(tx, second, expected[1], params)
     # Of another model, as if in another thread.
-    jax.eval_shape(tx.init, _data.make_params("bfloat16", {"w": (4,)}))
+    of_another = _data.make_params("bfloat16", {"w": (4,)})
+    jax.eval_shape(tx.init, of_another)
     again = update(tx, first, state, params)
     _compare.assert_same_bits(again, expected, "a repeated update")
     other = case.make_eager()
+    jax.eval_shape(other.init, of_another)
     fresh = update(other, first, other.init(params), params)
     _compare.assert_same_bits(fresh, expected, "the update of a second instance")
 
@@ -168,6 +171,13 @@ def leaves_inputs_untouched(case: Case) -> None:
     extras = _data.extra_args(given["gradients"], given["params"])
     given["aux_grads"] = jax.tree.map(np.array, extras["aux_grads"])
     extras["aux_grads"] = given["aux_grads"]
+    if case.extra_args is not None:
+        own = case.extra_args(given["gradients"], given["params"])
+        for name, tree in own.items():
+            # A function has nothing to be changed.
+            extras[name] = tree if callable(tree) else jax.tree.map(np.array, tree)
+            if not callable(tree):
+                given[name] = extras[name]
     kept = jax.tree.map(np.array, given)
     tx = case.make_eager()
     state = tx.init(given["params"])

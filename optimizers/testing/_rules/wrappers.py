@@ -248,7 +248,10 @@ _MASKED = (
     "Map over the trees; never count leaves. What calls the loss cannot work on a part "
     "of the params: it raises a ValueError that says so of a mask."
 )
-_LIVE = "Keep the state numeric and its types stable, and map over the trees given."
+_LIVE = (
+    "Keep the state numeric and finite and its types stable, and map over the trees "
+    "given."
+)
 
 RULES = (
     rule(works_in_chain, (42,), "Take and return plain updates and states."),
