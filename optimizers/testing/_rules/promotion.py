@@ -102,7 +102,8 @@ RULES = (
     rule(
         strict_promotion_holds,
         (25,),
-        "Cast the counter and the hyperparameters to the compute dtype first.",
+        "Cast the counter and the hyperparameters, the rate too, to the compute dtype "
+        "first.",
     ),
     rule(
         strict_promotion_holds_for_wide_gradients,
