@@ -58,7 +58,11 @@ class Report:
                 counts.append(f"{number} {outcome}")
         lines = [f"{self.name}: {', '.join(counts)}"]
         for rules, reason, mend in self.causes:
-            lines.append(f"  {', '.join(rules)}: {reason}")
+            if len(rules) == 1:
+                lines.append(f"  {rules[0]}: {reason}")
+            else:
+                lines.append(f"  {len(rules)} rules: {reason}")
+                lines.append(f"    rules: {', '.join(rules)}")
             lines.append(f"    mend: {mend}")
         return "\n".join(lines)
 

@@ -51,6 +51,7 @@ def test_what_stops_many_rules_is_said_once_with_its_line() -> None:
     assert reason.endswith(f"(test_reports.py, line {line})")
     assert "One cause" in mend
     assert str(report).count("TracerBoolConversionError") == 1
+    assert "\n  3 rules: _branching raised Tracer" in str(report)
 
 
 def test_a_factory_that_ends_the_program_is_a_failure() -> None:
