@@ -18,7 +18,7 @@ from optimizers.testing import _compare, _data
 from optimizers.testing._data import Tree
 from optimizers.testing._jit import quick_jit
 
-_WRAPPED_ARGUMENTS = (
+WRAPPED_ARGUMENTS = (
     "optimizer",
     "inner",
     "base_optimizer",
@@ -64,10 +64,10 @@ class Case:
 
     @cached_property
     def function(self) -> Any:
-        """The factory below any `functools.partial`."""
-        function = self.factory
+        """The factory below any `functools.partial` and `functools.wraps`."""
+        function = inspect.unwrap(self.factory)
         while isinstance(function, partial):
-            function = function.func
+            function = inspect.unwrap(function.func)
         return function
 
     @cached_property
@@ -118,14 +118,14 @@ class Case:
     def wraps(self) -> bool:
         """Whether the function's first parameter is an optimizer, if given or not."""
         first = next(iter(inspect.signature(self.function).parameters), "")
-        return first in _WRAPPED_ARGUMENTS
+        return first in WRAPPED_ARGUMENTS
 
     @cached_property
     def is_wrapper(self) -> bool:
         """Whether the factory's first parameter is an optimizer, and not yet given."""
         first = next(iter(self.parameters), "")
         given = self.preset.keys() | self.kwargs.keys()
-        return first in _WRAPPED_ARGUMENTS and first not in given
+        return first in WRAPPED_ARGUMENTS and first not in given
 
     @cached_property
     def descends(self) -> bool:
@@ -159,7 +159,9 @@ class Case:
             given = kwargs.get(self.rate_name, self.rate)
             kwargs[self.rate_name] = given if learning_rate is None else learning_rate
         if self.is_wrapper:
-            return self.factory(self.descent(learning_rate), **kwargs)
+            # A rate of the wrapper's own is not that of what it wraps.
+            inner = self.descent(learning_rate if self.rate_name is None else None)
+            return self.factory(inner, **kwargs)
         return self.factory(**kwargs)
 
     def build(self, learning_rate: Any = None, **changes: Any) -> Any:
@@ -219,7 +221,7 @@ class Case:
     def extras(self) -> tuple[str, ...] | None:
         """The extra arguments to hand over; None is all of them."""
         tx, grads = self.build(), self.stream[0]
-        named = tuple(inspect.signature(tx.update).parameters)
+        named = tuple(inspect.signature(self.call().update).parameters)
         for names in (None, named, *_SMALLER_EXTRAS):
             chosen = tx if names is None else _select_extras(tx, names)
             try:
@@ -357,9 +359,9 @@ class Case:
         )
 
     def _place(self, path: tuple[Any, ...]) -> str:
-        """A path in a state without the keys of params at its end."""
-        keys = {"layer", "bias", "kernel", "w"}
-        while path and getattr(path[-1], "key", None) in keys:
+        """A path in a state without what leads to a param, or a part of it."""
+        below = {"layer", "bias", "kernel", "w", "a", "b", "c", "real", "imaginary"}
+        while len(path) > 1 and below.issuperset(_compare.names(path[-1:]) or [""]):
             path = path[:-1]
         return jax.tree_util.keystr(path)
 

@@ -104,8 +104,8 @@ def check(
         rules: The rules to run; all of them when None.
         extra_args: Makes the extra arguments of an update that the rules do not know
             (they know those of optax and of this library), as a dict, from the
-            gradients and params of that update. It is called with any trees, also
-            such as hold `optax.MaskedNode`.
+            gradients and params of that update. It is called with any trees: bare
+            arrays, empty trees, such as hold `optax.MaskedNode`.
         **kwargs: Keyword arguments of every call of the factory.
 
     Returns:
@@ -123,11 +123,11 @@ def check(
         msg = f"exemptions name no rule: {sorted(unknown)}; see conformance_rules()."
         raise ValueError(msg)
     case = Case(factory, kwargs, extra_args)
-    _require_usable(case)
     # A factory that cannot be called is one failure, not one per rule.
     broken = _broken_factory(case)
     if broken is not None:
         return Report(case.name, (broken,))
+    _require_usable(case)
     chosen = ALL if rules is None else tuple(rules)
     with equal_programs_compile_once():
         results = tuple(
@@ -166,7 +166,7 @@ def assert_conforms(
 
 def _require_usable(case: Case) -> None:
     """Refuses what would be taken for faults of the optimizer."""
-    rate = case.kwargs.get(case.rate_name or "")
+    rate = {**case.preset, **case.kwargs}.get(case.rate_name or "")
     if callable(rate):
         msg = (
             f"{case.rate_name} is a schedule: give a number, the rules try schedules "
@@ -190,6 +190,9 @@ def _require_usable(case: Case) -> None:
 
 def _broken_factory(case: Case) -> Result | None:
     first = ALL[0]
+    if not callable(case.factory):
+        reason = f"{case.name} is no factory: give what makes it, such as optax.adam"
+        return Result(first.name, "failed", reason, first.mend)
     try:
         tx = case.build()
     except (Exception, SystemExit) as error:

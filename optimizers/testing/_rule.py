@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -70,7 +69,8 @@ class Rule:
             # pytest adds to the asserts of a package with a plugin what it saw in
             # them; the message has said it all.
             text = str(error).partition("\nassert ")[0]
-            cause = error.__cause__ or error.__context__
+            hidden = error.__suppress_context__
+            cause = error.__cause__ or (None if hidden else error.__context__)
             error.args = (_shorten(text) + _place(cause, case),)
             raise
         except (Exception, SystemExit) as error:
@@ -94,12 +94,9 @@ def _shorten(text: str) -> str:
 
 def _place(error: BaseException | None, case: Case) -> str:
     """The innermost line of the optimizer's own files that an error went through."""
-    function = inspect.unwrap(case.function)
-    while isinstance(function, partial):
-        function = inspect.unwrap(function.func)
     folder = None
-    for source in (type(function), function):  # an object may be called, too
-        with contextlib.suppress(TypeError):
+    for source in (type(case.function), case.function):  # an object may be called, too
+        with contextlib.suppress(TypeError, OSError):
             folder = Path(inspect.getsourcefile(source) or "").parent
     if folder is None:
         return ""
@@ -108,8 +105,9 @@ def _place(error: BaseException | None, case: Case) -> str:
         path = Path(frame.filename)
         if not path.is_relative_to(folder) or path.is_relative_to(_HERE):
             continue
-        # An environment below the folder is full of others' files.
-        if "site-packages" not in path.relative_to(folder).parts:
+        # An environment below or around is full of others' files.
+        others = "site-packages" in (folder.name, *path.relative_to(folder).parts)
+        if path.parent == folder or not others:
             return f" ({path.name}, line {frame.lineno})"
     return ""
 

@@ -569,7 +569,7 @@ def forgets_eps(learning_rate: Any = 0.1, eps: Any = 1e-8) -> Transformation:
     return optax.chain(scale_by_forgets_eps(), last)
 
 
-def takes_parts_apart(u: jax.Array, g: Any) -> jax.Array:
+def takes_signs_of_complex_parts(u: jax.Array, g: Any) -> jax.Array:
     if not jnp.iscomplexobj(g):
         return u
     return jax.lax.complex(jnp.sign(g.real), jnp.sign(g.imag))
@@ -860,8 +860,10 @@ FAULTS: dict[str, Fault] = {
     "reads dtypes of split leaves": Fault(
         spoilt_update(indexes_params), "complex_may_be_split", "AttributeError"
     ),
-    "takes real and imaginary parts apart": Fault(
-        spoilt_leaf(takes_parts_apart), "complex_is_handled_or_refused", "0.6 + 0.8i"
+    "takes signs of complex parts alone": Fault(
+        spoilt_leaf(takes_signs_of_complex_parts),
+        "complex_is_handled_or_refused",
+        "0.6 + 0.8i",
     ),
     "promotes by its rate and casts": Fault(
         promotes_by_rate_and_casts, "strict_promotion_holds", "TypePromotionError"

@@ -77,6 +77,21 @@ def test_what_no_rule_can_use_is_refused(options: dict[str, Any], says: str) -> 
         testing.check(sound_adam, rules=[], **options)
 
 
+@pytest.mark.parametrize(
+    ("factory", "says"),
+    [
+        (optax.sgd(0.1), "is no factory"),
+        (dict, "raised ValueError"),
+        # Its class has no file, as in a notebook.
+        (type("Maker", (), {"__call__": lambda self: 1 / 0})(), "ZeroDivisionError"),
+    ],
+)
+def test_what_is_no_factory_is_a_failure(factory: Any, says: str) -> None:
+    (only,) = testing.check(factory).results
+    assert only.rule == "returns_transformation"
+    assert says in only.reason
+
+
 def test_half_a_transformation_is_a_failure() -> None:
     half = lambda: types.SimpleNamespace(init=dict)  # noqa: E731
     (only,) = testing.check(half).results

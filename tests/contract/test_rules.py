@@ -115,6 +115,28 @@ def test_what_a_partial_has_given_is_not_given_again(factory: Any) -> None:
     assert not report.failures, str(report)
 
 
+def test_arguments_of_ones_own_may_be_anything() -> None:
+    def draws(learning_rate: Any = 0.1) -> Any:
+        tx = sound_adam(learning_rate)
+
+        # No **extra_args: one rule's finding, not all rules'.
+        def update(
+            g: Any, state: Any, params: Any = None, *, value: Any, key: Any, sign: Any
+        ) -> Any:
+            del value
+            jax.random.uniform(key)
+            return tx.update(jax.tree.map(sign, g), state, params)
+
+        return optax.GradientTransformationExtraArgs(tx.init, update)
+
+    names = {"ignores_unknown_extra_args", "leaves_inputs_untouched", "is_pure"}
+    rules = [rule for rule in testing.conformance_rules() if rule.name in names]
+    own = lambda g, params: {"key": jax.random.key(0), "sign": jnp.abs}  # noqa: E731
+    report = testing.check(draws, rules=rules, extra_args=own)
+    failed = [failure.rule for failure in report.failures]
+    assert failed == ["ignores_unknown_extra_args"]
+
+
 def test_parts_of_complex_numbers_may_be_two_numbers() -> None:
     def split_adam(learning_rate: Any = 0.1) -> Any:
         return optax.contrib.split_real_and_imaginary(sound_adam(learning_rate))

@@ -72,8 +72,8 @@ def counter_advances(case: Case) -> None:
 def _assert_own_counters_move(case: Case) -> None:
     """Asserts that a wrapper that counts ever moves one of its integers.
 
-    Around what counts nothing, so that all are its own. What it counts may be rare,
-    or begin again every few steps: one that moves is enough.
+    Around what counts nothing, so that all are its own. Some begin again every few
+    steps, others wait for the end of a period: one that moves is enough.
     """
     tx = case.make_around(case.wrap(optax.scale(-case.rate)))
     step = quick_jit(partial(update, tx))
@@ -105,5 +105,10 @@ RULES = (
         (11,),
         "Advance counters with optax.safe_increment.",
     ),
-    rule(counter_advances, (11,), "Advance the counter exactly once per update."),
+    rule(
+        counter_advances,
+        (11,),
+        "Advance the counter exactly once per update, and give what counts something "
+        "rarer another name.",
+    ),
 )

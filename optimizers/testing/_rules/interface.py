@@ -1,13 +1,15 @@
 """How a transformation is called: signature, extra arguments, purity."""
 
 import inspect
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from optimizers.testing import _compare, _data
-from optimizers.testing._case import Case, update
+from optimizers.testing._case import WRAPPED_ARGUMENTS, Case, update
 from optimizers.testing._data import Tree
 from optimizers.testing._rule import applies_if, rule
 
@@ -61,7 +63,11 @@ def explicit_signature(case: Case) -> None:
         )
     if "learning_rate" in case.parameters:
         # After the optimizers that it wraps.
-        own = [name for name in case.parameters if "optimizer" not in name]
+        own = [
+            name
+            for name in case.parameters
+            if name not in WRAPPED_ARGUMENTS and "optimizer" not in name
+        ]
         assert own[0] == "learning_rate", (
             f"the first argument of {case.base_name} is {own[0]!r}, not 'learning_rate'"
         )
@@ -148,7 +154,8 @@ def is_pure(case: Case) -> None:
     expected = update(tx, first, state, params)
     update(tx, second, expected[1], params)
     # Of another model, as if in another thread.
-    of_another = _data.make_params("bfloat16", {"w": (4,)})
+    shapes = {"layer": {"bias": (4,), "kernel": (2, 4)}}
+    of_another = _data.make_params("bfloat16", shapes)
     jax.eval_shape(tx.init, of_another)
     again = update(tx, first, state, params)
     _compare.assert_same_bits(again, expected, "a repeated update")
@@ -173,11 +180,9 @@ def leaves_inputs_untouched(case: Case) -> None:
     extras["aux_grads"] = given["aux_grads"]
     if case.extra_args is not None:
         own = case.extra_args(given["gradients"], given["params"])
-        for name, tree in own.items():
-            # A function has nothing to be changed.
-            extras[name] = tree if callable(tree) else jax.tree.map(np.array, tree)
-            if not callable(tree):
-                given[name] = extras[name]
+        extras |= jax.tree.map(_to_numpy, dict(own))
+        leaves = jax.tree.leaves({name: extras[name] for name in own})
+        given["extra_args"] = [x for x in leaves if isinstance(x, np.ndarray)]
     kept = jax.tree.map(np.array, given)
     tx = case.make_eager()
     state = tx.init(given["params"])
@@ -185,6 +190,14 @@ def leaves_inputs_untouched(case: Case) -> None:
     tx.update(given["gradients"], state, given["params"], **extras)
     _compare.assert_same_bits(given, kept, "what came in, after update")
     _compare.assert_same_bits(state, old_state, "the old state after update")
+
+
+def _to_numpy(leaf: Any) -> Any:
+    """An array that may be written to; what is no array, or a key, as it is."""
+    is_array = isinstance(leaf, (jax.Array, np.ndarray))
+    if is_array and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return np.array(leaf)
+    return leaf
 
 
 def is_hashable(case: Case) -> None:

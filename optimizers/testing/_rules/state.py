@@ -65,10 +65,11 @@ def state_vocabulary(case: Case) -> None:
     optax.tree.get, sharding rules and checkpoints look leaves up by these names.
     """
     for path, node in _walk(case.tx.init(case.params), ""):
-        if path.endswith((".inner_states", ".hyperparams")):
-            continue  # of optax, with keys of the user's
-        keys = node if isinstance(node, dict) else getattr(type(node), "_fields", ())
-        for name in keys:
+        names = getattr(type(node), "_fields", ())
+        if isinstance(node, dict) and not path.endswith(".hyperparams"):
+            # Where whole states have names, the user gave them.
+            names = [key for key, held in node.items() if not isinstance(held, tuple)]
+        for name in names:
             assert name not in _FOREIGN_FIELDS, (
                 f"state{path} has a field {name!r}; optax calls it "
                 f"{_FOREIGN_FIELDS[name]!r}"
