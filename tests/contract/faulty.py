@@ -425,16 +425,21 @@ def compares_sizes(update: Any, g: Tree, state: Any, params: Tree) -> Any:
     return update(jax.tree.map(fit, g, params), state, params)
 
 
-def counts_twice_in_a_dict(learning_rate: Any = 0.1) -> Transformation:
-    def init(params: Tree) -> Any:
-        del params
-        return {"count": jnp.zeros([], jnp.int32)}
+def counts_in_a_dict(name: str, step: int) -> Factory:
+    """Has a state that is no NamedTuple."""
 
-    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
-        del params, extra_args
-        return g, {"count": state["count"] + 2}
+    def factory(learning_rate: Any = 0.1) -> Transformation:
+        def init(params: Tree) -> Any:
+            del params
+            return {name: jnp.zeros([], jnp.int32)}
 
-    return optax.chain(Transformation(init, update), by_rate(learning_rate))
+        def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+            del params, extra_args
+            return g, {name: state[name] + step}
+
+        return optax.chain(Transformation(init, update), by_rate(learning_rate))
+
+    return factory
 
 
 def forwards_the_value_only(optimizer: Any) -> Transformation:
@@ -620,18 +625,6 @@ def calls_b1_beta_1(learning_rate: Any = 0.1, beta_1: Any = 0.9) -> Transformati
     return sound_adam(learning_rate, beta_1)
 
 
-def counts_steps_in_a_dict(learning_rate: Any = 0.1) -> Transformation:
-    def init(params: Tree) -> Any:
-        del params
-        return {"step_count": jnp.zeros([], jnp.int32)}
-
-    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
-        del params, extra_args
-        return g, {"step_count": optax.safe_increment(state["step_count"])}
-
-    return optax.chain(Transformation(init, update), by_rate(learning_rate))
-
-
 def _narrow_params(state: Any, params: Tree) -> Any:
     return state._replace(mu=jax.tree.map(lambda p: p.astype(jnp.bfloat16), params))
 
@@ -654,7 +647,7 @@ FAULTS: dict[str, Fault] = {
         forwards_the_value_only, "forwards_extra_args", "without ['aux_grads'"
     ),
     "counts twice in a dict": Fault(
-        counts_twice_in_a_dict, "counter_advances", "is 6, expected 3"
+        counts_in_a_dict("count", 2), "counter_advances", "is 6, expected 3"
     ),
     "compares sizes instead of shapes": Fault(
         spoilt_update(compares_sizes), "other_shape_is_refused", "shape (1, 3)"
@@ -803,7 +796,7 @@ FAULTS: dict[str, Fault] = {
         spoilt_init(first_leaf_is_read), "params_are_found_in_state", "IndexError"
     ),
     "counts steps in a dict": Fault(
-        counts_steps_in_a_dict, "state_vocabulary", "'step_count'"
+        counts_in_a_dict("step_count", 1), "state_vocabulary", "'step_count'"
     ),
     "shares bfloat16 params": Fault(
         spoilt_init(_narrow_params), "buffers_are_fresh", "bfloat16 params"

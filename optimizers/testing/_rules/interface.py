@@ -171,23 +171,20 @@ def leaves_inputs_untouched(case: Case) -> None:
     Callers use gradients and states again: for logs, for checkpoints, for a second
     try.
     """
-    given: dict[str, Tree] = {
-        "params": jax.tree.map(np.array, case.params),
-        "gradients": jax.tree.map(np.array, case.stream[0]),
-    }
-    extras = _data.extra_args(given["gradients"], given["params"])
-    given["aux_grads"] = jax.tree.map(np.array, extras["aux_grads"])
-    extras["aux_grads"] = given["aux_grads"]
-    if case.extra_args is not None:
-        own = case.extra_args(given["gradients"], given["params"])
-        extras |= jax.tree.map(_to_numpy, dict(own))
-        leaves = jax.tree.leaves({name: extras[name] for name in own})
-        given["extra_args"] = [x for x in leaves if isinstance(x, np.ndarray)]
+    params = jax.tree.map(np.array, case.params)
+    grads = jax.tree.map(np.array, case.stream[0])
+    given: dict[str, Tree] = {"params": params, "gradients": grads}
+    extras = _data.extra_args(grads, params)
+    own = {} if case.extra_args is None else case.extra_args(grads, params)
+    for name, tree in {"aux_grads": extras["aux_grads"], **own}.items():
+        extras[name] = jax.tree.map(_to_numpy, tree)
+        leaves = jax.tree.leaves(extras[name])
+        given[name] = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
     kept = jax.tree.map(np.array, given)
     tx = case.make_eager()
-    state = tx.init(given["params"])
+    state = tx.init(params)
     old_state = jax.tree.map(lambda leaf: leaf, state)
-    tx.update(given["gradients"], state, given["params"], **extras)
+    tx.update(grads, state, params, **extras)
     _compare.assert_same_bits(given, kept, "what came in, after update")
     _compare.assert_same_bits(state, old_state, "the old state after update")
 
