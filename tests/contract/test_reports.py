@@ -1,6 +1,7 @@
 """Reports and exemptions."""
 
 import inspect
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -82,14 +83,19 @@ def test_what_no_rule_can_use_is_refused(options: dict[str, Any], says: str) -> 
     [
         (optax.sgd(0.1), "is no factory"),
         (dict, "raised ValueError"),
-        # Its class has no file, as in a notebook.
-        (type("Maker", (), {"__call__": lambda self: 1 / 0})(), "ZeroDivisionError"),
     ],
 )
 def test_what_is_no_factory_is_a_failure(factory: Any, says: str) -> None:
     (only,) = testing.check(factory).results
     assert only.rule == "returns_transformation"
     assert says in only.reason
+
+
+def test_a_class_without_a_file_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    body = {"__module__": "__main__", "__call__": lambda self: 1 / 0}
+    (only,) = testing.check(type("InANotebook", (), body)()).results
+    assert only.reason == "InANotebook raised ZeroDivisionError: division by zero"
 
 
 def test_half_a_transformation_is_a_failure() -> None:
