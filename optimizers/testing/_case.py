@@ -76,6 +76,11 @@ class Case:
         return dict(getattr(self.factory, "keywords", {}))
 
     @cached_property
+    def given(self) -> dict[str, Any]:
+        """All keyword arguments of a call, by `functools.partial` and by the case."""
+        return {**self.preset, **self.kwargs}
+
+    @cached_property
     def base_name(self) -> str:
         """The factory's name, also through `functools.partial`."""
         return getattr(self.function, "__name__", type(self.function).__name__)
@@ -83,10 +88,10 @@ class Case:
     @cached_property
     def name(self) -> str:
         """The factory with its arguments, as a user would write it."""
-        kwargs = {**self.preset, **self.kwargs}
-        if not kwargs:
+        if not self.given:
             return self.base_name
-        arguments = ", ".join(f"{k}={_written(value)}" for k, value in kwargs.items())
+        written = (f"{key}={_written(value)}" for key, value in self.given.items())
+        arguments = ", ".join(written)
         return f"{self.base_name}({arguments})"
 
     @cached_property
@@ -124,8 +129,7 @@ class Case:
     def is_wrapper(self) -> bool:
         """Whether the factory's first parameter is an optimizer, and not yet given."""
         first = next(iter(self.parameters), "")
-        given = self.preset.keys() | self.kwargs.keys()
-        return first in WRAPPED_ARGUMENTS and first not in given
+        return first in WRAPPED_ARGUMENTS and first not in self.given
 
     @cached_property
     def descends(self) -> bool:
@@ -154,15 +158,19 @@ class Case:
 
     def call(self, learning_rate: Any = None, **changes: Any) -> Any:
         """Returns what the factory makes, with some arguments changed."""
-        kwargs = {**self.kwargs, **changes}
-        if self.rate_name is not None:
-            given = kwargs.get(self.rate_name, self.rate)
-            kwargs[self.rate_name] = given if learning_rate is None else learning_rate
+        kwargs = self._arguments(learning_rate, changes)
         if self.is_wrapper:
             # A rate of the wrapper's own is not that of what it wraps.
             inner = self.descent(learning_rate if self.rate_name is None else None)
             return self.factory(inner, **kwargs)
         return self.factory(**kwargs)
+
+    def _arguments(self, learning_rate: Any, changes: dict[str, Any]) -> dict[str, Any]:
+        kwargs = {**self.kwargs, **changes}
+        if self.rate_name is not None:
+            given = kwargs.get(self.rate_name, self.rate)
+            kwargs[self.rate_name] = given if learning_rate is None else learning_rate
+        return kwargs
 
     def build(self, learning_rate: Any = None, **changes: Any) -> Any:
         """Returns the same, supplying the case's own extra arguments by itself."""
@@ -170,24 +178,19 @@ class Case:
 
     def wrap(self, optimizer: Any) -> Any:
         """Returns the wrapper around another optimizer than SGD."""
-        kwargs = dict(self.kwargs)
-        if self.rate_name is not None:
-            kwargs.setdefault(self.rate_name, self.rate)
-        return self.with_own_extras(self.factory(optimizer, **kwargs))
+        return self.with_own_extras(
+            self.factory(optimizer, **self._arguments(None, {}))
+        )
 
     def with_own_extras(self, tx: Any) -> Any:
         """Returns `tx` supplying by itself the extra arguments that only it knows."""
+        return tx if self.extra_args is None else bind_extras(tx, self.own_extras)
+
+    def own_extras(self, grads: Tree, params: Tree) -> dict[str, Any]:
+        """Returns the extra arguments that only this optimizer knows."""
         if self.extra_args is None:
-            return tx
-        own = self.extra_args
-
-        def supplied_update(
-            updates: Tree, state: Tree, params: Tree = None, **extra_args: Any
-        ) -> tuple[Tree, Tree]:
-            known = own(updates, self.params if params is None else params)
-            return tx.update(updates, state, params, **{**known, **extra_args})
-
-        return optax.GradientTransformationExtraArgs(tx.init, supplied_update)
+            return {}
+        return dict(self.extra_args(grads, self.params if params is None else params))
 
     def descent(self, rate: Any = None) -> optax.GradientTransformationExtraArgs:
         """SGD that keeps the rules itself, which `optax.sgd(rate)` does not."""
@@ -463,13 +466,15 @@ def run_jitted(tx: Any, params: Tree, stream: Sequence[Tree]) -> Run:
     return follow(quick_jit(partial(update, tx)), tx.init(params), params, stream)
 
 
-def bind_extras(tx: Any) -> optax.GradientTransformationExtraArgs:
+def bind_extras(
+    tx: Any, make: ExtraArgs = _data.extra_args
+) -> optax.GradientTransformationExtraArgs:
     """Returns `tx` supplying its extra arguments by itself."""
 
     def bound_update(
         updates: Tree, state: Tree, params: Tree = None, **extra_args: Any
     ) -> tuple[Tree, Tree]:
-        own = _data.extra_args(updates, params)
+        own = make(updates, params)
         return tx.update(updates, state, params, **{**own, **extra_args})
 
     return optax.GradientTransformationExtraArgs(tx.init, bound_update)

@@ -166,17 +166,15 @@ def assert_conforms(
 
 def _require_usable(case: Case) -> None:
     """Refuses what would be taken for faults of the optimizer."""
-    rate = {**case.preset, **case.kwargs}.get(case.rate_name or "")
+    rate = case.given.get(case.rate_name or "")
     if callable(rate):
         msg = (
             f"{case.rate_name} is a schedule: give a number, the rules try schedules "
             "by themselves; or bind it with a lambda around the factory."
         )
         raise TypeError(msg)
-    if case.extra_args is None:
-        return
     try:
-        own = dict(case.extra_args(case.stream[0], case.params))
+        own = case.own_extras(case.stream[0], case.params)
     except Exception as error:
         msg = (
             "extra_args must be a function of gradients and params that returns a "

@@ -335,8 +335,7 @@ def _moves(
         leaf
         for leaf, array in got.items()
         if leaf in recorded
-        and _type(array) == _type(recorded[leaf])
-        and len(array) == len(recorded[leaf])
+        and (array.dtype, array.shape) == (recorded[leaf].dtype, recorded[leaf].shape)
     ]
     sizes = {leaf: _sizes(recorded[leaf]) for leaf in leaves}
     allowed = {leaf: _allowed(leaf, recorded, sizes, rtol) for leaf in leaves}

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from optimizers.testing import _compare, _data
-from optimizers.testing._case import Case, Run, run, update
+from optimizers.testing._case import Case, run, update
+from optimizers.testing._data import Tree
 from optimizers.testing._rule import applies_if, rule
 
 
@@ -24,11 +25,11 @@ def weight_decay_is_decoupled(case: Case) -> None:
     Decay through the gradient is another method, and decay is scheduled as rates
     are.
     """
-    updates, _ = _decay_at_rest(case)
+    updates = _decay_at_rest(case)
     sign = -1.0 if case.descends else 1.0
     decayed = False
     for (path, u), (_, p) in zip(
-        _compare.leaves(updates[0]), _compare.leaves(case.params), strict=True
+        _compare.leaves(updates), _compare.leaves(case.params), strict=True
     ):
         # Some methods decay matrices only.
         if not np.any(np.asarray(u)):
@@ -65,10 +66,8 @@ def _assert_no_memory_of_decay(case: Case) -> None:
         ]
 
     before, after = sizes(0.5)
-    if after == 0:
-        return
-    if sizes(0.0)[1] > 0:
-        return  # keeps the params, and goes back there without any decay
+    if after == 0 or sizes(0.0)[1] > 0:
+        return  # or keeps the params, and goes back there without any decay
     assert np.isfinite(before + after), (
         f"weight_decay=0.5 at zero gradients moves params by {before:.3g}, and those "
         f"that are zero by {after:.3g}, expected finite numbers"
@@ -109,12 +108,13 @@ def weight_decay_mask_is_any_mask(case: Case) -> None:
             _compare.assert_close(updates[0], expected, what, rtol=1e-6)
 
 
-def _decay_at_rest(case: Case) -> Run:
-    """Returns a step with decay at zero gradients, where nothing else moves."""
+def _decay_at_rest(case: Case) -> Tree:
+    """Returns the update of zero gradients, where nothing but decay moves."""
     applies_if("weight_decay" in case.parameters, "no weight_decay")
     tx = case.make(weight_decay=0.5)
-    at_rest = run(tx, case.params, [_data.full_like(case.params, 0.0)])
-    if not any(np.any(np.asarray(u)) for u in jax.tree.leaves(at_rest.updates)):
+    zeros = _data.full_like(case.params, 0.0)
+    (at_rest,), _ = run(tx, case.params, [zeros])
+    if not any(np.any(np.asarray(u)) for u in jax.tree.leaves(at_rest)):
         decays = run(tx, case.params, case.stream[:1]).updates
         does_not = run(case.make(weight_decay=0.0), case.params, case.stream[:1])
         pairs = zip(*map(jax.tree.leaves, (decays, does_not.updates)), strict=True)

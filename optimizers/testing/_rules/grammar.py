@@ -132,7 +132,7 @@ def _chain(
     rate: Any,
     **changes: Any,
 ) -> Any:
-    given = {**case.preset, **case.kwargs, **changes}
+    given = {**case.given, **changes}
     for_links = _LINK_ARGUMENTS - own.keys()
     kwargs = {k: v for k, v in given.items() if k not in for_links}
     missing = kwargs.keys() - own.keys()

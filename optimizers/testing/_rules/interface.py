@@ -99,7 +99,7 @@ def names_missing_extra_args(case: Case) -> None:
     was asked for.
     """
     grads, state = case.stream[0], case.tx.init(case.params)
-    own = {} if case.extra_args is None else case.extra_args(grads, case.params)
+    own = case.own_extras(grads, case.params)
     extras = {**_data.extra_args(grads, case.params), **own}
     tx = case.make_around(case.call())
     expected = update(case.tx, grads, state, case.params)
@@ -175,7 +175,7 @@ def leaves_inputs_untouched(case: Case) -> None:
     grads = jax.tree.map(np.array, case.stream[0])
     given: dict[str, Tree] = {"params": params, "gradients": grads}
     extras = _data.extra_args(grads, params)
-    own = {} if case.extra_args is None else case.extra_args(grads, params)
+    own = case.own_extras(grads, params)
     for name, tree in {"aux_grads": extras["aux_grads"], **own}.items():
         extras[name] = jax.tree.map(_to_numpy, tree)
         leaves = jax.tree.leaves(extras[name])
