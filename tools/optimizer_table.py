@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 import optimizers
-from benchmarks import gradients
+from benchmarks.roster import gradient_count
 
 PyTree = Any
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
@@ -121,4 +121,4 @@ def _extra_gradients(factory: Factory) -> float:
     def make(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
         return _make(factory, learning_rate)
 
-    return gradients.per_step(make, frozenset(gradients.OFFERED)) - 1.0
+    return gradient_count.per_step(make, frozenset(gradient_count.OFFERED)) - 1.0
