@@ -54,26 +54,28 @@ def scale_by_adabound(
     """The step of AdaBound, uphill and with the learning rate inside; see `adabound`.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
+      eps: Small constant added to the denominator, outside the square root.
       final_learning_rate: Where both bounds end.
       gamma: How fast the bounds close, in (0, 1).
       base_learning_rate: What the learning rate is divided by, where a schedule of
         it is to scale the bounds too.
       variant: ``"released"`` or ``"paper"``.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The gradient transformation. Already scaled by the learning rate; follow it with
+      ``optax.scale(-1.0)``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes.
     """
     name = "scale_by_adabound"
     _check(
@@ -136,26 +138,28 @@ def scale_by_amsbound(
     """The step of AMSBound, uphill and with the learning rate inside; see `amsbound`.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
+      eps: Small constant added to the denominator, outside the square root.
       final_learning_rate: Where both bounds end.
       gamma: How fast the bounds close, in (0, 1).
       base_learning_rate: What the learning rate is divided by, where a schedule of
         it is to scale the bounds too.
       variant: ``"released"`` or ``"paper"``.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The gradient transformation. Already scaled by the learning rate; follow it with
+      ``optax.scale(-1.0)``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes.
     """
     name = "scale_by_amsbound"
     _check(
@@ -223,7 +227,7 @@ def adabound(
     r"""AdaBound: Adam at first, SGD with momentum in the end.
 
     Each entry's learning rate is clipped into an interval that closes on one number.
-    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by entry,
+    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, elementwise,
 
     .. math::
 
@@ -269,28 +273,29 @@ def adabound(
     both forms: constant :math:`\beta_1`; an :math:`\varepsilon`; no projection.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
+      eps: Small constant added to the denominator, outside the square root.
       final_learning_rate: Where both bounds end.
       gamma: How fast the bounds close, in (0, 1).
       base_learning_rate: What the learning rate is divided by, where a schedule of
         it is to scale the bounds too.
       variant: ``"released"`` or ``"paper"``.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
 
     References:
       Luo, Xiong, Liu and Sun, Adaptive Gradient Methods with Dynamic Bound of
@@ -361,28 +366,29 @@ def amsbound(
     Differences from the paper and from the released code: those of `adabound`.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
+      eps: Small constant added to the denominator, outside the square root.
       final_learning_rate: Where both bounds end.
       gamma: How fast the bounds close, in (0, 1).
       base_learning_rate: What the learning rate is divided by, where a schedule of
         it is to scale the bounds too.
       variant: ``"released"`` or ``"paper"``.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
 
     References:
       Luo, Xiong, Liu and Sun, Adaptive Gradient Methods with Dynamic Bound of

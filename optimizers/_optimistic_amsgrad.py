@@ -73,25 +73,175 @@ def scale_by_optimistic_amsgrad(
     """The step of optimistic AMSGrad, uphill; see `optimistic_amsgrad`.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
+      eps: Small constant added to the denominator, outside the square root.
       predictor: Guesses the next gradient; None guesses the last one.
       second_moment: ``"gradient"`` or ``"prediction_error"``.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The gradient transformation. Already scaled by the learning rate; follow it with
+      ``optax.scale(-1.0)``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes.
     """
-    name = "scale_by_optimistic_amsgrad"
+    return _scale_by_optimistic_amsgrad(
+        "scale_by_optimistic_amsgrad",
+        learning_rate,
+        b1,
+        b2,
+        eps,
+        predictor=predictor,
+        second_moment=second_moment,
+        weight_decay=weight_decay,
+        weight_decay_mask=weight_decay_mask,
+    )
+
+
+def optimistic_amsgrad(
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    *,
+    predictor: Predictor | None = None,
+    second_moment: str = "gradient",
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Optimistic AMSGrad: each step also goes where the next gradient should point.
+
+    Beside the params :math:`w_t`, where the gradient :math:`g_t` is taken, runs the
+    sequence :math:`\tilde w_t` of plain AMSGrad steps; the params are one predicted
+    step ahead of it. Entry by entry,
+
+    .. math::
+
+       \theta_t &= \beta_1 \theta_{t-1} + (1 - \beta_1) g_t              && (1) \\
+       v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |e_t|^2                    && (2) \\
+       \hat v_t &= \max(\hat v_{t-1}, v_t)                               && (3) \\
+       \tilde w_{t+1} &= \tilde w_t
+         - \gamma_t \theta_t / (\sqrt{\hat v_t} + \varepsilon)           && (4) \\
+       h_{t+1} &= \beta_1 \theta_{t-1} + (1 - \beta_1) m_{t+1}           && (5) \\
+       w_{t+1} &= \tilde w_{t+1}
+         - \gamma_t h_{t+1} / (\sqrt{\hat v_t} + \varepsilon)            && (6)
+
+    with :math:`\theta_0 = v_0 = \hat v_0 = 0` and :math:`\tilde w_1 = w_1`. The
+    predictor makes :math:`m_{t+1}`, its guess of :math:`g_{t+1}`, from the gradients
+    up to :math:`g_t`. The second moment is of :math:`e_t = g_t`, or with
+    ``second_moment="prediction_error"`` of :math:`e_t = g_t - m_t`, :math:`m_1 = 0`,
+    so that predictable gradients are divided by little. Note the older average in
+    (5).
+
+    The guess of the last gradient, :math:`m_{t+1} = g_t`, makes :math:`h_{t+1} =
+    \theta_t`: this is the optimistic Adam of Daskalakis et al. with the maximum (3)
+    and without bias correction. It is the default, and without a predictor the state
+    is that of AMSGrad: :math:`\tilde w` is never stored, because the last prediction
+    is taken back from what the state holds.
+
+    Symbols: :math:`\gamma` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
+    :math:`\varepsilon` eps, :math:`m_{t+1}` by the predictor; the state holds
+    :math:`\theta` as mu, :math:`v` as nu, :math:`\hat v` as nu_max, :math:`h` as
+    mu_next, :math:`m` as prediction.
+
+    Defaults: :math:`\beta` and the second moment are those of the paper;
+    :math:`\varepsilon` is that of `amsgrad`. The paper predicts with
+    ``rmpe_predictor(5)``.
+
+    Differences from the paper: :math:`\varepsilon` is outside the root, where the
+    paper starts both second moments at a small constant; no projection. The
+    version of 2019 (arXiv v1) uses the prediction error in (2) and the next rate in
+    (6). Differences from the released code: there, the prediction is the gradient of
+    a second network at params extrapolated from past params, one more gradient per
+    step, which is both :math:`m_t` in (2) and :math:`m_{t+1}` in (5); both rates carry
+    Adam's bias corrections; the first predictions are those of random and of zero
+    weights, where they are 0 here. Differences from ``optax.optimistic_adam_v2``: that
+    has no maximum, corrects bias, uses Nesterov's momentum unless told otherwise, and
+    starts as if the first gradient had come twice.
+
+    On games, where the last iterate should converge, use ``b1=0``.
+
+    Args:
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      eps: Small constant added to the denominator, outside the square root.
+      predictor: A `Predictor`: `rmpe_predictor()`, `zero_predictor()`,
+        `last_gradient_predictor()` or your own. None guesses the last gradient
+        without storing it.
+      second_moment: ``"gradient"`` or ``"prediction_error"``.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
+
+    Raises:
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
+
+    References:
+      Wang, Li, Karimi and Li, An Optimistic Acceleration of AMSGrad for Nonconvex
+      Optimization, ACML 2021; arXiv:1903.01435.
+
+      Daskalakis, Ilyas, Syrgkanis and Zeng, Training GANs with Optimism, ICLR 2018;
+      arXiv:1711.00141.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> optimizer = optimizers.optimistic_amsgrad(learning_rate=0.1)
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(200):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(x):.2f}")
+      0.00
+    """
+    name = "optimistic_amsgrad"
+    _check(name, learning_rate, b1, b2, eps, predictor, second_moment, weight_decay)
+    return optax.chain(
+        _scale_by_optimistic_amsgrad(
+            "optimistic_amsgrad",
+            learning_rate,
+            b1,
+            b2,
+            eps,
+            predictor=predictor,
+            second_moment=second_moment,
+            weight_decay=weight_decay,
+            weight_decay_mask=weight_decay_mask,
+        ),
+        optax.scale(-1.0),
+    )
+
+
+def _scale_by_optimistic_amsgrad(
+    name: str,
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar,
+    b2: Scalar,
+    eps: Scalar,
+    *,
+    predictor: Predictor | None,
+    second_moment: str,
+    weight_decay: ScalarOrSchedule,
+    weight_decay_mask: Mask,
+) -> optax.GradientTransformationExtraArgs:
     _check(name, learning_rate, b1, b2, eps, predictor, second_moment, weight_decay)
     from_error = second_moment == "prediction_error"
 
@@ -185,128 +335,6 @@ def scale_by_optimistic_amsgrad(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def optimistic_amsgrad(
-    learning_rate: ScalarOrSchedule,
-    b1: Scalar = 0.9,
-    b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
-    *,
-    predictor: Predictor | None = None,
-    second_moment: str = "gradient",
-    weight_decay: ScalarOrSchedule = 0.0,
-    weight_decay_mask: Mask = None,
-) -> optax.GradientTransformationExtraArgs:
-    r"""Optimistic AMSGrad: each step also goes where the next gradient should point.
-
-    Beside the params :math:`w_t`, where the gradient :math:`g_t` is taken, runs the
-    sequence :math:`\tilde w_t` of plain AMSGrad steps; the params are one predicted
-    step ahead of it. Entry by entry,
-
-    .. math::
-
-       \theta_t &= \beta_1 \theta_{t-1} + (1 - \beta_1) g_t              && (1) \\
-       v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |e_t|^2                    && (2) \\
-       \hat v_t &= \max(\hat v_{t-1}, v_t)                               && (3) \\
-       \tilde w_{t+1} &= \tilde w_t
-         - \gamma_t \theta_t / (\sqrt{\hat v_t} + \varepsilon)           && (4) \\
-       h_{t+1} &= \beta_1 \theta_{t-1} + (1 - \beta_1) m_{t+1}           && (5) \\
-       w_{t+1} &= \tilde w_{t+1}
-         - \gamma_t h_{t+1} / (\sqrt{\hat v_t} + \varepsilon)            && (6)
-
-    with :math:`\theta_0 = v_0 = \hat v_0 = 0` and :math:`\tilde w_1 = w_1`. The
-    predictor makes :math:`m_{t+1}`, its guess of :math:`g_{t+1}`, from the gradients
-    up to :math:`g_t`. The second moment is of :math:`e_t = g_t`, or with
-    ``second_moment="prediction_error"`` of :math:`e_t = g_t - m_t`, :math:`m_1 = 0`,
-    so that predictable gradients are divided by little. Note the older average in
-    (5).
-
-    The guess of the last gradient, :math:`m_{t+1} = g_t`, makes :math:`h_{t+1} =
-    \theta_t`: this is the optimistic Adam of Daskalakis et al. with the maximum (3)
-    and without bias correction. It is the default, and without a predictor the state
-    is that of AMSGrad: :math:`\tilde w` is never stored, because the last prediction
-    is taken back from what the state holds.
-
-    Symbols: :math:`\gamma` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
-    :math:`\varepsilon` eps, :math:`m_{t+1}` by the predictor; the state holds
-    :math:`\theta` as mu, :math:`v` as nu, :math:`\hat v` as nu_max, :math:`h` as
-    mu_next, :math:`m` as prediction.
-
-    Defaults: :math:`\beta` and the second moment are those of the paper;
-    :math:`\varepsilon` is that of `amsgrad`. The paper predicts with
-    ``rmpe_predictor(5)``.
-
-    Differences from the paper: :math:`\varepsilon` is outside the root, where the
-    paper starts both second moments at a small constant; no projection. The
-    version of 2019 (arXiv v1) uses the prediction error in (2) and the next rate in
-    (6). Differences from the released code: there, the prediction is the gradient of
-    a second network at params extrapolated from past params, one more gradient per
-    step, which is both :math:`m_t` in (2) and :math:`m_{t+1}` in (5); both rates carry
-    Adam's bias corrections; the first predictions are those of random and of zero
-    weights, where they are 0 here. Differences from ``optax.optimistic_adam_v2``: that
-    has no maximum, corrects bias, uses Nesterov's momentum unless told otherwise, and
-    starts as if the first gradient had come twice.
-
-    On games, where the last iterate should converge, use ``b1=0``.
-
-    Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
-      b1: Decay rate of the first moment, in [0, 1).
-      b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment, outside.
-      predictor: A `Predictor`: `rmpe_predictor()`, `zero_predictor()`,
-        `last_gradient_predictor()` or your own. None guesses the last gradient
-        without storing it.
-      second_moment: ``"gradient"`` or ``"prediction_error"``.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
-
-    Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
-
-    Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
-
-    References:
-      Wang, Li, Karimi and Li, An Optimistic Acceleration of AMSGrad for Nonconvex
-      Optimization, ACML 2021; arXiv:1903.01435.
-
-      Daskalakis, Ilyas, Syrgkanis and Zeng, Training GANs with Optimism, ICLR 2018;
-      arXiv:1711.00141.
-
-    Examples:
-      >>> import jax, jax.numpy as jnp, optax, optimizers
-      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
-      >>> optimizer = optimizers.optimistic_amsgrad(learning_rate=0.1)
-      >>> x = jnp.zeros(2)
-      >>> state = optimizer.init(x)
-      >>> for _ in range(200):
-      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
-      ...     x = optax.apply_updates(x, updates)
-      >>> print(f"{loss(x):.2f}")
-      0.00
-    """
-    name = "optimistic_amsgrad"
-    _check(name, learning_rate, b1, b2, eps, predictor, second_moment, weight_decay)
-    return optax.chain(
-        scale_by_optimistic_amsgrad(
-            learning_rate,
-            b1,
-            b2,
-            eps,
-            predictor=predictor,
-            second_moment=second_moment,
-            weight_decay=weight_decay,
-            weight_decay_mask=weight_decay_mask,
-        ),
-        optax.scale(-1.0),
-    )
 
 
 def last_gradient_predictor() -> Predictor:

@@ -306,6 +306,6 @@ def test_decay_needs_params() -> None:
     optimizer = optimizers.innaprop(0.1)
     state = optimizer.init(jnp.ones(2))
     with pytest.raises(
-        ValueError, match=r"^scale_by_innaprop: update\(\) needs params"
+        ValueError, match=r"^innaprop: update\(\) needs params"
     ):
         optimizer.update(jnp.ones(2), state)
