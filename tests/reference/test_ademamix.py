@@ -257,7 +257,9 @@ def test_slow_average_is_exact_in_float32(options: dict[str, int]) -> None:
 
 
 def test_refuses_two_schedules() -> None:
-    with pytest.raises(ValueError, match="^ademamix: warmup_steps makes the schedules"):
+    with pytest.raises(
+        ValueError, match=r"^ademamix: warmup_steps makes the schedules"
+    ):
         optimizers.ademamix(0.1, alpha=lambda count: 1.0, warmup_steps=10)
     with pytest.raises(ValueError, match="two names of one argument"):
         optimizers.ademamix(0.1, mask=True, weight_decay_mask=True)

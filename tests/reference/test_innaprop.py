@@ -305,7 +305,5 @@ def test_refuses(arguments: dict[str, float], message: str) -> None:
 def test_decay_needs_params() -> None:
     optimizer = optimizers.innaprop(0.1)
     state = optimizer.init(jnp.ones(2))
-    with pytest.raises(
-        ValueError, match=r"^innaprop: update\(\) needs params"
-    ):
+    with pytest.raises(ValueError, match=r"^innaprop: update\(\) needs params"):
         optimizer.update(jnp.ones(2), state)

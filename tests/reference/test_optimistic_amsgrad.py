@@ -214,7 +214,7 @@ def test_state_holds_the_moments(x64: None) -> None:
     )
     assert state.count == 5
     assert state.rate == 0.1
-    assert (state.mu_next, state.prediction, state.memory) == ((), (), ())
+    assert (state.mu_next, state.prediction, state.predictor_state) == ((), (), ())
 
 
 def test_the_last_rate_is_as_wide_as_the_params(x64: None) -> None:
@@ -291,9 +291,9 @@ def predictions(predictor: optimizers.Predictor, gradients: PyTree) -> PyTree:
     """Each step's prediction, from one compiled scan."""
     first = jax.tree.map(lambda g: g[0], gradients)
 
-    def step(memory: PyTree, g: PyTree) -> tuple[PyTree, PyTree]:
-        prediction, memory = predictor.predict(g, memory)
-        return memory, prediction
+    def step(state: PyTree, g: PyTree) -> tuple[PyTree, PyTree]:
+        prediction, state = predictor.predict(g, state)
+        return state, prediction
 
     return jax.lax.scan(step, predictor.init(first), gradients)[1]
 
@@ -408,13 +408,13 @@ def test_a_step_of_rmpe_costs_as_many_products_as_its_window() -> None:
 def test_rmpe_keeps_its_types_with_wider_gradients() -> None:
     predictor = optimizers.rmpe_predictor(3)
     params = {"a": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(2, jnp.complex64)}
-    memory = predictor.init(params)
+    state = predictor.init(params)
     gradients = jax.tree.map(lambda p: p.astype(jnp.complex64), params)
     gradients["a"] = jnp.ones(3, jnp.float32)
-    _, after = jax.eval_shape(predictor.predict, gradients, memory)
-    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, memory)
+    _, after = jax.eval_shape(predictor.predict, gradients, state)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(
-        lambda x: x.dtype, memory
+        lambda x: x.dtype, state
     )
 
 
@@ -464,11 +464,11 @@ def test_predictors_on_a_parabola(
     }[predictor]
 
     def step(carry: PyTree, _: None) -> tuple[PyTree, jax.Array]:
-        w_tilde, w, memory = carry
+        w_tilde, w, state = carry
         w_tilde = w_tilde - 0.1 * w
-        prediction, memory = ours.predict(w, memory)
+        prediction, state = ours.predict(w, state)
         w = w_tilde - 0.1 * prediction
-        return (w_tilde, w, memory), w
+        return (w_tilde, w, state), w
 
     start = jnp.asarray(5.0)
     _, path = jax.lax.scan(step, (start, start, ours.init(start)), length=40)
