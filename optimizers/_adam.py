@@ -262,7 +262,7 @@ def adamw(
     checks.non_negative("adamw", learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(
         _scale_by_adam(
-            "adam",
+            "adamw",
             b1,
             b2,
             eps,
