@@ -146,8 +146,8 @@ def optimistic_amsgrad(
     0.
 
     Differences from ``optax.optimistic_adam_v2``: it has no maximum, corrects the bias,
-    uses Nesterov momentum by default, and its first step assumes that the gradient
-    before was the same.
+    uses Nesterov momentum by default, and its first step assumes a previous gradient
+    equal to the first one.
 
     Use ``b1=0`` for games, where the last iterate should converge.
 

@@ -83,9 +83,10 @@ def rmpe_predictor(
        m &= \sum_{i<k} c_i y_i                                          && (3)
 
     and :math:`m = 0` after the first gradient. For complex leaves, inner products are
-    replaced by their real parts. A step computes :math:`r + 1` inner products; the
-    others are stored. It predicts the limit of the sequence of gradients, not its next
-    element: for a geometric sequence that tends to 0, the prediction is nearly 0.
+    replaced by their real parts. Each step computes :math:`r + 1` inner products and
+    takes the other entries of :math:`U^\top U` from the state. The prediction is the
+    limit of the sequence of gradients, not its next element: for a geometric sequence
+    that tends to 0, it is nearly 0.
 
     Symbols: :math:`r` window, :math:`\lambda` regularization.
 

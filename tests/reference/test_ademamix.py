@@ -195,7 +195,7 @@ def test_equals_optax_without_schedules(x64: None) -> None:
     assert_close(params, theirs, 1e-12)
 
 
-def test_schedules_of_your_own_count_from_zero_as_in_optax(x64: None) -> None:
+def test_custom_schedules_count_from_zero_as_in_optax(x64: None) -> None:
     start, end = np.log(0.9), np.log(0.9999)
 
     def done(count: jax.Array) -> jax.Array:
