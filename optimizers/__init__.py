@@ -78,6 +78,7 @@ from optimizers._simplified_ademamix import (
     scale_by_simplified_ademamix,
     simplified_ademamix,
 )
+from optimizers._version import __version__ as __version__
 from optimizers._width_scaled_learning_rate import width_scaled_learning_rate
 
 __all__ = [
