@@ -123,9 +123,10 @@ def _check_arguments(
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):  # some callables written in C have none
         return ("learning_rate",)
-    first = next(iter(parameters), "")
+    first, leading = next(iter(parameters.items()), ("", None))
+    takes_rate = leading is not None and catalog.takes_learning_rate(leading)
     target = name.partition("(")[0].strip()
-    if inside is not None and (kind is Kind.OPTIMIZER or "learning_rate" in first):
+    if inside is not None and takes_rate:
         msg = (
             f"{name!r}: {target} takes {first!r} first, so nothing goes inside it: "
             "leave out what is in brackets without a key."
@@ -138,7 +139,7 @@ def _check_arguments(
             "your own as MODULE:FACTORY."
         )
         raise UserError(msg)
-    if inside is None and ":" not in target and "learning_rate" not in first:
+    if inside is None and ":" not in target and not takes_rate:
         msg = (
             f"{name!r} takes {first or 'nothing'!r} first, not the learning rate: "
             "name an optimizer, not a part of one, or put one inside its brackets."

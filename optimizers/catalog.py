@@ -23,6 +23,8 @@ __all__ = [
     "kind",
     "part_of",
     "required_arguments",
+    "takes_learning_rate",
+    "takes_optimizer",
 ]
 
 # Values with which a function can be called, for required arguments that are neither a
@@ -98,13 +100,27 @@ def kind(function: Callable[..., Any]) -> Kind:
     first = next(iter(signature.parameters.values()), None)
     if first is None:
         return Kind.GRADIENT_TRANSFORMATION
-    if _is_called(first, _RATES):
+    if takes_learning_rate(first):
         return Kind.OPTIMIZER
     if _takes_several(first):
         return Kind.OTHER
-    if _takes_an_optimizer(first):
+    if takes_optimizer(first):
         return Kind.WRAPPER
     return Kind.OTHER if returned is Any else Kind.GRADIENT_TRANSFORMATION
+
+
+def takes_learning_rate(parameter: inspect.Parameter) -> bool:
+    """Returns whether a parameter takes the learning rate, by its name."""
+    return _is_called(parameter, _RATES)
+
+
+def takes_optimizer(parameter: inspect.Parameter) -> bool:
+    """Returns whether a parameter takes an optimizer, by its name or annotation."""
+    return (
+        _is_transformation(parameter.annotation)
+        or parameter.name in ("inner", "base")
+        or _is_called(parameter, _OPTIMIZERS)
+    )
 
 
 def functions(module: types.ModuleType, *kinds: Kind) -> dict[str, Callable[..., Any]]:
@@ -158,7 +174,7 @@ def required_arguments(function: Callable[..., Any]) -> dict[str, Any]:
     """
     name = _name(function)
     known = _ARGUMENTS.get(name, {})
-    needed = [p.name for p in _required(function) if not _is_called(p, _RATES)]
+    needed = [p.name for p in _required(function) if not takes_learning_rate(p)]
     for missing in (key for key in needed if key not in known):
         msg = (
             f"{name}: the catalogue has no value for the required argument "
@@ -184,7 +200,7 @@ def example(function: Callable[..., Any], learning_rate: Any = 1e-3) -> Any:
       ValueError: `required_arguments` has no value for a parameter.
     """
     arguments = required_arguments(function)
-    rates = [p.name for p in _required(function) if _is_called(p, _RATES)]
+    rates = [p.name for p in _required(function) if takes_learning_rate(p)]
     if kind(function) is Kind.OPTIMIZER:
         rates = [next(iter(_signature(function).parameters))]
     arguments |= dict.fromkeys(rates, learning_rate)
@@ -240,14 +256,6 @@ def _is_schedule(annotation: Any) -> bool:
 def _is_called(parameter: inspect.Parameter, names: Collection[str]) -> bool:
     endings = tuple(f"_{name}" for name in names)
     return parameter.name in names or parameter.name.endswith(endings)
-
-
-def _takes_an_optimizer(parameter: inspect.Parameter) -> bool:
-    return (
-        _is_transformation(parameter.annotation)
-        or parameter.name in ("inner", "base")
-        or _is_called(parameter, _OPTIMIZERS)
-    )
 
 
 def _takes_several(parameter: inspect.Parameter) -> bool:
