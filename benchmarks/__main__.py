@@ -3,7 +3,7 @@
 import os
 import sys
 
-from benchmarks.cli import main
+from benchmarks.cli.main import main
 
 # One thread per program: numbers must not depend on how many devices share the
 # cores. Whoever sets the flag keeps his value.

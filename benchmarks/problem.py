@@ -1,18 +1,13 @@
-"""What a benchmark problem is, and how the files in `problems/` are found."""
+"""The definition of a benchmark problem."""
 
 import dataclasses
-import difflib
 import functools
-import importlib
-import pkgutil
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-
-from benchmarks import problems
-from benchmarks.errors import UserError
 
 PyTree = Any
 
@@ -107,24 +102,44 @@ class Problem:
             raise ValueError(msg)
 
 
-def problem_names() -> tuple[str, ...]:
-    """Names of all problems: the modules of `benchmarks/problems`, sorted."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(problems.__path__)))
+def extra_arguments(problem: Problem, params: PyTree, batch: PyTree) -> dict[str, Any]:
+    """Everything that an optimizer's `update` is given by keyword.
 
-
-@functools.cache
-def load_problem(name: str) -> Problem:
-    """The problem of that name, with its data loaded.
-
-    Raises:
-      UserError: No file of `benchmarks/problems` has that name.
+    `value`, `grad`, `value_fn`, `grad_fn` on every problem; `aux_grads` with an
+    auxiliary loss, `tail_grad_fn` with a loss of rare classes. What an optimizer does
+    not use is traced, and then removed by the compiler.
     """
-    if name not in problem_names():
-        close = difflib.get_close_matches(name, problem_names(), n=2)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        msg = (
-            f"unknown problem {name!r}.{hint} "
-            "List all with: python -m benchmarks list problems"
-        )
-        raise UserError(msg)
-    return importlib.import_module(f"benchmarks.problems.{name}").problem()
+
+    def value_fn(
+        params: PyTree,
+        grad_fn: Any = None,
+        aux_grads: Any = None,
+        tail_grad_fn: Any = None,
+    ) -> jax.Array:
+        # optax's line searches hand on, by name, what else they are given.
+        del grad_fn, aux_grads, tail_grad_fn
+        return problem.loss(params, batch)
+
+    if problem.gradient is None:
+        grad_fn = jax.grad(value_fn)
+        value, grad = jax.value_and_grad(value_fn)(params)
+    else:
+        grad_fn = functools.partial(problem.gradient, batch=batch)
+        value, grad = value_fn(params), grad_fn(params)
+    given = {"value": value, "grad": grad, "value_fn": value_fn, "grad_fn": grad_fn}
+    if problem.aux_loss is not None:
+        given["aux_grads"] = jax.grad(problem.aux_loss)(params, batch)
+    if problem.tail_loss is not None:
+        tail_loss = problem.tail_loss
+        given["tail_grad_fn"] = jax.grad(lambda params: tail_loss(params, batch))
+    return given
+
+
+def data_hash(problem: Problem) -> str:
+    """SHA-256, in hex, of a problem's arrays with their paths, dtypes and shapes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(problem.data):
+        array = np.ascontiguousarray(leaf)
+        head = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n"
+        digest.update(head.encode() + array.tobytes())
+    return digest.hexdigest()

@@ -59,16 +59,18 @@ from optimizers._looksam import (
 from optimizers._mgda import mgda
 from optimizers._mixed_gradients import MixedGradientsState, mixed_gradients
 from optimizers._optimistic_amsgrad import (
-    Predictor,
-    RmpeMemory,
     ScaleByOptimisticAmsgradState,
-    last_gradient_predictor,
     optimistic_amsgrad,
-    rmpe_predictor,
     scale_by_optimistic_amsgrad,
-    zero_predictor,
 )
 from optimizers._pcgrad import PcgradState, pcgrad
+from optimizers._predictors import (
+    Predictor,
+    RmpeState,
+    last_gradient_predictor,
+    rmpe_predictor,
+    zero_predictor,
+)
 from optimizers._prodigy import ScaleByProdigyState, prodigy, scale_by_prodigy
 from optimizers._sharpness_aware import asam, sam, sam_value_and_grad, sharpness_aware
 from optimizers._simplified_ademamix import (
@@ -88,7 +90,7 @@ __all__ = [
     "PcgradState",
     "PeriodicSharpnessAwareState",
     "Predictor",
-    "RmpeMemory",
+    "RmpeState",
     "ScaleByAdaboundState",
     "ScaleByAdamAtan2State",
     "ScaleByAdamCmState",

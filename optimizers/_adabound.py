@@ -51,73 +51,49 @@ def scale_by_adabound(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The step of AdaBound, uphill and with the learning rate inside; see `adabound`.
+    """Scales gradients as AdaBound does, including the learning rate.
+
+    See `adabound`.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
-      final_learning_rate: Where both bounds end.
-      gamma: How fast the bounds close, in (0, 1).
-      base_learning_rate: What the learning rate is divided by, where a schedule of
-        it is to scale the bounds too.
-      variant: ``"released"`` or ``"paper"``.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay.
+      eps: Small constant added to the denominator, outside the square root.
+      final_learning_rate: Limit of both bounds.
+      gamma: Convergence speed of the bounds, in (0, 1).
+      base_learning_rate: If given, a schedule of the learning rate scales the bounds
+        too, relative to this value. None keeps the bounds independent of it.
+      variant: Form of the method, ``"released"`` or ``"paper"``.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The gradient transformation. Already scaled by the learning rate; follow it with
+      ``optax.scale(-1.0)``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
     """
-    name = "scale_by_adabound"
-    _check(
-        name,
-        *(learning_rate, b1, b2, eps, final_learning_rate, gamma),
-        *(base_learning_rate, variant, weight_decay),
+    return _scale_by_bound(
+        "scale_by_adabound",
+        learning_rate,
+        b1,
+        b2,
+        eps,
+        final_learning_rate=final_learning_rate,
+        gamma=gamma,
+        base_learning_rate=base_learning_rate,
+        variant=variant,
+        weight_decay=weight_decay,
+        weight_decay_mask=weight_decay_mask,
+        amsgrad=False,
     )
-
-    def init(params: PyTree) -> ScaleByAdaboundState:
-        return ScaleByAdaboundState(
-            count=jnp.zeros([], jnp.int32),
-            mu=trees.zeros_like(name, params),
-            nu=trees.accumulators_like(name, params),
-        )
-
-    def update(
-        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, ScaleByAdaboundState]:
-        del extra_args
-        grads = trees.gradients(name, updates, state.nu)
-        count = numerics.increment(state.count)
-        rate = links.value_at(learning_rate, state.count)
-        mu = moments.ema(b1, grads, state.mu)  # (1)
-        nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
-        lower, upper = _bounds(
-            count, rate, final_learning_rate, gamma, base_learning_rate
-        )  # (3), (4)
-        before, after = _factors(variant, count, rate, b1, b2)
-        direction = jax.tree.map(
-            lambda m, v: _step(m, v, eps, before, lower, upper, after), mu, nu
-        )  # (5), (6)
-        direction = links.add_decay(
-            name,
-            direction,
-            params,
-            links.value_at(weight_decay, state.count),
-            weight_decay_mask,
-            rate,
-        )
-        return trees.cast_like(direction, grads), ScaleByAdaboundState(
-            count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
-        )
-
-    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def scale_by_amsbound(
@@ -133,78 +109,49 @@ def scale_by_amsbound(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The step of AMSBound, uphill and with the learning rate inside; see `amsbound`.
+    """Scales gradients as AMSBound does, including the learning rate.
+
+    See `amsbound`.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
-      final_learning_rate: Where both bounds end.
-      gamma: How fast the bounds close, in (0, 1).
-      base_learning_rate: What the learning rate is divided by, where a schedule of
-        it is to scale the bounds too.
-      variant: ``"released"`` or ``"paper"``.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay.
+      eps: Small constant added to the denominator, outside the square root.
+      final_learning_rate: Limit of both bounds.
+      gamma: Convergence speed of the bounds, in (0, 1).
+      base_learning_rate: If given, a schedule of the learning rate scales the bounds
+        too, relative to this value. None keeps the bounds independent of it.
+      variant: Form of the method, ``"released"`` or ``"paper"``.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The gradient transformation. Already scaled by the learning rate; follow it with
+      ``optax.scale(-1.0)``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
     """
-    name = "scale_by_amsbound"
-    _check(
-        name,
-        *(learning_rate, b1, b2, eps, final_learning_rate, gamma),
-        *(base_learning_rate, variant, weight_decay),
+    return _scale_by_bound(
+        "scale_by_amsbound",
+        learning_rate,
+        b1,
+        b2,
+        eps,
+        final_learning_rate=final_learning_rate,
+        gamma=gamma,
+        base_learning_rate=base_learning_rate,
+        variant=variant,
+        weight_decay=weight_decay,
+        weight_decay_mask=weight_decay_mask,
+        amsgrad=True,
     )
-
-    def init(params: PyTree) -> ScaleByAmsboundState:
-        return ScaleByAmsboundState(
-            count=jnp.zeros([], jnp.int32),
-            mu=trees.zeros_like(name, params),
-            nu=trees.accumulators_like(name, params),
-            nu_max=trees.accumulators_like(name, params),
-        )
-
-    def update(
-        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, ScaleByAmsboundState]:
-        del extra_args
-        grads = trees.gradients(name, updates, state.nu)
-        count = numerics.increment(state.count)
-        rate = links.value_at(learning_rate, state.count)
-        mu = moments.ema(b1, grads, state.mu)  # (1)
-        nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
-        nu_max = moments.running_max(state.nu_max, nu)  # (2')
-        lower, upper = _bounds(
-            count, rate, final_learning_rate, gamma, base_learning_rate
-        )  # (3), (4)
-        before, after = _factors(variant, count, rate, b1, b2)
-        direction = jax.tree.map(
-            lambda m, v: _step(m, v, eps, before, lower, upper, after), mu, nu_max
-        )  # (5), (6)
-        direction = links.add_decay(
-            name,
-            direction,
-            params,
-            links.value_at(weight_decay, state.count),
-            weight_decay_mask,
-            rate,
-        )
-        return trees.cast_like(direction, grads), ScaleByAmsboundState(
-            count,
-            trees.cast_like(mu, state.mu),
-            trees.cast_like(nu, state.nu),
-            trees.cast_like(nu_max, state.nu_max),
-        )
-
-    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def adabound(
@@ -220,10 +167,10 @@ def adabound(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AdaBound: Adam at first, SGD with momentum in the end.
+    r"""AdaBound: Adam with clipped step sizes, a gradual transition to SGD.
 
-    Each entry's learning rate is clipped into an interval that closes on one number.
-    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by entry,
+    Each parameter's step size is clipped to an interval that shrinks to one number.
+    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, elementwise,
 
     .. math::
 
@@ -236,20 +183,20 @@ def adabound(
        x_t &= x_{t-1} - \hat\eta_t m_t - \eta_t \lambda x_{t-1}         && (6)
 
     with :math:`m_0 = v_0 = 0`. This is the released form. The paper's form has no
-    bias correction and divides after clipping:
+    bias correction and divides by :math:`\sqrt t` after clipping:
 
     .. math::
 
        x_t = x_{t-1} - \frac{1}{\sqrt t}\,
          \mathrm{clip}\left(\frac{\eta_t}{\sqrt{v_t} + \varepsilon},
-         \ l_t,\ h_t\right) m_t - \eta_t \lambda x_{t-1}               && (6')
+         \ l_t,\ h_t\right) m_t - \eta_t \lambda x_{t-1} \qquad (6')
 
-    The division matters: where Reddi et al. make Adam fail, the paper's form converges
-    and the released one does not.
+    The division by :math:`\sqrt t` matters: on the problem of Reddi et al. on which
+    Adam diverges, the paper's form converges and the released form does not.
 
-    The limit is SGD with the rate :math:`\eta^* (1 - \beta_1)` and the momentum
-    :math:`\beta_1`, written as a sum. Once entries are clipped, the method is not
-    invariant to the gradient's scale.
+    The limit of the released form is ``optax.sgd`` with learning rate
+    :math:`\eta^* (1 - \beta_1)` and momentum :math:`\beta_1`. Where step sizes are
+    clipped, the method is not invariant to the scale of the gradients.
 
     Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
     :math:`\varepsilon` eps, :math:`\eta^*` final_learning_rate, :math:`\kappa`
@@ -258,39 +205,43 @@ def adabound(
 
     Defaults: those of the released code.
 
-    Differences from the released code: there the bounds follow a schedule of the
-    learning rate, as :math:`\eta^*_t = \eta^* \eta_t / \eta_0`. Here they do if
-    base_learning_rate says what :math:`\eta_0` is, which a schedule that starts at 0
-    cannot; without it, :math:`\eta^*_t = \eta^*`. Weight decay is decoupled and
-    multiplied by the learning rate. The release adds it to the gradients: for that,
-    put ``optax.add_decayed_weights`` first. Its AdaBoundW does not multiply it by the
-    learning rate: for that, divide weight_decay by it. The release admits
-    :math:`\kappa = 0`, with which (4) divides by zero. Differences from the paper, in
-    both forms: constant :math:`\beta_1`; an :math:`\varepsilon`; no projection.
+    Differences from the released code: in the released code, the bounds follow a
+    schedule of the learning rate, :math:`\eta^*_t = \eta^* \eta_t / \eta_0`. Here they
+    do so if base_learning_rate is given as :math:`\eta_0`, which a schedule that starts
+    at 0 could not provide; without it, :math:`\eta^*_t = \eta^*`. Weight decay is
+    decoupled and multiplied by the learning rate. The released code adds it to the
+    gradients; for that, put ``optax.add_decayed_weights`` first. The released AdaBoundW
+    does not multiply it by the learning rate; for that, divide weight_decay by the
+    learning rate. The released code accepts :math:`\kappa = 0`, for which (4) divides
+    by zero.
+
+    Differences from the paper, in both forms: :math:`\beta_1` is constant, and there is
+    an :math:`\varepsilon` and no projection onto a feasible set.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
-      final_learning_rate: Where both bounds end.
-      gamma: How fast the bounds close, in (0, 1).
-      base_learning_rate: What the learning rate is divided by, where a schedule of
-        it is to scale the bounds too.
-      variant: ``"released"`` or ``"paper"``.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
+      eps: Small constant added to the denominator, outside the square root.
+      final_learning_rate: Limit of both bounds.
+      gamma: Convergence speed of the bounds, in (0, 1).
+      base_learning_rate: If given, a schedule of the learning rate scales the bounds
+        too, relative to this value. None keeps the bounds independent of it.
+      variant: Form of the method, ``"released"`` or ``"paper"``.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
 
     References:
       Luo, Xiong, Liu and Sun, Adaptive Gradient Methods with Dynamic Bound of
@@ -308,13 +259,9 @@ def adabound(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    _check(
-        "adabound",
-        *(learning_rate, b1, b2, eps, final_learning_rate, gamma),
-        *(base_learning_rate, variant, weight_decay),
-    )
     return optax.chain(
-        scale_by_adabound(
+        _scale_by_bound(
+            "adabound",
             learning_rate,
             b1,
             b2,
@@ -325,6 +272,7 @@ def adabound(
             variant=variant,
             weight_decay=weight_decay,
             weight_decay_mask=weight_decay_mask,
+            amsgrad=False,
         ),
         optax.scale(-1.0),
     )
@@ -343,16 +291,16 @@ def amsbound(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AMSBound: AdaBound whose second moment only grows.
+    r"""AMSBound: AdaBound with the running maximum of the second moment.
 
     The equations of `adabound`, with the running maximum of AMSGrad in place of
     :math:`v_t` in (5) and (6'):
 
     .. math::
 
-       \hat v_t = \max(\hat v_{t-1}, v_t), \quad \hat v_0 = 0          && (2')
+       \hat v_t = \max(\hat v_{t-1}, v_t), \quad \hat v_0 = 0 \qquad (2')
 
-    It equals `adabound` as long as :math:`v` does not shrink.
+    It equals `adabound` as long as no entry of :math:`v` decreases.
 
     Symbols: as in `adabound`; the state holds :math:`\hat v` as nu_max.
 
@@ -361,28 +309,29 @@ def amsbound(
     Differences from the paper and from the released code: those of `adabound`.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
-      final_learning_rate: Where both bounds end.
-      gamma: How fast the bounds close, in (0, 1).
-      base_learning_rate: What the learning rate is divided by, where a schedule of
-        it is to scale the bounds too.
-      variant: ``"released"`` or ``"paper"``.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
+      eps: Small constant added to the denominator, outside the square root.
+      final_learning_rate: Limit of both bounds.
+      gamma: Convergence speed of the bounds, in (0, 1).
+      base_learning_rate: If given, a schedule of the learning rate scales the bounds
+        too, relative to this value. None keeps the bounds independent of it.
+      variant: Form of the method, ``"released"`` or ``"paper"``.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
 
     References:
       Luo, Xiong, Liu and Sun, Adaptive Gradient Methods with Dynamic Bound of
@@ -400,13 +349,9 @@ def amsbound(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    _check(
-        "amsbound",
-        *(learning_rate, b1, b2, eps, final_learning_rate, gamma),
-        *(base_learning_rate, variant, weight_decay),
-    )
     return optax.chain(
-        scale_by_amsbound(
+        _scale_by_bound(
+            "amsbound",
             learning_rate,
             b1,
             b2,
@@ -417,23 +362,28 @@ def amsbound(
             variant=variant,
             weight_decay=weight_decay,
             weight_decay_mask=weight_decay_mask,
+            amsgrad=True,
         ),
         optax.scale(-1.0),
     )
 
 
-def _check(
+def _scale_by_bound(
     name: str,
     learning_rate: ScalarOrSchedule,
     b1: Scalar,
     b2: Scalar,
     eps: Scalar,
+    *,
     final_learning_rate: Scalar,
     gamma: Scalar,
     base_learning_rate: Scalar | None,
     variant: str,
     weight_decay: ScalarOrSchedule,
-) -> None:
+    weight_decay_mask: Mask,
+    amsgrad: bool,
+) -> optax.GradientTransformationExtraArgs:
+    """AdaBound, and with `amsgrad` AMSBound."""
     checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
     checks.decay_rates(name, b1=b1, b2=b2)
     checks.non_negative(name, eps=eps, final_learning_rate=final_learning_rate)
@@ -442,10 +392,54 @@ def _check(
         checks.positive(name, base_learning_rate=base_learning_rate)
     checks.one_of(name, "variant", variant, _VARIANTS)
 
+    def init(params: PyTree) -> ScaleByAdaboundState | ScaleByAmsboundState:
+        count = jnp.zeros([], jnp.int32)
+        mu = trees.zeros_like(name, params)
+        nu = trees.accumulators_like(name, params)
+        if not amsgrad:
+            return ScaleByAdaboundState(count, mu, nu)
+        nu_max = trees.accumulators_like(name, params)
+        return ScaleByAmsboundState(count, mu, nu, nu_max)
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByAdaboundState | ScaleByAmsboundState]:
+        del extra_args
+        grads = trees.gradients(name, updates, state.nu)
+        count = numerics.increment(state.count)
+        lr = links.value_at(learning_rate, state.count)
+        mu = moments.ema(b1, grads, state.mu)  # (1)
+        nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
+        nu_hat = moments.running_max(state.nu_max, nu) if amsgrad else nu  # (2')
+        lower, upper = _bounds(
+            count, lr, final_learning_rate, gamma, base_learning_rate
+        )  # (3), (4)
+        before, after = _factors(variant, count, lr, b1, b2)
+        direction = jax.tree.map(
+            lambda m, v: _step(m, v, eps, before, lower, upper, after), mu, nu_hat
+        )  # (5), (6)
+        direction = links.add_decay(
+            name,
+            direction,
+            params,
+            links.value_at(weight_decay, state.count),
+            weight_decay_mask,
+            lr,
+        )
+        direction = trees.cast_like(direction, grads)
+        mu = trees.cast_like(mu, state.mu)
+        nu = trees.cast_like(nu, state.nu)
+        if not amsgrad:
+            return direction, ScaleByAdaboundState(count, mu, nu)
+        nu_max = trees.cast_like(nu_hat, state.nu_max)
+        return direction, ScaleByAmsboundState(count, mu, nu, nu_max)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
 
 def _bounds(
     count: jax.Array,
-    rate: Scalar,
+    lr: Scalar,
     final_learning_rate: Scalar,
     gamma: Scalar,
     base_learning_rate: Scalar | None,
@@ -454,20 +448,20 @@ def _bounds(
     final = numerics.wide_scalar(final_learning_rate)
     if base_learning_rate is not None:
         base = numerics.wide_scalar(base_learning_rate)
-        final = final * numerics.wide_scalar(rate) / base
+        final = final * numerics.wide_scalar(lr) / base
     closing = numerics.wide_scalar(gamma) * numerics.wide_scalar(count)
     return final * (closing / (closing + 1.0)), final * (1.0 + 1.0 / closing)
 
 
 def _factors(
-    variant: str, count: jax.Array, rate: Scalar, b1: Scalar, b2: Scalar
+    variant: str, count: jax.Array, lr: Scalar, b1: Scalar, b2: Scalar
 ) -> tuple[jax.Array, jax.Array]:
-    """What multiplies 1/sqrt(v) before clipping, and the result after it."""
-    rate = numerics.wide_scalar(rate)
+    """Returns the factors of 1/sqrt(v), before clipping and after it."""
+    lr = numerics.wide_scalar(lr)
     if variant == "paper":
-        return rate, jax.lax.rsqrt(numerics.wide_scalar(count))  # (6')
+        return lr, jax.lax.rsqrt(numerics.wide_scalar(count))  # (6')
     root = jnp.sqrt(numerics.bias_correction(b2, count))
-    return rate * root / numerics.bias_correction(b1, count), jnp.ones_like(rate)
+    return lr * root / numerics.bias_correction(b1, count), jnp.ones_like(lr)
 
 
 @numerics.inline_jit

@@ -30,58 +30,35 @@ def scale_by_adam(
     nesterov: bool = False,
     nu_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The direction of Adam, uphill and without a learning rate; see `adam`.
+    """Scales gradients as Adam does, without the learning rate; see `adam`.
 
     Args:
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
-      eps_root: Added to the second moment inside the root.
-      mu_dtype: Dtype that the state keeps the first moment in.
-      nesterov: Whether to look one step ahead, as Dozat (2016).
-      nu_dtype: Dtype that the state keeps the second moment in.
+      eps: Small constant added to the denominator, outside the square root.
+      eps_root: Small constant added to the second moment, inside the square root.
+      mu_dtype: Dtype of the stored first moment; None means that of the params.
+      nesterov: Whether to use Nesterov momentum (NAdam; Dozat, 2016).
+      nu_dtype: Dtype of the stored second moment; None means that of the params, but
+        at least float32.
 
     Returns:
-      The transformation.
+      The gradient transformation. Follow it with ``optax.scale_by_learning_rate``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes.
     """
-    checks.decay_rates("scale_by_adam", b1=b1, b2=b2)
-    checks.non_negative("scale_by_adam", eps=eps, eps_root=eps_root)
-
-    def init(params: PyTree) -> ScaleByAdamState:
-        return ScaleByAdamState(
-            count=jnp.zeros([], jnp.int32),
-            mu=trees.zeros_like("scale_by_adam", params, mu_dtype),
-            nu=trees.accumulators_like("scale_by_adam", params, nu_dtype),
-        )
-
-    def update(
-        updates: PyTree,
-        state: Any,
-        params: PyTree = None,
-        **extra_args: Any,
-    ) -> tuple[PyTree, ScaleByAdamState]:
-        del params, extra_args
-        grads = trees.gradients("scale_by_adam", updates, state.nu)
-        count = numerics.increment(state.count)
-        mu = moments.ema(b1, grads, state.mu)  # (1)
-        nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
-        if nesterov:
-            ahead = moments.debias(mu, b1, numerics.increment(count))
-            now = moments.debias(jax.tree.map(numerics.widen, grads), b1, count)
-            mu_hat = moments.ema(b1, now, ahead)  # (3')
-        else:
-            mu_hat = moments.debias(mu, b1, count)  # (3)
-        nu_hat = moments.debias(nu, b2, count)  # (4)
-        direction = moments.ratio(mu_hat, nu_hat, eps, eps_root)  # (5)
-        return trees.cast_like(direction, grads), ScaleByAdamState(
-            count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
-        )
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _scale_by_adam(
+        "scale_by_adam",
+        b1,
+        b2,
+        eps,
+        eps_root,
+        mu_dtype,
+        nesterov=nesterov,
+        nu_dtype=nu_dtype,
+    )
 
 
 def adam(
@@ -97,9 +74,9 @@ def adam(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adam: steps of the size of the learning rate, whatever the gradient's scale.
+    r"""Adam: momentum divided by the root mean square of recent gradients.
 
-    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by entry,
+    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, elementwise,
 
     .. math::
 
@@ -110,57 +87,60 @@ def adam(
        d_t &= \hat m_t / (\sqrt{\hat v_t + \bar\varepsilon} + \varepsilon) && (5) \\
        x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                    && (6)
 
-    with :math:`m_0 = v_0 = 0`. With ``nesterov``, (3) becomes
+    with :math:`m_0 = v_0 = 0`. Each entry of a step is about :math:`\eta_t` or smaller,
+    whatever the scale of the gradients. With ``nesterov``, (3) becomes
 
     .. math::
 
        \hat m_t = \beta_1 \frac{m_t}{1 - \beta_1^{t+1}}
-                + (1 - \beta_1) \frac{g_t}{1 - \beta_1^t}                 && (3')
+                + (1 - \beta_1) \frac{g_t}{1 - \beta_1^t} \qquad (3')
 
     Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
     :math:`\varepsilon` eps, :math:`\bar\varepsilon` eps_root, :math:`\lambda`
     weight_decay; the state holds :math:`t` as count, :math:`m` as mu, :math:`v` as
     nu.
 
-    Defaults: those of the paper, and the numbers of ``optax.adam``.
+    Defaults: those of the paper and of ``optax.adam``.
 
-    Differences from the paper: eps_root, for derivatives through the update;
-    decoupled weight decay. Its more efficient form, which TensorFlow released, adds
-    :math:`\varepsilon` before :math:`v` is corrected, as if it were
-    :math:`\varepsilon / \sqrt{1 - \beta_2^t}` here; HeavyBall takes the larger of
-    :math:`\sqrt{\hat v}` and :math:`\varepsilon`. ``nesterov`` follows optax,
-    which leaves out the decay schedule of Dozat's momentum.
+    Differences from the paper: eps_root, for derivatives through the update, and
+    decoupled weight decay. The paper's more efficient form, used by TensorFlow, adds
+    :math:`\varepsilon` before :math:`v` is corrected, which amounts to
+    :math:`\varepsilon / \sqrt{1 - \beta_2^t}` here. HeavyBall uses the maximum of
+    :math:`\sqrt{\hat v}` and :math:`\varepsilon`. ``nesterov`` follows optax and has
+    no schedule for :math:`\beta_1`, unlike Dozat's.
 
-    Differences from PyTorch: a complex entry has one second moment, of its absolute
-    value, so that a step keeps the phase, as in optax. PyTorch takes real and
-    imaginary parts by themselves; ``optax.contrib.split_real_and_imaginary(adam(...))``
-    does too. Its weight_decay is the L2 penalty that `adamw` tells of.
+    Differences from PyTorch: a complex parameter has one real second moment, that of
+    :math:`|g|`, so that a step keeps the phase of :math:`\hat m`, as in optax. PyTorch
+    treats real and imaginary parts as separate parameters; use
+    ``optax.contrib.split_real_and_imaginary(adam(...))`` for that. PyTorch's
+    weight_decay is an L2 penalty; see `adamw`.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment, outside.
-      eps_root: Added to the second moment inside the root. Something like 1e-8 makes
-        derivatives through the update finite where a gradient is zero.
-      mu_dtype: Dtype that the state keeps the first moment in; by default that of
-        the params.
-      nesterov: Whether to look one step ahead, as Dozat (2016).
-      nu_dtype: Dtype that the state keeps the second moment in; by default that of
-        the params, but at least float32.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
+      eps: Small constant added to the denominator, outside the square root.
+      eps_root: Small constant added to the second moment, inside the square root. A
+        value such as 1e-8 keeps derivatives through the update finite where a
+        gradient is zero.
+      mu_dtype: Dtype of the stored first moment; None means that of the params.
+      nesterov: Whether to use Nesterov momentum (NAdam; Dozat, 2016).
+      nu_dtype: Dtype of the stored second moment; None means that of the params, but
+        at least float32.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
 
     References:
       Kingma and Ba, Adam: A Method for Stochastic Optimization, ICLR 2015,
@@ -180,11 +160,16 @@ def adam(
       0.00
     """
     checks.non_negative("adam", learning_rate=learning_rate, weight_decay=weight_decay)
-    checks.decay_rates("adam", b1=b1, b2=b2)
-    checks.non_negative("adam", eps=eps, eps_root=eps_root)
     return optax.chain(
-        scale_by_adam(
-            b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype
+        _scale_by_adam(
+            "adam",
+            b1,
+            b2,
+            eps,
+            eps_root,
+            mu_dtype,
+            nesterov=nesterov,
+            nu_dtype=nu_dtype,
         ),
         links.add_decayed_weights("adam", weight_decay, weight_decay_mask),
         links.scale_by_learning_rate(learning_rate),  # (6)
@@ -205,51 +190,54 @@ def adamw(
     nu_dtype: Any = None,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AdamW: Adam that shrinks the params beside the step, not through the gradient.
+    r"""AdamW: Adam with decoupled weight decay.
 
-    The equations of `adam`, with a weight decay that is not zero:
+    With the direction :math:`d_t` of `adam`,
 
     .. math::
 
-       x_t = x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                     && (6)
+       x_t = x_{t-1} - \eta_t (d_t + \lambda x_{t-1}) \qquad (6)
 
-    An L2 penalty in the loss would pass :math:`\lambda x` through both moments and
-    so divide it by :math:`\sqrt{\hat v_t}`: params with large gradients would decay
-    least. For that, put ``optax.add_decayed_weights`` before `adam`.
+    `adam` with the same weight_decay is the same optimizer; only the default differs.
+    An L2 penalty in the loss would instead add :math:`\lambda x` to the gradient, pass
+    it through both moments and divide it by :math:`\sqrt{\hat v_t}`, so that params
+    with large gradients would decay least. For an L2 penalty, put
+    ``optax.add_decayed_weights`` before `adam`.
 
     Symbols: :math:`\lambda` weight_decay, the others as in `adam`.
 
     Defaults: those of ``optax.adamw``.
 
-    Differences from the paper: it multiplies :math:`\lambda` by the schedule's
-    factor only; here, as in optax and PyTorch, by the whole learning rate. PyTorch
-    shrinks the params before the step, which is the same; its default is 0.01.
+    Differences from the paper: the paper multiplies :math:`\lambda` by the schedule
+    multiplier only. Here, as in optax and PyTorch, it is multiplied by the whole
+    learning rate. PyTorch decays the params before the step, which is equivalent; its
+    default is 0.01.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment, outside.
-      eps_root: Added to the second moment inside the root.
-      mu_dtype: Dtype that the state keeps the first moment in; by default that of
-        the params.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      mask: The name of ``weight_decay_mask`` in optax.
-      nesterov: Whether to look one step ahead, as Dozat (2016).
-      nu_dtype: Dtype that the state keeps the second moment in; by default that of
-        the params, but at least float32.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
+      eps: Small constant added to the denominator, outside the square root.
+      eps_root: Small constant added to the second moment, inside the square root.
+      mu_dtype: Dtype of the stored first moment; None means that of the params.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      mask: Optax's name for ``weight_decay_mask``; give only one of the two.
+      nesterov: Whether to use Nesterov momentum (NAdam; Dozat, 2016).
+      nu_dtype: Dtype of the stored second moment; None means that of the params, but
+        at least float32.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; both names of the mask are
-        given; in `update`, the gradients do not have the structure and shapes of the
-        params, or there are no params.
+      ValueError: A hyperparameter is out of range, or both mask and
+        weight_decay_mask are given. In `update`: the gradients do not match the
+        params in structure and shapes, or weight_decay is used without params.
 
     References:
       Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019,
@@ -272,12 +260,64 @@ def adamw(
     """
     mask = checks.one_mask("adamw", mask, weight_decay_mask)
     checks.non_negative("adamw", learning_rate=learning_rate, weight_decay=weight_decay)
-    checks.decay_rates("adamw", b1=b1, b2=b2)
-    checks.non_negative("adamw", eps=eps, eps_root=eps_root)
     return optax.chain(
-        scale_by_adam(
-            b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype
+        _scale_by_adam(
+            "adamw",
+            b1,
+            b2,
+            eps,
+            eps_root,
+            mu_dtype,
+            nesterov=nesterov,
+            nu_dtype=nu_dtype,
         ),
         links.add_decayed_weights("adamw", weight_decay, mask),
         links.scale_by_learning_rate(learning_rate),  # (6)
     )
+
+
+def _scale_by_adam(
+    name: str,
+    b1: Scalar,
+    b2: Scalar,
+    eps: Scalar,
+    eps_root: Scalar,
+    mu_dtype: Any,
+    *,
+    nesterov: bool,
+    nu_dtype: Any,
+) -> optax.GradientTransformationExtraArgs:
+    checks.decay_rates(name, b1=b1, b2=b2)
+    checks.non_negative(name, eps=eps, eps_root=eps_root)
+
+    def init(params: PyTree) -> ScaleByAdamState:
+        return ScaleByAdamState(
+            count=jnp.zeros([], jnp.int32),
+            mu=trees.zeros_like(name, params, mu_dtype),
+            nu=trees.accumulators_like(name, params, nu_dtype),
+        )
+
+    def update(
+        updates: PyTree,
+        state: Any,
+        params: PyTree = None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, ScaleByAdamState]:
+        del params, extra_args
+        grads = trees.gradients(name, updates, state.nu)
+        count = numerics.increment(state.count)
+        mu = moments.ema(b1, grads, state.mu)  # (1)
+        nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
+        if nesterov:
+            ahead = moments.debias(mu, b1, numerics.increment(count))
+            now = moments.debias(jax.tree.map(numerics.widen, grads), b1, count)
+            mu_hat = moments.ema(b1, now, ahead)  # (3')
+        else:
+            mu_hat = moments.debias(mu, b1, count)  # (3)
+        nu_hat = moments.debias(nu, b2, count)  # (4)
+        direction = moments.ratio(mu_hat, nu_hat, eps, eps_root)  # (5)
+        return trees.cast_like(direction, grads), ScaleByAdamState(
+            count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)

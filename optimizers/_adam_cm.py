@@ -1,7 +1,6 @@
 """Adam with critical momenta (Adam+CM): Malviya et al. (2024)."""
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 import optax
 
 from optimizers._common import checks, links, moments, numerics, trees
-from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
+from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAdamCmState", "adam_cm", "scale_by_adam_cm"]
 
@@ -24,8 +23,8 @@ class ScaleByAdamCmState(NamedTuple):
     count: jax.Array  # t, shape (), int32
     mu: PyTree  # m, shapes and dtypes of the params
     nu: PyTree  # v, shapes of the params, real, at least float32
-    buffer: tuple[PyTree, ...]  # the critical momenta, each as mu, unused ones 0
-    keys: jax.Array  # their priorities, shape (capacity,), at least float32
+    buffer: tuple[PyTree, ...]  # critical momenta, each as mu; unused slots are 0
+    keys: jax.Array  # priorities of the slots, shape (capacity,), at least float32
 
 
 def scale_by_adam_cm(
@@ -35,27 +34,159 @@ def scale_by_adam_cm(
     *,
     capacity: int | None = None,
     decay: Scalar = 0.7,
-    reduce: Callable[[jax.Array], jax.Array] | None = None,
+    reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The direction of Adam with critical momenta, uphill; see `adam_cm`.
+    """Scales gradients as Adam+CM does, without the learning rate; see `adam_cm`.
 
     Args:
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
-      capacity: How many momenta are kept; None is 5.
-      decay: What every priority is multiplied by at each step, in [0, 1].
-      reduce: Applied to the vector that holds the squared norm of the gradient.
+      eps: Small constant added to the denominator, outside the square root.
+      capacity: Number of stored momenta; None means 5.
+      decay: Decay rate of the priorities, in [0, 1].
+      reduce: All-reduce for the squared gradient norm under `jax.shard_map`, e.g.
+        ``lambda x: jax.lax.psum(x, "data")``. Leave None under `jax.jit`.
 
     Returns:
-      The transformation.
+      The gradient transformation. Follow it with ``optax.scale_by_learning_rate``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes.
     """
-    name = "scale_by_adam_cm"
-    _check(name, b1, b2, eps, capacity, decay)
+    return _scale_by_adam_cm(
+        "scale_by_adam_cm", b1, b2, eps, capacity=capacity, decay=decay, reduce=reduce
+    )
+
+
+def adam_cm(
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    *,
+    capacity: int | None = None,
+    decay: Scalar = 0.7,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+    reduce: Reduce | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adam+CM: Adam with a buffer of momenta from past steps with large gradients.
+
+    The critical momenta, :math:`C` past momenta stored in a buffer with priorities,
+    help to escape sharp minima. For the gradient :math:`g_t` at the params
+    :math:`x_{t-1}`,
+
+    .. math::
+
+       m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t                          && (1) \\
+       M_t &= m_t + \text{mean of the momenta in the buffer}               && (2) \\
+       v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |M_t|^2                      && (3) \\
+       d_t &= \frac{M_t / (1 - \beta_1^t)}
+         {\sqrt{v_t / (1 - \beta_2^t)} + \varepsilon}                      && (5) \\
+       x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                     && (6)
+
+    with :math:`m_0 = v_0 = 0` and an empty buffer, whose mean is 0. After (2), the
+    buffer is updated:
+
+    4. :math:`m_t` enters the buffer with priority :math:`\|g_t\|_2`, the norm of the
+       whole tree. It takes a free slot if there is one, and otherwise replaces the
+       momentum of lowest priority if its own priority is higher. Then all priorities
+       are multiplied by :math:`\delta`.
+
+    For constant gradients, :math:`M \to 2g`. In (3), :math:`v` averages squares of a
+    moment whose bias is corrected only later, in (5). Hence the first step has the
+    size :math:`\eta / (1 - \beta_1)`, ten times Adam's by default; use a learning rate
+    warm-up.
+
+    Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
+    :math:`\varepsilon` eps, :math:`C` capacity, :math:`\delta` decay,
+    :math:`\lambda` weight_decay; the state holds :math:`t` as count, :math:`m` as mu,
+    :math:`v` as nu.
+
+    Defaults: those of the released code. The authors recommend a capacity of 5, 10 or
+    20, a decay of 0.7 or 0.99, and Adam's learning rate or a tenth of it.
+
+    Differences from the released code: the released code makes no step at
+    :math:`t = 1` and stores the raw gradient there; it uses the sum of the leaves'
+    norms as priority; it updates the sum of the buffer by adding and subtracting, which
+    accumulates rounding errors; and it fails for a capacity of 0, which here is Adam
+    with :math:`|m|^2` in place of :math:`|g|^2` in (3). Its first-in-first-out buffer,
+    which always replaces the first momentum, is not implemented.
+
+    Args:
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
+      b1: Decay rate of the first moment, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      eps: Small constant added to the denominator, outside the square root.
+      capacity: Number of stored momenta, each a tree like the params; None means 5.
+        It determines the shapes of the state, so list it in the static_args of
+        ``optax.inject_hyperparams``.
+      decay: Decay rate of the priorities, in [0, 1].
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
+      reduce: All-reduce for the squared gradient norm under `jax.shard_map`, e.g.
+        ``lambda x: jax.lax.psum(x, "data")``. Leave None under `jax.jit`.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
+
+    Raises:
+      ValueError: A hyperparameter is out of range. In `init`: capacity is traced. In
+        `update`: the gradients do not match the params in structure and shapes, or
+        weight_decay is used without params.
+
+    References:
+      Malviya, Mordido, Baratin, Babanezhad Harikandeh, Huang, Lacoste-Julien,
+      Pascanu and Chandar, Promoting Exploration in Memory-Augmented Adam using
+      Critical Momenta, TMLR 2024; arXiv:2307.09638.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> learning_rate = optax.cosine_decay_schedule(0.1, 300)
+      >>> optimizer = optimizers.adam_cm(learning_rate, capacity=2)
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(300):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(x):.2f}")
+      0.00
+    """
+    checks.non_negative(
+        "adam_cm", learning_rate=learning_rate, weight_decay=weight_decay
+    )
+    return optax.chain(
+        _scale_by_adam_cm(
+            "adam_cm", b1, b2, eps, capacity=capacity, decay=decay, reduce=reduce
+        ),
+        links.add_decayed_weights("adam_cm", weight_decay, weight_decay_mask),
+        links.scale_by_learning_rate(learning_rate),  # (6)
+    )
+
+
+def _scale_by_adam_cm(
+    name: str,
+    b1: Scalar,
+    b2: Scalar,
+    eps: Scalar,
+    *,
+    capacity: int | None,
+    decay: Scalar,
+    reduce: Reduce | None,
+) -> optax.GradientTransformationExtraArgs:
+    checks.decay_rates(name, b1=b1, b2=b2)
+    checks.non_negative(name, eps=eps, decay=decay)
+    if isinstance(decay, int | float) and decay > 1.0:
+        msg = f"{name}: decay must be in [0, 1], got {decay!r}."
+        raise ValueError(msg)
+    if not isinstance(capacity, jax.core.Tracer):
+        _size(name, capacity)
 
     def init(params: PyTree) -> ScaleByAdamCmState:
         size = _size(name, capacity)
@@ -88,7 +219,8 @@ def scale_by_adam_cm(
         direction = moments.ratio(
             moments.debias(total, b1, count), moments.debias(nu, b2, count), eps
         )  # (5)
-        # Once the direction is known, which reads them, the momenta can be replaced.
+        # The direction reads the old momenta. Computed after it, the new ones can be
+        # written in place.
         mu = trees.after(state.count, direction, trees.cast_like(wide_mu, state.mu))
         if buffer:
             norm = _norm(grads, keys.dtype, reduce)
@@ -105,134 +237,14 @@ def scale_by_adam_cm(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def adam_cm(
-    learning_rate: ScalarOrSchedule,
-    b1: Scalar = 0.9,
-    b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
-    *,
-    capacity: int | None = None,
-    decay: Scalar = 0.7,
-    weight_decay: ScalarOrSchedule = 0.0,
-    weight_decay_mask: Mask = None,
-    reduce: Callable[[jax.Array], jax.Array] | None = None,
-) -> optax.GradientTransformationExtraArgs:
-    r"""Adam that also follows momenta remembered from steps with large gradients.
-
-    A buffer of :math:`C` momenta, each with a priority, pushes the params on through
-    sharp minima. For the gradient :math:`g_t` at the params :math:`x_{t-1}`,
-
-    .. math::
-
-       m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t                          && (1) \\
-       M_t &= m_t + \text{mean of the momenta in the buffer}               && (2) \\
-       v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |M_t|^2                      && (3) \\
-       d_t &= \frac{M_t / (1 - \beta_1^t)}
-         {\sqrt{v_t / (1 - \beta_2^t)} + \varepsilon}                      && (5) \\
-       x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                     && (6)
-
-    with :math:`m_0 = v_0 = 0` and an empty buffer, whose mean is 0. After (2),
-
-    4. :math:`m_t` enters the buffer with the priority :math:`\|g_t\|_2`, the norm of
-       the whole tree: into a free place, or in place of the momentum of the lowest
-       priority if its own is higher. Then every priority is multiplied by
-       :math:`\delta`.
-
-    A constant gradient makes :math:`M \to 2g`. Because :math:`v` averages squares of
-    a moment that starts at 0, and (5) corrects that moment afterwards, the first
-    step has the length :math:`\eta / (1 - \beta_1)`, ten times Adam's: warm the
-    learning rate up.
-
-    Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
-    :math:`\varepsilon` eps, :math:`C` capacity, :math:`\delta` decay,
-    :math:`\lambda` weight_decay; the state holds :math:`t` as count, :math:`m` as mu,
-    :math:`v` as nu.
-
-    Defaults: those of the released code. Its authors recommend a capacity of 5, 10 or
-    20, a decay of 0.7 or 0.99, and Adam's learning rate or a tenth of it.
-
-    Differences from the released code, which: makes no step at :math:`t = 1` and
-    stores the raw gradient there; takes the sum of the leaves' norms as the priority;
-    updates the sum of the buffer by adding and subtracting, which drifts; fails with
-    a capacity of 0, which here is Adam with :math:`|m|^2` for :math:`|g|^2` in (3);
-    and has a first-in-first-out buffer, left out here, that always replaces its first
-    momentum.
-
-    Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
-      b1: Decay rate of the first moment, in [0, 1).
-      b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment, outside.
-      capacity: How many momenta are kept, each a tree like the params; None is 5.
-        It fixes the shape of the state: under `optax.inject_hyperparams` list it in
-        static_args.
-      decay: What every priority is multiplied by at each step, in [0, 1].
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
-      reduce: Applied to the vector of shape (1,) that holds the squared norm of the
-        gradient, where a device has only a part of each param, as in
-        `jax.shard_map`: ``lambda x: jax.lax.psum(x, "data")``.
-
-    Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
-
-    Raises:
-      ValueError: A hyperparameter is out of its range; in `init`, capacity is traced;
-        in `update`, the gradients do not have the structure and shapes of the params,
-        or weight_decay needs params and there are none.
-
-    References:
-      Malviya, Mordido, Baratin, Babanezhad Harikandeh, Huang, Lacoste-Julien,
-      Pascanu and Chandar, Promoting Exploration in Memory-Augmented Adam using
-      Critical Momenta, TMLR 2024; arXiv:2307.09638.
-
-    Examples:
-      >>> import jax, jax.numpy as jnp, optax, optimizers
-      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
-      >>> rate = optax.cosine_decay_schedule(0.1, 300)
-      >>> optimizer = optimizers.adam_cm(rate, capacity=2)
-      >>> x = jnp.zeros(2)
-      >>> state = optimizer.init(x)
-      >>> for _ in range(300):
-      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
-      ...     x = optax.apply_updates(x, updates)
-      >>> print(f"{loss(x):.2f}")
-      0.00
-    """
-    checks.non_negative(
-        "adam_cm", learning_rate=learning_rate, weight_decay=weight_decay
-    )
-    _check("adam_cm", b1, b2, eps, capacity, decay)
-    return optax.chain(
-        scale_by_adam_cm(b1, b2, eps, capacity=capacity, decay=decay, reduce=reduce),
-        links.add_decayed_weights("adam_cm", weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (6)
-    )
-
-
-def _check(
-    name: str, b1: Scalar, b2: Scalar, eps: Scalar, capacity: Any, decay: Scalar
-) -> None:
-    checks.decay_rates(name, b1=b1, b2=b2)
-    checks.non_negative(name, eps=eps, decay=decay)
-    if isinstance(decay, int | float) and decay > 1.0:
-        msg = f"{name}: decay must be in [0, 1], got {decay!r}."
-        raise ValueError(msg)
-    if not isinstance(capacity, jax.core.Tracer):
-        _size(name, capacity)
-
-
 def _size(name: str, capacity: Any) -> int:
-    """The capacity as a number."""
+    """Returns the capacity as an int; raises ValueError unless it is valid."""
     if capacity is None:
         return _CAPACITY
     if isinstance(capacity, jax.core.Tracer):
         msg = (
-            f"{name}: capacity fixes the shape of the state and cannot be traced. "
-            'Give optax.inject_hyperparams static_args="capacity".'
+            f"{name}: capacity determines the shapes of the state and cannot be "
+            'traced. Pass static_args="capacity" to optax.inject_hyperparams.'
         )
         raise ValueError(msg)  # noqa: TRY004
     number = np.asarray(capacity)
@@ -244,17 +256,15 @@ def _size(name: str, capacity: Any) -> int:
 
 @jax.jit
 def _add_mean(m: jax.Array, share: jax.Array, *critical: jax.Array) -> jax.Array:
-    """Equation (2); places not yet taken hold 0."""
+    """Equation (2); unused slots hold 0."""
     total = critical[0].astype(m.dtype)
     for other in critical[1:]:
         total = total + other.astype(m.dtype)
     return m + numerics.like(m, share) * total
 
 
-def _norm(
-    grads: PyTree, dtype: Any, reduce: Callable[[jax.Array], jax.Array] | None
-) -> jax.Array:
-    """The norm of the whole tree, finite."""
+def _norm(grads: PyTree, dtype: Any, reduce: Reduce | None) -> jax.Array:
+    """Returns the norm of the whole tree, clipped to finite numbers."""
     square = jnp.zeros(1, dtype)
     for leaf in jax.tree.leaves(jax.tree.map(_sum_of_squares, grads)):
         square = square + leaf.astype(dtype)
@@ -270,10 +280,10 @@ def _sum_of_squares(g: jax.Array) -> jax.Array:
 
 @jax.jit
 def _chosen(keys: jax.Array, stored: jax.Array, norm: jax.Array) -> jax.Array:
-    """The place that the momentum takes, as booleans, none of them if it takes none."""
-    places = jnp.arange(keys.size, dtype=jnp.int32)
-    free = places == stored
-    lowest = (places == jnp.argmin(keys).astype(jnp.int32)) & (norm > jnp.min(keys))
+    """Returns which slot the new momentum takes, one-hot, or all False for none."""
+    slots = jnp.arange(keys.size, dtype=jnp.int32)
+    free = slots == stored
+    lowest = (slots == jnp.argmin(keys).astype(jnp.int32)) & (norm > jnp.min(keys))
     return jnp.where(stored < keys.size, free, lowest)
 
 

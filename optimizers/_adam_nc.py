@@ -1,4 +1,4 @@
-"""AdamNC, Adam with a second moment that forgets nothing: Reddi et al. (2018)."""
+"""AdamNC, Adam with the mean of all squared gradients: Reddi et al. (2018)."""
 
 from typing import Any, NamedTuple
 
@@ -23,48 +23,20 @@ class ScaleByAdamNcState(NamedTuple):
 def scale_by_adam_nc(
     b1: Scalar = 0.9, eps: Scalar = 1e-8
 ) -> optax.GradientTransformationExtraArgs:
-    """The direction of AdamNC, uphill and without a learning rate; see `adam_nc`.
+    """Scales gradients as AdamNC does, without the learning rate; see `adam_nc`.
 
     Args:
       b1: Decay rate of the first moment, in [0, 1).
-      eps: Added to the root of the second moment.
+      eps: Small constant added to the denominator, outside the square root.
 
     Returns:
-      The transformation.
+      The gradient transformation. Follow it with ``optax.scale_by_learning_rate``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes.
     """
-    checks.decay_rates("scale_by_adam_nc", b1=b1)
-    checks.non_negative("scale_by_adam_nc", eps=eps)
-
-    def init(params: PyTree) -> ScaleByAdamNcState:
-        return ScaleByAdamNcState(
-            count=jnp.zeros([], jnp.int32),
-            mu=trees.zeros_like("scale_by_adam_nc", params),
-            nu=trees.accumulators_like("scale_by_adam_nc", params),
-        )
-
-    def update(
-        updates: PyTree,
-        state: Any,
-        params: PyTree = None,
-        **extra_args: Any,
-    ) -> tuple[PyTree, ScaleByAdamNcState]:
-        del params, extra_args
-        grads = trees.gradients("scale_by_adam_nc", updates, state.nu)
-        count = numerics.increment(state.count)
-        mu = moments.ema(b1, grads, state.mu)  # (1)
-        nu = jax.tree.map(
-            lambda g, v: _mean_of_squares(count, g, v), grads, state.nu
-        )  # (2)
-        direction = moments.ratio(mu, nu, eps)  # (3)
-        return trees.cast_like(direction, grads), ScaleByAdamNcState(
-            count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
-        )
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _scale_by_adam_nc("scale_by_adam_nc", b1, eps)
 
 
 def adam_nc(
@@ -75,9 +47,9 @@ def adam_nc(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AdamNC: Adam whose second moment is the plain mean of all squared gradients.
+    r"""AdamNC: Adam with the mean of all squared gradients as second moment.
 
-    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by entry,
+    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, elementwise,
 
     .. math::
 
@@ -87,39 +59,40 @@ def adam_nc(
        d_t &= m_t / (\sqrt{v_t} + \varepsilon)                           && (3) \\
        x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                   && (4)
 
-    with :math:`m_0 = 0` and no bias correction. The analysis asks for
-    :math:`\eta_t = \alpha / \sqrt t`, which is yours to pass as a schedule of the
-    0-based count: ``lambda count: alpha / jnp.sqrt(count + 1)``. With it and
-    ``b1=0``, AdamNC is AdaGrad.
+    with :math:`m_0 = 0` and no bias correction. The analysis assumes
+    :math:`\eta_t = \alpha / \sqrt t`. For that, pass the schedule
+    ``lambda count: alpha / jnp.sqrt(count + 1)``; with it and ``b1=0``, AdamNC is
+    AdaGrad.
 
     Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\varepsilon` eps,
     :math:`\lambda` weight_decay; the state holds :math:`t` as count, :math:`m` as
     mu, :math:`v` as nu.
 
-    Defaults: b1 and eps as Adam's.
+    Defaults: b1 and eps are those of `adam`.
 
-    Differences from the paper: of its sequences :math:`\beta_{2,t}`, the one that (2)
-    has, :math:`1 - 1/t`; constant :math:`\beta_1` (the proof decays it); an
-    :math:`\varepsilon` where it has none (``eps=0`` takes 0/0 as 0); no projection
-    onto a feasible set.
+    Differences from the paper: the paper allows several sequences
+    :math:`\beta_{2,t}`; (2) is the choice :math:`1 - 1/t`. :math:`\beta_1` is constant,
+    while the proof lets it decay. The paper has no :math:`\varepsilon` (``eps=0`` is
+    the paper's form, with 0/0 taken as 0). There is no projection onto a feasible set.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
-      eps: Added to the root of the second moment.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
+      eps: Small constant added to the denominator, outside the square root.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
 
     References:
       Reddi, Kale and Kumar, On the Convergence of Adam and Beyond, ICLR 2018,
@@ -140,20 +113,54 @@ def adam_nc(
     checks.non_negative(
         "adam_nc", learning_rate=learning_rate, weight_decay=weight_decay
     )
-    checks.decay_rates("adam_nc", b1=b1)
-    checks.non_negative("adam_nc", eps=eps)
     return optax.chain(
-        scale_by_adam_nc(b1, eps),
+        _scale_by_adam_nc("adam_nc", b1, eps),
         links.add_decayed_weights("adam_nc", weight_decay, weight_decay_mask),
         links.scale_by_learning_rate(learning_rate),  # (4)
     )
+
+
+def _scale_by_adam_nc(
+    name: str,
+    b1: Scalar,
+    eps: Scalar,
+) -> optax.GradientTransformationExtraArgs:
+    checks.decay_rates(name, b1=b1)
+    checks.non_negative(name, eps=eps)
+
+    def init(params: PyTree) -> ScaleByAdamNcState:
+        return ScaleByAdamNcState(
+            count=jnp.zeros([], jnp.int32),
+            mu=trees.zeros_like(name, params),
+            nu=trees.accumulators_like(name, params),
+        )
+
+    def update(
+        updates: PyTree,
+        state: Any,
+        params: PyTree = None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, ScaleByAdamNcState]:
+        del params, extra_args
+        grads = trees.gradients(name, updates, state.nu)
+        count = numerics.increment(state.count)
+        mu = moments.ema(b1, grads, state.mu)  # (1)
+        nu = jax.tree.map(
+            lambda g, v: _mean_of_squares(count, g, v), grads, state.nu
+        )  # (2)
+        direction = moments.ratio(mu, nu, eps)  # (3)
+        return trees.cast_like(direction, grads), ScaleByAdamNcState(
+            count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 @numerics.inline_jit
 def _mean_of_squares(t: jax.Array, g: jax.Array, v: jax.Array) -> jax.Array:
     square = numerics.abs_square(numerics.widen(g, v))
     v = v.astype(square.dtype)
-    # 1 - 1/t would round the weight of the newest square away.
+    # Not (1 - 1/t) v + square / t: 1 - 1/t is 1 in floating point for large t.
     change = (square - v) / numerics.like(v, t)
-    # A mean that has overflown stays: infinity less infinity would be NaN.
+    # A mean that has overflowed stays infinite: inf - inf would be NaN.
     return v + jnp.where(jnp.isinf(v), 0.0, change)

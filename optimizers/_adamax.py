@@ -23,51 +23,21 @@ class ScaleByAdamaxState(NamedTuple):
 def scale_by_adamax(
     b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8
 ) -> optax.GradientTransformationExtraArgs:
-    """The direction of AdaMax, uphill and without a learning rate; see `adamax`.
+    """Scales gradients as AdaMax does, without the learning rate; see `adamax`.
 
     Args:
       b1: Decay rate of the first moment, in [0, 1).
-      b2: Decay rate of the running maximum, in [0, 1).
-      eps: Added to the size of the gradient, inside the maximum.
+      b2: Decay rate of the maximum, in [0, 1).
+      eps: Small constant added to the absolute gradient, inside the maximum.
 
     Returns:
-      The transformation.
+      The gradient transformation. Follow it with ``optax.scale_by_learning_rate``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes.
     """
-    checks.decay_rates("scale_by_adamax", b1=b1, b2=b2)
-    checks.non_negative("scale_by_adamax", eps=eps)
-
-    def init(params: PyTree) -> ScaleByAdamaxState:
-        return ScaleByAdamaxState(
-            count=jnp.zeros([], jnp.int32),
-            mu=trees.zeros_like("scale_by_adamax", params),
-            nu=trees.accumulators_like("scale_by_adamax", params),
-        )
-
-    def update(
-        updates: PyTree,
-        state: Any,
-        params: PyTree = None,
-        **extra_args: Any,
-    ) -> tuple[PyTree, ScaleByAdamaxState]:
-        del params, extra_args
-        grads = trees.gradients("scale_by_adamax", updates, state.nu)
-        count = numerics.increment(state.count)
-        decay, floor = numerics.scalar(b2), numerics.scalar(eps)
-        mu = moments.ema(b1, grads, state.mu)  # (1)
-        nu = jax.tree.map(
-            lambda g, u: _decayed_max(decay, floor, g, u), grads, state.nu
-        )  # (2)
-        mu_hat = moments.debias(mu, b1, count)  # (3)
-        direction = jax.tree.map(numerics.division(floor), mu_hat, nu)  # (4)
-        return trees.cast_like(direction, grads), ScaleByAdamaxState(
-            count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
-        )
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _scale_by_adamax("scale_by_adamax", b1, b2, eps)
 
 
 def adamax(
@@ -79,9 +49,9 @@ def adamax(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AdaMax: Adam that divides by the largest recent gradient, not by an average.
+    r"""AdaMax: Adam with a decaying maximum in place of the second moment.
 
-    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by entry,
+    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, elementwise,
 
     .. math::
 
@@ -91,9 +61,9 @@ def adamax(
        d_t &= \hat m_t / u_t                               && (4) \\
        x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})     && (5)
 
-    with :math:`m_0 = u_0 = 0`. The maximum starts unbiased and needs no correction.
-    No step is longer than :math:`\eta (1 - \beta_1) / (1 - \beta_1 / \beta_2)`, about
-    :math:`1.0091 \eta` by default.
+    with :math:`m_0 = u_0 = 0`. The maximum is not biased towards 0 and needs no
+    correction. No entry of :math:`|d_t|` exceeds
+    :math:`(1 - \beta_1) / (1 - \beta_1 / \beta_2)`, about 1.0091 by default.
 
     Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
     :math:`\varepsilon` eps, :math:`\lambda` weight_decay; the state holds :math:`t`
@@ -101,29 +71,30 @@ def adamax(
 
     Defaults: those of ``optax.adamax``; the paper uses a learning rate of 0.002.
 
-    Differences from the paper: it has no :math:`\varepsilon`, which makes 0/0 of a
-    first gradient of zero; optax and PyTorch add it inside the maximum, as here.
-    ``eps=0`` is the paper's form, with 0/0 taken as 0. The paper says that no step is
-    longer than :math:`\eta`, which the bound above corrects.
+    Differences from the paper: the paper has no :math:`\varepsilon` and divides 0 by 0
+    if the first gradient is zero; optax and PyTorch add it inside the maximum, as
+    here. ``eps=0`` is the paper's form, with 0/0 taken as 0. The paper states a
+    bound of 1 for :math:`|d_t|`, which is slightly too small.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
-      b2: Decay rate of the running maximum, in [0, 1).
-      eps: Added to the size of the gradient, inside the maximum.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
+      b2: Decay rate of the maximum, in [0, 1).
+      eps: Small constant added to the absolute gradient, inside the maximum.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
 
     References:
       Kingma and Ba, Adam: A Method for Stochastic Optimization, ICLR 2015,
@@ -144,13 +115,50 @@ def adamax(
     checks.non_negative(
         "adamax", learning_rate=learning_rate, weight_decay=weight_decay
     )
-    checks.decay_rates("adamax", b1=b1, b2=b2)
-    checks.non_negative("adamax", eps=eps)
     return optax.chain(
-        scale_by_adamax(b1, b2, eps),
+        _scale_by_adamax("adamax", b1, b2, eps),
         links.add_decayed_weights("adamax", weight_decay, weight_decay_mask),
         links.scale_by_learning_rate(learning_rate),  # (5)
     )
+
+
+def _scale_by_adamax(
+    name: str,
+    b1: Scalar,
+    b2: Scalar,
+    eps: Scalar,
+) -> optax.GradientTransformationExtraArgs:
+    checks.decay_rates(name, b1=b1, b2=b2)
+    checks.non_negative(name, eps=eps)
+
+    def init(params: PyTree) -> ScaleByAdamaxState:
+        return ScaleByAdamaxState(
+            count=jnp.zeros([], jnp.int32),
+            mu=trees.zeros_like(name, params),
+            nu=trees.accumulators_like(name, params),
+        )
+
+    def update(
+        updates: PyTree,
+        state: Any,
+        params: PyTree = None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, ScaleByAdamaxState]:
+        del params, extra_args
+        grads = trees.gradients(name, updates, state.nu)
+        count = numerics.increment(state.count)
+        decay, floor = numerics.scalar(b2), numerics.scalar(eps)
+        mu = moments.ema(b1, grads, state.mu)  # (1)
+        nu = jax.tree.map(
+            lambda g, u: _decayed_max(decay, floor, g, u), grads, state.nu
+        )  # (2)
+        mu_hat = moments.debias(mu, b1, count)  # (3)
+        direction = jax.tree.map(numerics.division(floor), mu_hat, nu)  # (4)
+        return trees.cast_like(direction, grads), ScaleByAdamaxState(
+            count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 @numerics.inline_jit

@@ -1,4 +1,4 @@
-"""AdEMAMix, Adam with a second and slower average: Pagliardini et al. (2024)."""
+"""AdEMAMix, Adam with a second, slower average: Pagliardini et al. (2024)."""
 
 import math
 from collections.abc import Callable
@@ -32,19 +32,19 @@ class ScaleByAdemamixState(NamedTuple):
 def ademamix_alpha_schedule(
     alpha: Scalar, warmup_steps: Scalar
 ) -> Callable[[jax.Array], jax.Array]:
-    r"""The linear warm-up of AdEMAMix's alpha.
+    r"""Linear warm-up of AdEMAMix's alpha.
 
     .. math:: \alpha(t) = \min(\alpha t / T, \alpha)
 
     Args:
       alpha: The final value, finite and >= 0.
-      warmup_steps: T, the number of steps until it is reached, > 0.
+      warmup_steps: Number of warm-up steps T, > 0.
 
     Returns:
-      A schedule of the 0-based count of updates; the first update is t = 1.
+      A schedule, called with the step count t - 1, which starts at 0.
 
     Raises:
-      ValueError: An argument is out of its range.
+      ValueError: An argument is out of range.
     """
     checks.non_negative("ademamix_alpha_schedule", alpha=alpha)
     checks.positive("ademamix_alpha_schedule", warmup_steps=warmup_steps)
@@ -54,25 +54,26 @@ def ademamix_alpha_schedule(
 def ademamix_b3_schedule(
     b1: Scalar, b3: Scalar, warmup_steps: Scalar
 ) -> Callable[[jax.Array], jax.Array]:
-    r"""The warm-up of AdEMAMix's b3, linear in the half-life of the average.
+    r"""Warm-up of AdEMAMix's b3, linear in the half-life of the average.
 
     .. math::
 
        \beta_3(t) = \min\left(\exp\frac{\ln \beta_1 \ln \beta_3}
          {(1 - t/T) \ln \beta_3 + (t/T) \ln \beta_1},\ \beta_3\right)
 
-    For :math:`\beta_1 = 0` it is the limit, :math:`\beta_3^{T/t}`.
+    For :math:`\beta_1 = 0`, the first argument of the minimum is its limit,
+    :math:`\beta_3^{T/t}`.
 
     Args:
-      b1: Where it starts, in [0, 1).
-      b3: Where it ends, in [0, 1).
-      warmup_steps: T, the number of steps until then, > 0.
+      b1: Initial value, in [0, 1).
+      b3: Final value, in [0, 1).
+      warmup_steps: Number of warm-up steps T, > 0.
 
     Returns:
-      A schedule of the 0-based count of updates; the first update is t = 1.
+      A schedule, called with the step count t - 1, which starts at 0.
 
     Raises:
-      ValueError: An argument is out of its range.
+      ValueError: An argument is out of range.
     """
     checks.decay_rates("ademamix_b3_schedule", b1=b1, b3=b3)
     checks.positive("ademamix_b3_schedule", warmup_steps=warmup_steps)
@@ -90,61 +91,36 @@ def scale_by_ademamix(
     *,
     warmup_steps: Scalar | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The direction of AdEMAMix, uphill and without a learning rate; see `ademamix`.
+    """Scales gradients as AdEMAMix does, without the learning rate; see `ademamix`.
 
     Args:
       b1: Decay rate of the fast first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      b3: Decay rate of the slow first moment, in [0, 1); a number or a schedule.
-      alpha: Weight of the slow first moment; a number or a schedule.
-      eps: Added to the root of the second moment.
-      eps_root: Added to the second moment inside the root.
-      mu_dtype: Dtype that the state keeps the fast first moment in.
-      warmup_steps: Steps until alpha and b3 reach their values; None for at once.
+      b3: Decay rate of the slow first moment, in [0, 1); a float or a schedule.
+      alpha: Weight of the slow first moment, >= 0; a float or a schedule.
+      eps: Small constant added to the denominator, outside the square root.
+      eps_root: Small constant added to the second moment, inside the square root.
+      mu_dtype: Dtype of the stored fast first moment; None means that of the params.
+      warmup_steps: Number of warm-up steps of alpha and b3; None means no warm-up.
 
     Returns:
-      The transformation.
+      The gradient transformation. Follow it with ``optax.scale_by_learning_rate``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes.
     """
-    name = "scale_by_ademamix"
-    _check(name, b1, b2, b3, alpha, eps, eps_root, warmup_steps)
-
-    def init(params: PyTree) -> ScaleByAdemamixState:
-        return ScaleByAdemamixState(
-            count=jnp.zeros([], jnp.int32),
-            mu=trees.zeros_like(name, params, mu_dtype),
-            nu=trees.accumulators_like(name, params),
-            mu_slow=trees.averages_like(name, params),
-        )
-
-    def update(
-        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, ScaleByAdemamixState]:
-        del params, extra_args
-        grads = trees.gradients(name, updates, state.nu)
-        count = numerics.increment(state.count)
-        weight, share = _mixing(state.count, b1, b3, alpha, warmup_steps)
-        mu = moments.ema(b1, grads, state.mu)  # (1)
-        mu_slow = jax.tree.map(
-            lambda g, s: _approach(share, g, s), grads, state.mu_slow
-        )  # (2)
-        nu = moments.ema_of_squares(b2, grads, state.nu)  # (3)
-        mixed = jax.tree.map(
-            lambda m, s: _mix(m, weight, s), moments.debias(mu, b1, count), mu_slow
-        )
-        nu_hat = moments.debias(nu, b2, count)
-        direction = moments.ratio(mixed, nu_hat, eps, eps_root)  # (4)
-        return trees.cast_like(direction, grads), ScaleByAdemamixState(
-            count,
-            trees.cast_like(mu, state.mu),
-            trees.cast_like(nu, state.nu),
-            trees.cast_like(mu_slow, state.mu_slow),
-        )
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _scale_by_ademamix(
+        "scale_by_ademamix",
+        b1,
+        b2,
+        b3,
+        alpha,
+        eps,
+        eps_root,
+        mu_dtype,
+        warmup_steps=warmup_steps,
+    )
 
 
 def ademamix(
@@ -162,9 +138,9 @@ def ademamix(
     warmup_steps: Scalar | None = None,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AdEMAMix: Adam that also remembers gradients from thousands of steps ago.
+    r"""AdEMAMix: Adam with a second, slowly decaying average of the gradients.
 
-    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by entry,
+    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, elementwise,
 
     .. math::
 
@@ -175,58 +151,61 @@ def ademamix(
          {\sqrt{v_t / (1 - \beta_2^t) + \bar\varepsilon} + \varepsilon} && (4) \\
        x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                  && (5)
 
-    with :math:`m_0 = v_0 = 0`. The slow average is not corrected for its start.
-    With warmup_steps, :math:`\alpha(t)` is `ademamix_alpha_schedule` and
-    :math:`\beta_3(t)` is `ademamix_b3_schedule`, from :math:`\beta_1`; both count
-    from :math:`t = 1`. The paper sets it to the length of the run.
+    with :math:`m_0 = v_0 = 0`. The slow average has no bias correction. With
+    warmup_steps, :math:`\alpha(t)` is `ademamix_alpha_schedule`, and
+    :math:`\beta_3(t)` is `ademamix_b3_schedule`, which starts at :math:`\beta_1`. The
+    paper sets warmup_steps to the length of the run.
 
-    The slow average approaches :math:`g_t` by the share :math:`1 - \beta_3`, which is
-    computed before it is rounded: in float32, :math:`1 - \beta_3` of a rounded
-    :math:`\beta_3 = 0.99999` would be wrong by a thousandth.
+    :math:`1 - \beta_3` in (2) is computed before it is rounded to float32. Computed
+    from :math:`\beta_3 = 0.99999` rounded to float32, it would have a relative error of
+    0.1%.
 
     Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
     :math:`\beta_3` b3, :math:`\alpha` alpha, :math:`\varepsilon` eps,
     :math:`\bar\varepsilon` eps_root, :math:`\lambda` weight_decay; the state holds
     :math:`t` as count, :math:`m_1` as mu, :math:`v` as nu, :math:`m_2` as mu_slow.
 
-    Defaults: those of ``optax.contrib.ademamix``. The paper takes alpha from 4 to 10,
-    and for short runs b3 = 0.999.
+    Defaults: those of ``optax.contrib.ademamix``. The paper uses alpha from 4 to 10,
+    and b3 = 0.999 for short runs.
 
-    Differences from the paper: eps_root. Differences from released code: Apple's optax
-    version and optax count their schedules from 0, so that alpha is 0 at the first
-    step; a schedule that you pass gets optax's 0-based count here too. Apple's are NaN
-    without a warm-up. Apple's PyTorch version adds 1e-8 to the decay rates inside the
-    logarithms of its schedule, and has alpha = 2 by default;
-    ``optax.contrib.scale_by_ademamix`` has 6. In optax, mu_dtype is also that of
-    :math:`m_2` and :math:`v`, and only at the start. There is one count: to begin the
-    warm-up in the middle of a run, pass schedules.
+    Differences from the paper: eps_root.
+
+    Differences from released code: in Apple's optax version and in optax, the warm-up
+    schedules start at 0, so that alpha is 0 at the first step. Here, the warm-up starts
+    at :math:`t = 1`; schedules that you pass are called with the step count, starting
+    at 0, as in optax. Apple's schedules are NaN without a warm-up. Apple's PyTorch
+    version adds 1e-8 to the decay rates inside the logarithms of its schedule and has
+    alpha = 2 by default; ``optax.contrib.scale_by_ademamix`` has alpha = 6. In optax,
+    mu_dtype also applies to :math:`m_2` and :math:`v`, and only to their initial
+    values. All schedules share one step count; pass schedules to start the warm-up in
+    the middle of a run.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
       b1: Decay rate of the fast first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      b3: Decay rate of the slow first moment, in [0, 1); a number or a schedule.
-      alpha: Weight of the slow first moment; a number or a schedule.
-      eps: Added to the root of the second moment, outside.
-      eps_root: Added to the second moment inside the root.
-      mu_dtype: Dtype that the state keeps the fast first moment in; by default that
-        of the params.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      mask: The name of ``weight_decay_mask`` in optax.
-      warmup_steps: Steps until alpha and b3 reach their values; None for at once.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
+      b3: Decay rate of the slow first moment, in [0, 1); a float or a schedule.
+      alpha: Weight of the slow first moment, >= 0; a float or a schedule.
+      eps: Small constant added to the denominator, outside the square root.
+      eps_root: Small constant added to the second moment, inside the square root.
+      mu_dtype: Dtype of the stored fast first moment; None means that of the params.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      mask: Optax's name for ``weight_decay_mask``; give only one of the two.
+      warmup_steps: Number of warm-up steps of alpha and b3; None means no warm-up.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; warmup_steps is given together
-        with a schedule of alpha or b3; both names of the mask are given; in `update`,
-        the gradients do not have the structure and shapes of the params, or
-        weight_decay needs params and there are none.
+      ValueError: A hyperparameter is out of range, warmup_steps is given together with
+        a schedule of alpha or b3, or both mask and weight_decay_mask are given. In
+        `update`: the gradients do not match the params in structure and shapes, or
+        weight_decay is used without params.
 
     References:
       Pagliardini, Ablin and Grangier, The AdEMAMix Optimizer: Better, Faster, Older,
@@ -244,24 +223,27 @@ def ademamix(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    checks.non_negative(
-        "ademamix", learning_rate=learning_rate, weight_decay=weight_decay
-    )
-    _check("ademamix", b1, b2, b3, alpha, eps, eps_root, warmup_steps)
+    name = "ademamix"
+    mask = checks.one_mask(name, mask, weight_decay_mask)
+    checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(
-        scale_by_ademamix(
-            b1, b2, b3, alpha, eps, eps_root, mu_dtype, warmup_steps=warmup_steps
+        _scale_by_ademamix(
+            name,
+            b1,
+            b2,
+            b3,
+            alpha,
+            eps,
+            eps_root,
+            mu_dtype,
+            warmup_steps=warmup_steps,
         ),
-        links.add_decayed_weights(
-            "ademamix",
-            weight_decay,
-            checks.one_mask("ademamix", mask, weight_decay_mask),
-        ),
+        links.add_decayed_weights(name, weight_decay, mask),
         links.scale_by_learning_rate(learning_rate),  # (5)
     )
 
 
-def _check(
+def _scale_by_ademamix(
     name: str,
     b1: Scalar,
     b2: Scalar,
@@ -269,24 +251,60 @@ def _check(
     alpha: ScalarOrSchedule,
     eps: Scalar,
     eps_root: Scalar,
+    mu_dtype: Any,
+    *,
     warmup_steps: Scalar | None,
-) -> None:
+) -> optax.GradientTransformationExtraArgs:
     checks.decay_rates(name, b1=b1, b2=b2, b3=b3)
     checks.non_negative(name, alpha=alpha, eps=eps, eps_root=eps_root)
-    if warmup_steps is None:
-        return
-    checks.positive(name, warmup_steps=warmup_steps)
-    scheduled = callable(alpha) or callable(b3)
-    if scheduled:
-        msg = (
-            f"{name}: warmup_steps makes the schedules of alpha and b3, but a schedule "
-            "is given too; give numbers, or no warmup_steps."
+    if warmup_steps is not None:
+        checks.positive(name, warmup_steps=warmup_steps)
+        schedules = {n: f for n, f in (("b3", b3), ("alpha", alpha)) if callable(f)}
+        if schedules:
+            msg = (
+                f"{name}: warmup_steps makes the schedules of b3 and alpha, but got "
+                f"the schedules {schedules} too. Pass numbers, or leave warmup_steps "
+                "out."
+            )
+            raise ValueError(msg)
+
+    def init(params: PyTree) -> ScaleByAdemamixState:
+        return ScaleByAdemamixState(
+            count=jnp.zeros([], jnp.int32),
+            mu=trees.zeros_like(name, params, mu_dtype),
+            nu=trees.accumulators_like(name, params),
+            mu_slow=trees.averages_like(name, params),
         )
-        raise ValueError(msg)
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByAdemamixState]:
+        del params, extra_args
+        grads = trees.gradients(name, updates, state.nu)
+        count = numerics.increment(state.count)
+        weight, new_weight = _mixing(state.count, b1, b3, alpha, warmup_steps)
+        mu = moments.ema(b1, grads, state.mu)  # (1)
+        mu_slow = jax.tree.map(
+            lambda g, s: _ema_by_weight(new_weight, g, s), grads, state.mu_slow
+        )  # (2)
+        nu = moments.ema_of_squares(b2, grads, state.nu)  # (3)
+        mixed = jax.tree.map(
+            lambda m, s: _mix(m, weight, s), moments.debias(mu, b1, count), mu_slow
+        )
+        nu_hat = moments.debias(nu, b2, count)
+        direction = moments.ratio(mixed, nu_hat, eps, eps_root)  # (4)
+        return trees.cast_like(direction, grads), ScaleByAdemamixState(
+            count,
+            trees.cast_like(mu, state.mu),
+            trees.cast_like(nu, state.nu),
+            trees.cast_like(mu_slow, state.mu_slow),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _progress(count: jax.Array, warmup_steps: Scalar) -> jax.Array:
-    """min(t/T, 1) for the 0-based count t - 1."""
+    """Returns min(t/T, 1) for the step count t - 1."""
     t = numerics.wide_scalar(count) + 1.0
     return jnp.minimum(t / numerics.wide_scalar(warmup_steps), 1.0)
 
@@ -294,7 +312,7 @@ def _progress(count: jax.Array, warmup_steps: Scalar) -> jax.Array:
 def _log_b3(
     count: jax.Array, b1: Scalar, b3: Scalar, warmup_steps: Scalar
 ) -> jax.Array:
-    """ln b3(t); both ends divided by ln b1, so that b1 = 0 is its own limit."""
+    """Returns ln b3(t), divided through by ln b1 so that b1 = 0 gives the limit."""
     done = _progress(count, warmup_steps)
     log_b1, log_b3 = _log(b1), _log(b3)
     between = log_b3 / ((1.0 - done) * (log_b3 / log_b1) + done)
@@ -303,7 +321,7 @@ def _log_b3(
 
 def _log(decay: Scalar) -> jax.Array:
     value = numerics.scalar(decay)
-    if isinstance(value, float):  # in double precision: ln 0.9999 has no digits to lose
+    if isinstance(value, float):  # double precision, because ln 0.9999 cancels
         return numerics.wide_scalar(math.log(value) if value > 0.0 else -math.inf)
     return jnp.log(numerics.wide_scalar(value))
 
@@ -315,7 +333,7 @@ def _mixing(
     alpha: ScalarOrSchedule,
     warmup_steps: Scalar | None,
 ) -> tuple[Scalar, Scalar]:
-    """alpha(t) and 1 - b3(t), for the 0-based count t - 1."""
+    """Returns alpha(t) and 1 - b3(t) for the step count t - 1."""
     weight, b3 = links.value_at(alpha, count), links.value_at(b3, count)
     if warmup_steps is None:
         return weight, 1.0 - b3
@@ -324,10 +342,10 @@ def _mixing(
 
 
 @numerics.inline_jit
-def _approach(share: Scalar, g: jax.Array, s: jax.Array) -> jax.Array:
+def _ema_by_weight(new_weight: Scalar, g: jax.Array, s: jax.Array) -> jax.Array:
     g = numerics.widen(g, s)
     s = s.astype(g.dtype)
-    return s + numerics.like(g, share) * (g - s)
+    return s + numerics.like(g, new_weight) * (g - s)
 
 
 @numerics.inline_jit

@@ -1,4 +1,4 @@
-"""INNAprop, an inertial Newton method with RMSprop's scaling: Bolte et al. (2024)."""
+"""INNAprop, an inertial Newton method with RMSprop scaling: Bolte et al. (2024)."""
 
 from typing import Any, NamedTuple
 
@@ -31,82 +31,41 @@ def scale_by_innaprop(
     weight_decay: ScalarOrSchedule = 0.01,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The step of INNAprop, uphill and with the learning rate inside; see `innaprop`.
+    """Scales gradients as INNAprop does, including the learning rate.
+
+    See `innaprop`.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
-      alpha: Viscous damping.
-      beta: Newton-like damping, positive.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
+      alpha: Viscous damping (friction), >= 0.
+      beta: Newton-like damping along the Hessian, > 0.
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay.
+      eps: Small constant added to the denominator, outside the square root.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The gradient transformation. Already scaled by the learning rate; follow it with
+      ``optax.scale(-1.0)``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
     """
-    name = "scale_by_innaprop"
-    _check(name, learning_rate, alpha, beta, b2, eps, weight_decay)
-
-    def init(params: PyTree) -> ScaleByInnapropState:
-        return ScaleByInnapropState(
-            count=jnp.zeros([], jnp.int32),
-            nu=trees.accumulators_like(name, params),
-            velocity=trees.averages_like(name, params),
-        )
-
-    def update(
-        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, ScaleByInnapropState]:
-        del extra_args
-        grads = trees.gradients(name, updates, state.nu)
-        count = numerics.increment(state.count)
-        rate = links.value_at(learning_rate, state.count)
-        decay = links.value_at(weight_decay, state.count)
-        viscous, newton = numerics.wide_scalar(alpha), numerics.wide_scalar(beta)
-        step = numerics.wide_scalar(rate)
-
-        def scaled(nu: PyTree) -> PyTree:
-            wide = jax.tree.map(numerics.widen, grads, nu)
-            return moments.ratio(wide, moments.debias(nu, b2, count), eps)  # (2)
-
-        nu = moments.ema_of_squares(b2, grads, state.nu)  # (1)
-        pull = (viscous - 1.0 / newton) * step
-        velocity = links.add_decay(
-            name, state.velocity, params, decay, weight_decay_mask, pull
-        )  # (3)
-        # Both the params and the velocity need the old values of both. To update them
-        # in place takes an order: this velocity, then the params, then the next one;
-        # and the scaled gradient twice, which costs less than to store it.
-        velocity = jax.tree.map(lax.optimization_barrier, velocity)
-        direction = jax.tree.map(
-            lambda p, g: _combine(-step, p, newton * step, g), velocity, scaled(nu)
-        )
-        direction = links.add_decay(
-            name, direction, params, decay, weight_decay_mask, step
-        )  # (4)
-        direction = trees.cast_like(direction, grads)
-        velocity = trees.after(count, trees.moved(params, direction), velocity)
-        kept, drive = 1.0 - viscous * step, (viscous * newton - 1.0) * step
-        velocity = jax.tree.map(
-            lambda p, g: _combine(kept, p, drive, g),
-            velocity,
-            scaled(jax.tree.map(lax.optimization_barrier, nu)),
-        )  # (5)
-        return direction, ScaleByInnapropState(
-            count,
-            trees.cast_like(nu, state.nu),
-            trees.cast_like(velocity, state.velocity),
-        )
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _scale_by_innaprop(
+        "scale_by_innaprop",
+        learning_rate,
+        alpha,
+        beta,
+        b2,
+        eps,
+        weight_decay=weight_decay,
+        weight_decay_mask=weight_decay_mask,
+    )
 
 
 def innaprop(
@@ -119,12 +78,12 @@ def innaprop(
     weight_decay: ScalarOrSchedule = 0.01,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""INNAprop: a ball that rolls with friction, also against the curvature.
+    r"""INNAprop: inertial Newton-like method with RMSprop scaling.
 
-    It follows a differential equation of second order, whose damping :math:`\beta`
-    along the Hessian acts through differences of gradients, so that no Hessian is
-    ever formed. For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by
-    entry,
+    It discretizes a second-order differential equation, a heavy ball with friction
+    :math:`\alpha` and damping :math:`\beta` along the Hessian. The Hessian acts only
+    through differences of gradients and is never computed. For the gradient
+    :math:`g_t` at the params :math:`x_{t-1}`, elementwise,
 
     .. math::
 
@@ -137,50 +96,52 @@ def innaprop(
        p_t &= (1 - \alpha \eta_t) \bar p_t
          - (1 - \alpha \beta) \, \eta_t \hat g_t                             && (5)
 
-    with :math:`v_0 = p_0 = 0`. The first step is :math:`\eta \beta` long, and the
-    velocity :math:`p` forgets over :math:`1 / (\alpha \eta)` steps. With
-    :math:`\alpha \beta = 1` and no decay it is Adam with :math:`\beta_1 = 0` and the
-    rate :math:`\eta \beta`.
+    with :math:`v_0 = p_0 = 0`. The entries of the first step have the size
+    :math:`\eta \beta`, and the velocity :math:`p` decays over about
+    :math:`1 / (\alpha \eta)` steps. With :math:`\alpha \beta = 1` and no weight decay,
+    the method is Adam with :math:`\beta_1 = 0` and learning rate :math:`\eta \beta`.
 
-    The paper and the released code keep
-    :math:`\psi = (1 - \alpha \beta) x - \beta p` instead of :math:`p`, and take the
-    step from the difference of :math:`x` and :math:`\psi`. The two forms are equal,
-    for all rates and decays.
+    The paper and the released code store
+    :math:`\psi = (1 - \alpha \beta) x - \beta p` instead of :math:`p` and compute the
+    step from the difference of :math:`x` and :math:`\psi`. Both forms are equivalent
+    for all schedules of learning rate and weight decay.
 
     Symbols: :math:`\eta` learning_rate, :math:`\alpha` alpha, :math:`\beta` beta,
     :math:`\beta_2` b2, :math:`\varepsilon` eps, :math:`\lambda` weight_decay; the
     state holds :math:`t` as count, :math:`v` as nu, :math:`p` as velocity.
 
     Defaults: those of the released code. The paper recommends :math:`(\alpha,
-    \beta)` = (0.1, 0.9), which is faster at first, and (2, 2), which may end lower.
-    The authors' GPT-2 runs have b2 = 0.99 and a weight_decay of 0.1.
+    \beta)` = (0.1, 0.9), which is faster at first, and (2, 2), which may reach a lower
+    loss. The authors use b2 = 0.99 and weight_decay = 0.1 for GPT-2.
 
-    Differences from the released code: the velocity, which needs no params in
-    `init`, loses nothing to cancellation, and does not divide by
-    :math:`\beta - \eta`, which is 0 where the two are equal. Keep
-    :math:`\eta < \beta` all the same: beyond, the method is not stable. The momentum
-    form that the authors released beside it is this method for a constant rate
-    without decay only.
+    Differences from the released code: storing the velocity needs no values of the
+    params in `init`, avoids cancellation, and avoids the released code's division by
+    :math:`\beta - \eta`, which fails for :math:`\eta = \beta`. Still use
+    :math:`\eta < \beta`, because the method is unstable otherwise. The authors also
+    released a form with momentum; it equals this method only for a constant learning
+    rate without weight decay.
 
     Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
-      alpha: Viscous damping, the friction of the velocity.
-      beta: Newton-like damping, positive; also how much of the gradient acts at once.
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
+      alpha: Viscous damping (friction), >= 0.
+      beta: Newton-like damping along the Hessian, > 0; also the weight of the current
+        gradient in the step.
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment, outside.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
+      eps: Small constant added to the denominator, outside the square root.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
 
     Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params. It has its learning rate inside.
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
 
     References:
       Bolte, Boustany, Pauwels and Purica, A second-order-like optimizer with
@@ -198,9 +159,9 @@ def innaprop(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    _check("innaprop", learning_rate, alpha, beta, b2, eps, weight_decay)
     return optax.chain(
-        scale_by_innaprop(
+        _scale_by_innaprop(
+            "innaprop",
             learning_rate,
             alpha,
             beta,
@@ -213,25 +174,79 @@ def innaprop(
     )
 
 
-def _check(
+def _scale_by_innaprop(
     name: str,
     learning_rate: ScalarOrSchedule,
     alpha: Scalar,
     beta: Scalar,
     b2: Scalar,
     eps: Scalar,
+    *,
     weight_decay: ScalarOrSchedule,
-) -> None:
+    weight_decay_mask: Mask,
+) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, learning_rate=learning_rate, alpha=alpha)
     checks.positive(name, beta=beta)
     checks.decay_rates(name, b2=b2)
     checks.non_negative(name, eps=eps, weight_decay=weight_decay)
+
+    def init(params: PyTree) -> ScaleByInnapropState:
+        return ScaleByInnapropState(
+            count=jnp.zeros([], jnp.int32),
+            nu=trees.accumulators_like(name, params),
+            velocity=trees.averages_like(name, params),
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByInnapropState]:
+        del extra_args
+        grads = trees.gradients(name, updates, state.nu)
+        count = numerics.increment(state.count)
+        lr = numerics.wide_scalar(links.value_at(learning_rate, state.count))
+        decay = links.value_at(weight_decay, state.count)
+        viscous, newton = numerics.wide_scalar(alpha), numerics.wide_scalar(beta)
+
+        def scaled(nu: PyTree) -> PyTree:
+            wide = jax.tree.map(numerics.widen, grads, nu)
+            return moments.ratio(wide, moments.debias(nu, b2, count), eps)  # (2)
+
+        nu = moments.ema_of_squares(b2, grads, state.nu)  # (1)
+        velocity_lr = (viscous - 1.0 / newton) * lr
+        velocity = links.add_decay(
+            name, state.velocity, params, decay, weight_decay_mask, velocity_lr
+        )  # (3)
+        # Both the params and the velocity depend on the old values of both. In-place
+        # updates need an order: first this velocity, then the params, then the next
+        # velocity. The scaled gradient is computed twice, cheaper than storing it.
+        velocity = jax.tree.map(lax.optimization_barrier, velocity)
+        direction = jax.tree.map(
+            lambda p, g: _combine(-lr, p, newton * lr, g), velocity, scaled(nu)
+        )
+        direction = links.add_decay(
+            name, direction, params, decay, weight_decay_mask, lr
+        )  # (4)
+        direction = trees.cast_like(direction, grads)
+        velocity = trees.after(count, trees.moved(params, direction), velocity)
+        kept, drive = 1.0 - viscous * lr, (viscous * newton - 1.0) * lr
+        velocity = jax.tree.map(
+            lambda p, g: _combine(kept, p, drive, g),
+            velocity,
+            scaled(jax.tree.map(lax.optimization_barrier, nu)),
+        )  # (5)
+        return direction, ScaleByInnapropState(
+            count,
+            trees.cast_like(nu, state.nu),
+            trees.cast_like(velocity, state.velocity),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 @jax.jit
 def _combine(
     kept: jax.Array, p: jax.Array, drive: jax.Array, g: jax.Array
 ) -> jax.Array:
-    """kept p + drive g."""
+    """Returns kept p + drive g, computed in at least float32."""
     p = numerics.widen(p, g)
     return numerics.like(p, kept) * p + numerics.like(p, drive) * g.astype(p.dtype)

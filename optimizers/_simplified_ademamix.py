@@ -1,4 +1,4 @@
-"""Simplified AdEMAMix, one average and a little of the gradient: Morwani et al."""
+"""Simplified AdEMAMix: Morwani et al. (2025)."""
 
 from typing import Any, NamedTuple
 
@@ -30,22 +30,117 @@ def scale_by_simplified_ademamix(
     alpha: Scalar = 0.0,
     eps: Scalar = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
-    """The direction of simplified AdEMAMix; see `simplified_ademamix`.
+    """Scales gradients as simplified AdEMAMix does, without the learning rate.
+
+    See `simplified_ademamix`.
 
     Args:
       b1: Decay rate of the sum of gradients, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      alpha: Weight of the newest gradient.
-      eps: Added to the root of the second moment.
+      alpha: Weight of the current gradient, >= 0.
+      eps: Small constant added to the denominator, outside the square root.
 
     Returns:
-      The transformation, uphill and without a learning rate.
+      The gradient transformation. Follow it with ``optax.scale_by_learning_rate``.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients
-        do not have the structure and shapes of the params.
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes.
     """
-    name = "scale_by_simplified_ademamix"
+    return _scale_by_simplified_ademamix(
+        "scale_by_simplified_ademamix", b1, b2, alpha, eps
+    )
+
+
+def simplified_ademamix(
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar = 0.99,
+    b2: Scalar = 0.95,
+    alpha: Scalar = 0.0,
+    eps: Scalar = 1e-8,
+    *,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Simplified AdEMAMix: Adam with a momentum sum plus a multiple of the gradient.
+
+    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, elementwise,
+
+    .. math::
+
+       m_t &= \beta_1 m_{t-1} + g_t                                     && (1) \\
+       v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |g_t|^2                   && (2) \\
+       d_t &= \frac{m_t + \alpha g_t}
+         {\sqrt{v_t / (1 - \beta_2^t)} + \varepsilon}                   && (3) \\
+       x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                  && (4)
+
+    with :math:`m_0 = v_0 = 0`. Because (1) is a sum and not an average, a learning rate
+    of :math:`1 - \beta_1` times that of AdamW gives steps of the same size.
+
+    Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
+    :math:`\alpha` alpha, :math:`\varepsilon` eps, :math:`\lambda` weight_decay; the
+    state holds :math:`t` as count, :math:`m` as mu, :math:`v` as nu.
+
+    Defaults: those of ``optax.contrib.simplified_ademamix`` and the authors' code.
+
+    Differences from the authors' code: it has options that divide (1) by its sum of
+    weights, omit the correction of :math:`v`, and warm up b1. A learning rate schedule
+    can do the first. Differences from optax: (2) uses the squared absolute value of a
+    complex gradient, where optax uses its complex square.
+
+    Args:
+      learning_rate: A float or an optax schedule (called with the step count,
+        starting at 0).
+      b1: Decay rate of the sum of gradients, in [0, 1).
+      b2: Decay rate of the second moment, in [0, 1).
+      alpha: Weight of the current gradient, >= 0.
+      eps: Small constant added to the denominator, outside the square root.
+      weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
+        the learning rate.
+      weight_decay_mask: Leaves to decay: a tree of booleans, a prefix of one, or a
+        function from the params to one. None decays all.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of the gradients; add them to the
+      params with ``optax.apply_updates``.
+
+    Raises:
+      ValueError: A hyperparameter is out of range. In `update`: the gradients do not
+        match the params in structure and shapes, or weight_decay is used without
+        params.
+
+    References:
+      Morwani, Vyas, Zhang and Kakade, Connections between Schedule-Free Optimizers,
+      AdEMAMix, and Accelerated SGD Variants, 2025; arXiv:2502.02431.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> optimizer = optimizers.simplified_ademamix(learning_rate=0.01, b1=0.9)
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(300):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(x):.2f}")
+      0.00
+    """
+    name = "simplified_ademamix"
+    checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
+    return optax.chain(
+        _scale_by_simplified_ademamix(name, b1, b2, alpha, eps),
+        links.add_decayed_weights(name, weight_decay, weight_decay_mask),
+        links.scale_by_learning_rate(learning_rate),  # (4)
+    )
+
+
+def _scale_by_simplified_ademamix(
+    name: str,
+    b1: Scalar,
+    b2: Scalar,
+    alpha: Scalar,
+    eps: Scalar,
+) -> optax.GradientTransformationExtraArgs:
     checks.decay_rates(name, b1=b1, b2=b2)
     checks.non_negative(name, alpha=alpha, eps=eps)
 
@@ -77,91 +172,8 @@ def scale_by_simplified_ademamix(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def simplified_ademamix(
-    learning_rate: ScalarOrSchedule,
-    b1: Scalar = 0.99,
-    b2: Scalar = 0.95,
-    alpha: Scalar = 0.0,
-    eps: Scalar = 1e-8,
-    *,
-    weight_decay: ScalarOrSchedule = 0.0,
-    weight_decay_mask: Mask = None,
-) -> optax.GradientTransformationExtraArgs:
-    r"""Simplified AdEMAMix: one long sum of gradients, plus some of the newest one.
-
-    For the gradient :math:`g_t` at the params :math:`x_{t-1}`, entry by entry,
-
-    .. math::
-
-       m_t &= \beta_1 m_{t-1} + g_t                                     && (1) \\
-       v_t &= \beta_2 v_{t-1} + (1 - \beta_2) |g_t|^2                   && (2) \\
-       d_t &= \frac{m_t + \alpha g_t}
-         {\sqrt{v_t / (1 - \beta_2^t)} + \varepsilon}                   && (3) \\
-       x_t &= x_{t-1} - \eta_t (d_t + \lambda x_{t-1})                  && (4)
-
-    with :math:`m_0 = v_0 = 0`. The first line is a sum, not an average: a learning
-    rate :math:`(1 - \beta_1)` times that of AdamW gives steps of the same size.
-
-    Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
-    :math:`\alpha` alpha, :math:`\varepsilon` eps, :math:`\lambda` weight_decay; the
-    state holds :math:`t` as count, :math:`m` as mu, :math:`v` as nu.
-
-    Defaults: those of ``optax.contrib.simplified_ademamix`` and the authors' code.
-
-    Differences from the authors' code: it can divide (1) by its sum of weights, leave
-    out the correction of :math:`v`, and warm b1 up; a learning rate schedule does the
-    first. Differences from optax: a complex gradient counts by its absolute value in
-    (2), where optax squares it.
-
-    Args:
-      learning_rate: A number, or a schedule of the 0-based count of updates.
-      b1: Decay rate of the sum of gradients, in [0, 1).
-      b2: Decay rate of the second moment, in [0, 1).
-      alpha: Weight of the newest gradient.
-      eps: Added to the root of the second moment.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate.
-      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
-        a function from the params to one.
-
-    Returns:
-      The optimizer. Its updates have the dtypes of the gradients and are to be added
-      to the params.
-
-    Raises:
-      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
-
-    References:
-      Morwani, Vyas, Zhang and Kakade, Connections between Schedule-Free Optimizers,
-      AdEMAMix, and Accelerated SGD Variants, 2025; arXiv:2502.02431.
-
-    Examples:
-      >>> import jax, jax.numpy as jnp, optax, optimizers
-      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
-      >>> optimizer = optimizers.simplified_ademamix(learning_rate=0.01, b1=0.9)
-      >>> x = jnp.zeros(2)
-      >>> state = optimizer.init(x)
-      >>> for _ in range(300):
-      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
-      ...     x = optax.apply_updates(x, updates)
-      >>> print(f"{loss(x):.2f}")
-      0.00
-    """
-    name = "simplified_ademamix"
-    checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
-    checks.decay_rates(name, b1=b1, b2=b2)
-    checks.non_negative(name, alpha=alpha, eps=eps)
-    return optax.chain(
-        scale_by_simplified_ademamix(b1, b2, alpha, eps),
-        links.add_decayed_weights(name, weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (4)
-    )
-
-
 @numerics.inline_jit
 def _multiply_add(a: Scalar, x: jax.Array, y: jax.Array) -> jax.Array:
-    """A x + y."""
+    """Returns a x + y, computed in at least float32."""
     x = numerics.widen(x, y)
     return numerics.like(x, a) * x + y.astype(x.dtype)

@@ -1,4 +1,4 @@
-"""The docstring of an alias is its paper: equations, arguments, reference, example."""
+"""Docstrings of aliases have equations, arguments, a reference and an example."""
 
 import doctest
 import inspect
@@ -26,6 +26,28 @@ def _section(factory: Callable, title: str) -> str:
     return found.group(1) if found else ""
 
 
+def _displayed_equations(doc: str) -> list[str]:
+    """The contents of all math directives of a docstring."""
+    found = re.findall(r"^\.\. math::(.*\n(?:\n|   .*\n)*)", doc, re.MULTILINE)
+    return [equation.strip() for equation in found]
+
+
+def _misplaced_numbers(doc: str) -> list[str]:
+    r"""Equations that MathJax cannot align.
+
+    With several lines, each line has an ``&``, and a number follows ``&&``. A single
+    line is not aligned: an ``&`` is an error there, and a number follows ``\qquad``.
+    """
+    wrong = []
+    for equation in _displayed_equations(doc):
+        lines = [" ".join(line.split()) for line in equation.split(r"\\")]
+        if len(lines) == 1:
+            wrong += [line for line in lines if re.search(r"(?<!\\)&", line)]
+        else:
+            wrong += [line for line in lines if r"\qquad (" in line]
+    return wrong
+
+
 @factories
 def test_arguments_are_documented_in_order(factory: Callable) -> None:
     documented = re.findall(r"^  (\w+): \S", _section(factory, "Args"), re.MULTILINE)
@@ -41,25 +63,43 @@ def test_results_and_errors_are_documented(factory: Callable) -> None:
 
 
 @alias
-def test_equations_are_numbered_and_followed(factory: Callable) -> None:
-    """Each number of an equation comes back as a comment in the code."""
+def test_equations_are_numbered_and_implemented(factory: Callable) -> None:
+    """A comment in the module refers to each numbered equation."""
     doc, code = _doc(factory), inspect.getsource(inspect.getmodule(factory))
-    numbers = set(re.findall(r"&& (\(\w'?\))", doc))
+    numbers = set(re.findall(r"(?:&&|\\qquad) (\(\w'?\))", doc))
     assert ".. math::" in doc
     assert numbers
     assert not {n for n in numbers if not re.search(rf"#.*{re.escape(n)}", code)}
 
 
+@factories
+def test_displayed_equations_render(factory: Callable) -> None:
+    assert not _misplaced_numbers(_doc(factory))
+
+
+@pytest.mark.parametrize(
+    ("equation", "expected"),
+    [
+        (r"x &= 1 && (1) \\" + "\n   y &= 2 && (2)", []),
+        (r"x = 1 \qquad (1)", []),
+        (r"x = 1 && (1)", [r"x = 1 && (1)"]),
+        (r"x &= 1 \qquad (1) \\" + "\n   y &= 2 && (2)", [r"x &= 1 \qquad (1)"]),
+    ],
+)
+def test_misplaced_numbers_are_found(equation: str, expected: list[str]) -> None:
+    assert _misplaced_numbers(f"Text.\n\n.. math::\n\n   {equation}\n") == expected
+
+
 @alias
 @pytest.mark.parametrize("paragraph", ["Symbols", "Defaults", "Differences from"])
-def test_symbols_defaults_and_differences_are_told(
+def test_symbols_defaults_and_differences_are_documented(
     factory: Callable, paragraph: str
 ) -> None:
     assert re.search(rf"^{paragraph}", _doc(factory), re.MULTILINE)
 
 
 @alias
-def test_reference_says_where_to_read(factory: Callable) -> None:
+def test_reference_has_a_year_and_an_identifier(factory: Callable) -> None:
     reference = _section(factory, "References")
     assert re.search(r"\b(19|20)\d\d\b", reference)
     assert re.search(r"arXiv:\d{4}\.\d{4,5}|doi:10\.", reference)

@@ -1,4 +1,4 @@
-"""What holds for every elementwise method, whatever the gradients."""
+"""Properties of elementwise methods that hold for all gradients."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from optimizers.testing import strategies
 
 PyTree = Any
 
-# eps = 0: it is what sets a scale.
+# eps = 0, because eps would break scale invariance.
 ELEMENTWISE: dict[str, optax.GradientTransformationExtraArgs] = {
     "adam": optimizers.adam(0.1, eps=0.0),
     "nesterov": optimizers.adam(0.1, eps=0.0, nesterov=True),
@@ -31,15 +31,15 @@ ELEMENTWISE: dict[str, optax.GradientTransformationExtraArgs] = {
 methods = pytest.mark.parametrize("method", ELEMENTWISE)
 
 SHAPES, DTYPE = st.just({"bias": (3,), "layers": [(2, 3)]}), st.just("float32")
-# No spikes: their squares are infinite, and a moment of infinity stays there.
+# No spikes: their squares overflow, and an infinite moment stays infinite.
 SEQUENCES = strategies.sequences(SHAPES, DTYPE, kinds=("zero", "ordinary", "denormal"))
-# No denormals either: scaled, their squares and they themselves would be rounded.
+# No denormals either: scaling would round them and their squares.
 NORMAL = strategies.sequences(SHAPES, DTYPE, kinds=("zero", "ordinary"))
 
 
 @methods
 @hypothesis.given(sequence=NORMAL, power=st.integers(-20, 20))
-def test_the_scale_of_the_gradient_does_not_matter(
+def test_updates_are_invariant_to_the_scale_of_gradients(
     method: str, sequence: testing.Sequence, power: int
 ) -> None:
     testing.assert_scale_invariant(
@@ -49,7 +49,7 @@ def test_the_scale_of_the_gradient_does_not_matter(
 
 @methods
 @hypothesis.given(sequence=SEQUENCES)
-def test_entries_do_not_meet(method: str, sequence: testing.Sequence) -> None:
+def test_updates_are_elementwise(method: str, sequence: testing.Sequence) -> None:
     testing.assert_elementwise(ELEMENTWISE[method], sequence=sequence, rtol=1e-6)
 
 
@@ -64,7 +64,9 @@ def test_finite_gradients_give_finite_updates(
 
 @methods
 @hypothesis.given(sequence=SEQUENCES)
-def test_it_is_odd(method: str, sequence: testing.Sequence) -> None:
+def test_updates_are_odd_functions_of_gradients(
+    method: str, sequence: testing.Sequence
+) -> None:
     updates = _updates(method)(sequence.gradients)
     opposite = _updates(method)(jax.tree.map(np.negative, sequence.gradients))
     jax.tree.map(lambda u, o: np.testing.assert_array_equal(-u, o), updates, opposite)
@@ -72,7 +74,7 @@ def test_it_is_odd(method: str, sequence: testing.Sequence) -> None:
 
 @functools.cache
 def _updates(method: str) -> Callable[[PyTree], PyTree]:
-    """From gradients to updates, a leading axis of steps on both."""
+    """Returns the function from gradients [T, ...] to updates [T, ...]."""
 
     @jax.jit
     def updates_of(gradients: PyTree) -> PyTree:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 import optimizers
-from benchmarks import gradients
+from benchmarks.roster import gradient_count
 from optimizers import catalog
 from optimizers.catalog import Kind
 
@@ -80,4 +80,4 @@ def _copies(optimizer: optax.GradientTransformationExtraArgs) -> float:
 def _extra_gradients(factory: Factory) -> float:
     """How many gradients a step takes beside the one that it is given."""
     make = functools.partial(catalog.example, factory)
-    return gradients.per_step(make, frozenset(gradients.OFFERED)) - 1.0
+    return gradient_count.per_step(make, frozenset(gradient_count.OFFERED)) - 1.0

@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parents[1] / "optimizers"
 _HEADER = (
     '"""Optimizers for JAX that read like their papers and keep optax\'s contract."""'
 )
+_VERSION = "from optimizers._version import __version__ as __version__\n"
 _WIDTH = 88
 
 
@@ -22,6 +23,9 @@ def render(folder: Path = FOLDER) -> str:
     owners: dict[str, str] = {}
     imports = []
     for path in sorted(folder.glob("_[!_]*.py"), key=lambda path: path.stem):
+        if path.stem == "_version":
+            imports.append(_VERSION)
+            continue
         names = _public_names(path)
         for name in names:
             if name in owners:

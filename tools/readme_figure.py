@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.figures import write_readme_figure
+from benchmarks.report.figures import write_readme_figure
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,7 +13,13 @@ needed to tell 10 % apart.
 import jax
 import jax.numpy as jnp
 
-from benchmarks.data import Labelled, cross_entropy, digits, sample_digits, scores
+from benchmarks.datasets.digits import (
+    Labelled,
+    cross_entropy,
+    digits,
+    sample_digits,
+    scores,
+)
 from benchmarks.models.cnn import CNN
 from benchmarks.problem import Problem, PyTree
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.data import Labelled, cross_entropy, digits
+from benchmarks.datasets.digits import Labelled, cross_entropy, digits
 from benchmarks.models.mlp import MLP
 from benchmarks.problem import Problem, PyTree
 

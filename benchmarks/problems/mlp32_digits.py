@@ -12,7 +12,13 @@ which is the score, also tells a rate that is too large from one that is too sma
 import jax
 import jax.numpy as jnp
 
-from benchmarks.data import Labelled, cross_entropy, digits, sample_digits, scores
+from benchmarks.datasets.digits import (
+    Labelled,
+    cross_entropy,
+    digits,
+    sample_digits,
+    scores,
+)
 from benchmarks.models.mlp import MLP
 from benchmarks.problem import Problem, PyTree
 

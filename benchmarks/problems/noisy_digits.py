@@ -16,7 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.data import Labelled, cross_entropy, digits, sample_digits, scores
+from benchmarks.datasets.digits import (
+    Labelled,
+    cross_entropy,
+    digits,
+    sample_digits,
+    scores,
+)
 from benchmarks.models.mlp import MLP
 from benchmarks.problem import Problem, PyTree
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.data import Labelled, cross_entropy, digits, scores
+from benchmarks.datasets.digits import Labelled, cross_entropy, digits, scores
 from benchmarks.models.mlp import MLP
 from benchmarks.problem import Front, Problem, PyTree
 

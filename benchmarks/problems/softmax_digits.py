@@ -14,7 +14,13 @@ A seed draws the start, normal with deviation 0.01 around 0, and the batches.
 import jax
 import jax.numpy as jnp
 
-from benchmarks.data import Labelled, cross_entropy, digits, sample_digits, scores
+from benchmarks.datasets.digits import (
+    Labelled,
+    cross_entropy,
+    digits,
+    sample_digits,
+    scores,
+)
 from benchmarks.problem import Problem
 
 START_DEVIATION = 0.01

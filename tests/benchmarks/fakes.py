@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import blocks, store
-from benchmarks.blocks import Block
-from benchmarks.plan import DEFAULT_LEARNING_RATES, Settings, eval_steps
-from benchmarks.store import Curves, Results
+from benchmarks.experiment.plan import DEFAULT_LEARNING_RATES, Settings, eval_steps
+from benchmarks.results import blocks, store
+from benchmarks.results.blocks import Block
+from benchmarks.results.store import Curves, Results
 
 RELATIVE = {"kind": "relative", "values": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5]}
 ABSOLUTE = {"kind": "absolute", "values": [0.5, 0.3, 0.2, 0.15, 0.12]}

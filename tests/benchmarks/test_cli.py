@@ -16,10 +16,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import benchmarks
-from benchmarks import cache, engine, roster
-from benchmarks.cli import main
-from benchmarks.problem import problem_names
-from benchmarks.suites import SUITES
+from benchmarks.cli.main import main
+from benchmarks.engine import compilation_cache, runner
+from benchmarks.experiment.suites import SUITES
+from benchmarks.problems import problem_names
+from benchmarks.roster import resolver
 
 ROOT = Path(benchmarks.__file__).parent.parent
 # A run of seconds: the plane, two rates, one seed to choose and two to report.
@@ -33,7 +34,7 @@ SHORT = (
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, and no compilation cache in the checkout."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cache, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda: None)
     return tmp_path
 
 
@@ -58,7 +59,7 @@ def files_below(folder: Path) -> list[Path]:
 
 def test_help_names_every_command_and_needs_no_jax() -> None:
     code = (
-        "import sys; from benchmarks.cli import main; main(['-h'], 'x', "
+        "import sys; from benchmarks.cli.main import main; main(['-h'], 'x', "
         "standalone_mode=False); assert not {'jax', 'rich', 'optax'} & set(sys.modules)"
     )
     found = subprocess.run(
@@ -140,7 +141,7 @@ def test_describe_the_unknown(name: str, hint: str) -> None:
 def test_plan_counts_and_runs_nothing(folder: Path) -> None:
     result = call("plan", "quick", "-o", "adam", "-o", "optax.sgd", "--seeds", "4")
     assert result.exit_code == 0
-    optimizers = len(roster.default_names()) + 1  # `optax.sgd`; adam is there
+    optimizers = len(resolver.default_names()) + 1  # `optax.sgd`; adam is there
     asked = f"7 problems × {optimizers} optimizers × 13 learning rates × 7 seeds"
     assert asked in result.stdout
     assert f"{7 * optimizers * 13 * 7:,} runs" in result.stdout
@@ -209,7 +210,7 @@ def test_what_the_world_does_is_one_sentence(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise error
 
-    monkeypatch.setattr(engine, "run_plan", broken)
+    monkeypatch.setattr(runner, "run_plan", broken)
     result = call(*SHORT, "--only", "-o", "adam")
     assert result.exit_code == code
     assert sentence in result.stderr.splitlines()[-1]

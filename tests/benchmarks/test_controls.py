@@ -7,11 +7,14 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import engine, roster, stats, store
-from benchmarks.plan import Settings, make_plan
-from benchmarks.problem import load_problem, problem_names
-from benchmarks.roster import Optimizer
-from benchmarks.targets import targets_of
+from benchmarks.analysis import stats
+from benchmarks.engine import runner
+from benchmarks.experiment.plan import Settings, make_plan
+from benchmarks.experiment.targets import targets_of
+from benchmarks.problems import load_problem, problem_names
+from benchmarks.results import store
+from benchmarks.roster import resolver
+from benchmarks.roster.resolver import Optimizer
 
 SETTINGS = Settings(
     learning_rates=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
@@ -46,10 +49,10 @@ def test_controls_get_nowhere_where_there_are_no_targets(
         Optimizer("still", _still, "still"),
         Optimizer("uphill", _uphill, "uphill"),
     ]
-    optimizers = [roster.resolve("optax.adam"), *controls]
+    optimizers = [resolver.resolve("optax.adam"), *controls]
     settings = Settings((0.01,), (0,), (100, 101), "constant", 0.05)
-    plan = make_plan("controls", [load_problem(name)], optimizers, settings)
-    assert engine.run_plan(plan, tmp_path) == ()
+    plan = make_plan("controls", [load_problem(name)], optimizers, settings, "source")
+    assert runner.run_plan(plan, tmp_path) == ()
     losses = {
         optimizer: curves.metrics["loss"][:, 0]
         for (_, optimizer), curves in store.load(tmp_path).curves.items()
@@ -70,9 +73,9 @@ def test_controls_fail_every_target_and_the_reference_passes(
         Optimizer("uphill", _uphill, "uphill"),
     ]
     kind = next(iter(problem.tags & {*REFERENCES}), "")
-    reference = roster.resolve(REFERENCES.get(kind, "optax.adam"))
-    plan = make_plan("controls", [problem], [reference, *controls], SETTINGS)
-    assert engine.run_plan(plan, tmp_path) == ()
+    reference = resolver.resolve(REFERENCES.get(kind, "optax.adam"))
+    plan = make_plan("controls", [problem], [reference, *controls], SETTINGS, "source")
+    assert runner.run_plan(plan, tmp_path) == ()
     results = store.load(tmp_path)
     entry = results.manifest["problems"][name]
     for control in controls:

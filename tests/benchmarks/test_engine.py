@@ -13,9 +13,10 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import blocks, engine, lanes, store
-from benchmarks.plan import Cell
-from benchmarks.store import Curves
+from benchmarks.engine import lane, runner
+from benchmarks.experiment.plan import Cell
+from benchmarks.results import blocks, store
+from benchmarks.results.store import Curves
 from tests.benchmarks import toys
 
 RATES = (0.01, 0.1, 1.0)
@@ -129,7 +130,7 @@ def test_a_lane_that_grows_is_frozen_and_its_neighbours_go_on(tmp_path: Path) ->
     for row, x0 in enumerate(starts(toys.quadratic(), curves.seeds)):
         x = x0 * factor ** np.arange(60)[:, None]
         loss = 0.5 * x**2 @ toys.CURVATURES.astype(np.float64)
-        at = int(np.argmax(loss > lanes.DIVERGENCE * max(1.0, loss[0])))
+        at = int(np.argmax(loss > lane.DIVERGENCE * max(1.0, loss[0])))
         assert curves.diverged_at[row].tolist() == [-1, at]
         frozen = curves.metrics["loss"][row, 1, curves.steps >= at]
         np.testing.assert_allclose(frozen, loss[at], 1e-4)
@@ -212,7 +213,7 @@ def test_seeds_share_one_compilation(tmp_path: Path) -> None:
     assert count(6, tmp_path / "many") == 0
 
 
-class Compilations(engine.Progress):
+class Compilations(runner.Progress):
     def __init__(self) -> None:
         self.cells: list[str] = []
 
@@ -235,7 +236,7 @@ def test_a_failing_optimizer_loses_nothing_else(tmp_path: Path) -> None:
     leaving = toys.optimizer("leaving", lambda rate: sys.exit(3))
     roster = [leaving, toys.SGD, broken]
     plan = toys.plan([toys.quadratic()], roster, toys.settings())
-    failures = engine.run_plan(plan, tmp_path, targets=lambda _: toys.TARGETS)
+    failures = runner.run_plan(plan, tmp_path, targets=lambda _: toys.TARGETS)
     assert [(failure.optimizer, failure.message) for failure in failures] == [
         ("leaving", "SystemExit: 3"),
         ("broken", "RuntimeError: I was never good."),
@@ -245,7 +246,7 @@ def test_a_failing_optimizer_loses_nothing_else(tmp_path: Path) -> None:
     assert "in make" in results.manifest["failed"][1]["traceback"]
 
 
-class Interrupt(engine.Progress):
+class Interrupt(runner.Progress):
     """Ctrl-C when 30 pieces are done."""
 
     def __init__(self) -> None:
@@ -310,7 +311,7 @@ def test_random_keys_in_a_state_survive(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_the_listener_ends_the_run(tmp_path: Path) -> None:
-    class Deaf(engine.Progress):
+    class Deaf(runner.Progress):
         def failed(self, cell: Cell, message: str) -> None:
             msg = "what?"
             raise BrokenPipeError(msg)

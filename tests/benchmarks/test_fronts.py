@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import comparison, report, store, tables
-from benchmarks.accuracies import accuracies
-from benchmarks.fronts import (
+from benchmarks.analysis import comparison
+from benchmarks.analysis.accuracies import accuracies
+from benchmarks.analysis.fronts import (
     fronts,
     hypervolume,
     main_at,
     method_and_weight,
     undominated,
 )
-from benchmarks.stats import summarize
-from benchmarks.store import Curves, Results
-from benchmarks.verdict import verdict
+from benchmarks.analysis.stats import summarize
+from benchmarks.report import tables, write
+from benchmarks.report.verdict import verdict
+from benchmarks.results import store
+from benchmarks.results.store import Curves, Results
 from tests.benchmarks import fakes
 from tests.benchmarks.test_report import Page, assert_self_contained
 
@@ -171,7 +173,7 @@ def test_reports_show_them(
     else:
         results = ending(ends, ACCURATE)
     monkeypatch.setattr(store, "load", lambda _: results)
-    text = report.write_report(tmp_path).read_text("utf-8")
+    text = write.write_report(tmp_path).read_text("utf-8")
     page = Page(text)
     assert_self_contained(text, page)
     sections = {a.get("id") for tag, a in page.tags if tag == "h2"}

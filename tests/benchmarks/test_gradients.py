@@ -9,11 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import engine, gradients, plan, roster, store
+from benchmarks.engine import runner
 from benchmarks.errors import UserError
-from benchmarks.gradients import count
-from benchmarks.problem import load_problem
-from benchmarks.suites import SUITES
+from benchmarks.experiment import plan
+from benchmarks.experiment.suites import SUITES
+from benchmarks.problems import load_problem
+from benchmarks.results import store
+from benchmarks.roster import gradient_count, resolver
+from benchmarks.roster.gradient_count import count
 from tests.benchmarks import toys
 
 AUX, TAIL = frozenset({"aux_grads"}), frozenset({"tail_grad_fn"})
@@ -106,19 +109,19 @@ def test_wrappers_add_up() -> None:
 
 
 def test_the_reason_names_what_is_missing() -> None:
-    lacking = gradients.missing(stranger(mixing), frozenset())
+    lacking = gradient_count.missing(stranger(mixing), frozenset())
     assert (
         lacking == "it needs aux_grads, and the problem has not an auxiliary objective"
     )
-    assert "tail_grad_fn" in gradients.missing(stranger(by_class), AUX)
-    assert gradients.missing(stranger(optional), frozenset()) == ""
+    assert "tail_grad_fn" in gradient_count.missing(stranger(by_class), AUX)
+    assert gradient_count.missing(stranger(optional), frozenset()) == ""
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError
 
     # Its failure is the run's to tell, with its traceback.
-    assert gradients.missing(stranger(broken), frozenset()) == ""
-    assert gradients.per_step(stranger(broken), frozenset()) == 1
+    assert gradient_count.missing(stranger(broken), frozenset()) == ""
+    assert gradient_count.per_step(stranger(broken), frozenset()) == 1
 
 
 def test_all_get_the_same_number_of_gradients(tmp_path: Any) -> None:
@@ -154,9 +157,9 @@ def test_the_head_is_handed_to_who_asks_for_the_tail(tmp_path: Any) -> None:
 
     optimizers = [toys.SGD, toys.optimizer("whole", whole)]
     settings = plan.Settings((0.1,), (0,), (100,), "constant", 4 / problem.budget)
-    made = plan.make_plan("tail", [problem], optimizers, settings)
+    made = plan.make_plan("tail", [problem], optimizers, settings, "source")
     assert [cell.steps for cell in made.cells] == [4, 2]
-    assert engine.run_plan(made, tmp_path) == ()
+    assert runner.run_plan(made, tmp_path) == ()
     curves = store.load(tmp_path).curves
     one, two = (curves[problem.name, n].metrics["loss"] for n in ("sgd", "whole"))
     # Head and tail add up to the gradient of the whole loss.
@@ -164,7 +167,7 @@ def test_the_head_is_handed_to_who_asks_for_the_tail(tmp_path: Any) -> None:
 
 
 def test_nothing_left_to_run_is_the_users_error() -> None:
-    from benchmarks.selection import chosen_plan
+    from benchmarks.cli.options import chosen_plan
 
     settings = {"learning_rates": "0.1", "seeds": 1, "tune_seeds": 1, "schedule": None}
     with pytest.raises(UserError, match=r"nothing is left to run.*it needs aux_grads"):
@@ -192,7 +195,7 @@ def needy(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
     ],
 )
 def test_specs_go_around_each_other(spec: str, expected: list[float]) -> None:
-    found = roster.resolve(spec)
+    found = resolver.resolve(spec)
     assert found.name == spec
     tx, params = found.make(0.1), jnp.array([1.0, 2.0])
     updates, _ = tx.update(jnp.array([0.5, -0.25]), tx.init(params), params)
@@ -209,7 +212,7 @@ def halved(optimizer: Any, by: float = 0.5) -> optax.GradientTransformation:
 
 def test_what_is_inside_enters_the_hash() -> None:
     specs = ("optax.clip(optax.sgd, max_delta=1.)", "optax.clip(adam, max_delta=1.)")
-    first, second = (roster.resolve(spec).source_hash for spec in specs)
+    first, second = (resolver.resolve(spec).source_hash for spec in specs)
     assert first != second
 
 
@@ -230,12 +233,12 @@ def test_what_is_inside_enters_the_hash() -> None:
 )
 def test_a_bad_spec_inside_is_told_in_one_sentence(spec: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
-        roster.resolve(spec)
+        resolver.resolve(spec)
     assert "\n" not in str(caught.value)
 
 
 def test_the_line_searches_of_optax_run() -> None:
-    found = roster.resolve("optax.lbfgs(memory_size=2)")
+    found = resolver.resolve("optax.lbfgs(memory_size=2)")
     assert "lbfgs" in found.name
 
 
@@ -245,4 +248,4 @@ def test_suites_name_what_exists(name: str) -> None:
         assert load_problem(problem).name == problem
     for spec in SUITES[name].optimizers:
         if not spec.startswith("optax"):
-            assert roster.resolve(spec).name == spec
+            assert resolver.resolve(spec).name == spec

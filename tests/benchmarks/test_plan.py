@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import cache, plan, provenance
+from benchmarks import provenance
+from benchmarks.engine import compilation_cache
 from benchmarks.errors import UserError
-from benchmarks.plan import Settings, eval_steps
+from benchmarks.experiment import cost as costs
+from benchmarks.experiment import plan
+from benchmarks.experiment.plan import Settings, eval_steps
 from benchmarks.problem import Problem
 from tests.benchmarks import toys
 
@@ -23,7 +26,9 @@ texts = st.text(max_size=5)
 
 def key(problem: Problem | None = None, **changes: Any) -> str:
     problems = [problem or toys.plane()]
-    (cell,) = plan.make_plan("any", problems, [toys.SGD], Settings(**changes)).cells
+    (cell,) = plan.make_plan(
+        "any", problems, [toys.SGD], Settings(**changes), "source"
+    ).cells
     return cell.key
 
 
@@ -166,15 +171,19 @@ def test_the_default_grid_is_thirteen_half_decades() -> None:
 
 
 def test_an_optimizer_named_twice_is_told() -> None:
-    made = plan.make_plan("any", [toys.plane()], [toys.SGD, toys.SGD], Settings())
+    made = plan.make_plan(
+        "any", [toys.plane()], [toys.SGD, toys.SGD], Settings(), "source"
+    )
     assert len(made.cells) == 1
     assert made.skipped == (("toy_plane", "sgd", "named twice"),)
 
 
 def test_an_estimate_grows_with_the_work(tmp_path: Path) -> None:
-    def cost(problem: Problem, **changes: Any) -> plan.Estimate:
-        made = plan.make_plan("any", [problem], [toys.SGD], Settings(**changes))
-        return plan.estimate(made)
+    def cost(problem: Problem, **changes: Any) -> costs.Estimate:
+        made = plan.make_plan(
+            "any", [problem], [toys.SGD], Settings(**changes), "source"
+        )
+        return costs.estimate(made)
 
     base = cost(toys.regression())
     assert base.compilations == 1
@@ -182,10 +191,10 @@ def test_an_estimate_grows_with_the_work(tmp_path: Path) -> None:
     assert cost(toys.plane()).cpu_seconds < base.cpu_seconds
     assert cost(toys.regression(), test_seeds=(7,)).disk_bytes < base.disk_bytes
     settings = Settings(tune_seeds=(0,), test_seeds=(100,))
-    made = plan.make_plan("any", [toys.regression()], [toys.SGD], settings)
+    made = plan.make_plan("any", [toys.regression()], [toys.SGD], settings, "source")
     toys.run(made, tmp_path)
     written = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet"))
-    assert 0.5 < plan.estimate(made).disk_bytes / written < 2
+    assert 0.5 < costs.estimate(made).disk_bytes / written < 2
 
 
 def test_the_compilation_cache_is_private(
@@ -193,11 +202,11 @@ def test_the_compilation_cache_is_private(
 ) -> None:
     set_to = {}
     monkeypatch.setattr(jax.config, "update", set_to.__setitem__)
-    folder = cache.enable_compilation_cache(tmp_path / "root")
+    folder = compilation_cache.enable_compilation_cache(tmp_path / "root")
     assert set_to["jax_compilation_cache_dir"] == str(folder)
     assert jax.__version__ in folder.name
     for private in (folder, tmp_path / "root"):
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
     monkeypatch.setattr(os, "getuid", lambda: -1)
     with pytest.raises(UserError, match="belongs to another user"):
-        cache.enable_compilation_cache(tmp_path / "root")
+        compilation_cache.enable_compilation_cache(tmp_path / "root")

@@ -17,7 +17,7 @@ import scipy.optimize
 from flax import linen as nn
 
 import optimizers
-from benchmarks import data
+from benchmarks.datasets import digits
 from benchmarks.errors import UserError
 from benchmarks.models.cnn import CNN
 from benchmarks.models.mlp import MLP
@@ -138,7 +138,7 @@ def test_the_long_valley_has_a_local_minimum_and_starts_outside_its_basin() -> N
 
 
 def test_the_digits_are_split_once_for_all() -> None:
-    split = data.digits()
+    split = digits.digits()
     train, test = split["train"], split["test"]
     assert train.images.shape == (64, 1437)
     assert test.images.shape == (64, 360)
@@ -157,12 +157,12 @@ def test_scores_are_cross_entropy_and_accuracy() -> None:
     expected = np.mean(
         [np.log(np.exp(z).sum()) - z[c] for z, c in zip(logits.T, classes, strict=True)]
     )
-    metrics = data.scores(logits, np.eye(10, dtype=np.float32)[classes].T)
+    metrics = digits.scores(logits, np.eye(10, dtype=np.float32)[classes].T)
     assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
     hits = np.mean(logits.argmax(axis=0) == classes)
     assert metrics["accuracy"] == pytest.approx(hits)
     sure = np.eye(10, dtype=np.float32)[classes].T
-    assert data.scores(100 * sure, sure)["accuracy"] == 1.0
+    assert digits.scores(100 * sure, sure)["accuracy"] == 1.0
 
 
 def test_the_perceptron_is_two_affine_maps_and_relu() -> None:
@@ -338,7 +338,7 @@ def test_spectral_norms_and_their_gradients_are_those_of_numpy() -> None:
 
 
 def test_four_in_ten_labels_are_drawn_anew() -> None:
-    clean = data.digits(1297)
+    clean = digits.digits(1297)
     noisy = PROBLEMS["noisy_digits"].data
     np.testing.assert_array_equal(noisy["train"].images, clean["train"].images)
     np.testing.assert_array_equal(noisy["test"].labels, clean["test"].labels)
@@ -382,7 +382,7 @@ def test_the_long_tail_has_its_counts_and_adds_up() -> None:
     assert train.images.shape[1] + test.images.shape[1] == 1797
     params = start(problem)
     rare = train.labels.argmax(axis=0) >= 5
-    tail = data.Labelled(train.images[:, rare], train.labels[:, rare])
+    tail = digits.Labelled(train.images[:, rare], train.labels[:, rare])
     whole, part = (jax.jit(f) for f in (problem.loss, problem.tail_loss))
     expected = float(whole(params, tail)) * rare.mean()
     assert float(part(params, train)) == pytest.approx(expected, rel=1e-5)

@@ -20,8 +20,9 @@ import optax
 import pytest
 
 from benchmarks.errors import UserError
-from benchmarks.problem import Problem, load_problem
-from benchmarks.suites import SUITES
+from benchmarks.experiment.suites import SUITES
+from benchmarks.problem import Problem
+from benchmarks.problems import load_problem
 from tests.benchmarks.training import PROBLEMS, PyTree, adam, batch, float64, start
 
 

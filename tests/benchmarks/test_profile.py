@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from benchmarks import profile, roster, throughput, timing
-from benchmarks.cli import main
+from benchmarks.cli.main import main
 from benchmarks.errors import UserError
-from benchmarks.problem import load_problem
-from benchmarks.profile import TREES, compare, counterpart
+from benchmarks.measure import profile, throughput, timing
+from benchmarks.measure.profile import TREES, compare, counterpart
+from benchmarks.problems import load_problem
+from benchmarks.roster import resolver
 
 SHAPES = ((200,), (10, 20))
 PARAMETERS = 400
@@ -119,7 +120,9 @@ def test_command_prints_json() -> None:
 
 
 def test_engine_and_plain_loop_are_measured_in_one_run() -> None:
-    found = throughput.measure(load_problem("rosen2"), roster.resolve("adam"), turns=1)
+    found = throughput.measure(
+        load_problem("rosen2"), resolver.resolve("adam"), turns=1
+    )
     assert min(found.loop_us, found.engine_us) > 0
     assert found.ratio == pytest.approx(found.loop_us / found.engine_us)
 

@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import figures, report, store, tables
-from benchmarks.comparison import compare
+from benchmarks.analysis.comparison import compare
+from benchmarks.analysis.stats import median_interval, summarize
 from benchmarks.errors import UserError
-from benchmarks.plotting import LOOKS
-from benchmarks.stats import median_interval, summarize
-from benchmarks.store import Results
-from benchmarks.verdict import verdict
+from benchmarks.report import figures, tables
+from benchmarks.report.plotting import LOOKS
+from benchmarks.report.verdict import verdict
+from benchmarks.report.write import summary_table, write_report
+from benchmarks.results import store
+from benchmarks.results.store import Results
 from tests.benchmarks import fakes
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -71,7 +73,7 @@ class Page(HTMLParser):
 def write(made: Results, out: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """The report of results that were never stored: HTML and Markdown."""
     monkeypatch.setattr(store, "load", lambda _: made)
-    path = report.write_report(out)
+    path = write_report(out)
     assert path == out / "report.html"
     return path.read_text("utf-8"), (out / "report.md").read_text("utf-8")
 
@@ -120,7 +122,7 @@ def assert_well_formed(file: Path) -> None:
 
 def terminal(made: Results, width: int = 100) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(report.summary_table(made))
+    console.print(summary_table(made))
     return console.file.getvalue()
 
 
@@ -517,7 +519,7 @@ def stored(out: Path) -> Results:
 
 def test_a_folder_is_read_and_reported(tmp_path: Path) -> None:
     made = stored(tmp_path)
-    text = report.write_report(tmp_path).read_text("utf-8")
+    text = write_report(tmp_path).read_text("utf-8")
     Page(text)
     cells = summarize(made)
     for row in read_csv(tmp_path, "cells.csv"):
@@ -535,7 +537,7 @@ def test_the_command_to_redraw_quotes_the_folder(
     assert f"python -m benchmarks report '{out}'" in markdown
 
 
-@pytest.mark.parametrize("write_it", [report.write_report, store.load])
+@pytest.mark.parametrize("write_it", [write_report, store.load])
 def test_a_missing_folder_is_the_users_error(write_it: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no results"):
         write_it(tmp_path / "nothing")
@@ -548,11 +550,11 @@ def test_damage_is_the_users_error(tmp_path: Path) -> None:
     whole = block.read_bytes()
     block.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="is damaged"):
-        report.write_report(tmp_path)
+        write_report(tmp_path)
     block.write_bytes(whole)
     (tmp_path / "manifest.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="is damaged"):
-        report.write_report(tmp_path)
+        write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
 
@@ -570,7 +572,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(UserError, match="disk is full"):
-        report.write_report(tmp_path)
+        write_report(tmp_path)
     assert contents(tmp_path) == before
 
 

@@ -16,9 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import optimizers
-from benchmarks import roster, sources, specs
+from benchmarks import sources
 from benchmarks.errors import UserError
-from benchmarks.suites import SUITES
+from benchmarks.experiment.plan import of_suite
+from benchmarks.experiment.suites import SUITES
+from benchmarks.results import store
+from benchmarks.roster import resolver, specs
 
 Module = Callable[..., None]
 
@@ -39,14 +42,14 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Module:
             del sys.modules[name]
 
 
-def one_update(make: roster.Make, rate: float) -> np.ndarray:
+def one_update(make: resolver.Make, rate: float) -> np.ndarray:
     params, grads = jnp.array([1.0, 2.0]), jnp.array([0.5, -0.25])
     tx = make(rate)
     return np.asarray(tx.update(grads, tx.init(params), params)[0])
 
 
 def test_default_roster_has_all_aliases_variants_and_baselines() -> None:
-    names = [optimizer.name for optimizer in roster.of_suite(SUITES["quick"])]
+    names = [optimizer.name for optimizer in of_suite(SUITES["quick"])]
     assert {"adam", "adamw", "adamax", "adam_nc", "amsgrad"} <= set(names)
     assert 'amsgrad(variant="paper")' in names
     assert 'amsgrad(variant="torch")' in names
@@ -62,14 +65,14 @@ def test_default_roster_has_all_aliases_variants_and_baselines() -> None:
 
 
 def test_arguments_reach_the_factory() -> None:
-    found = roster.resolve(" optax.sgd( momentum=0.5, nesterov=True ) ")
+    found = resolver.resolve(" optax.sgd( momentum=0.5, nesterov=True ) ")
     assert found.name == "optax.sgd( momentum=0.5, nesterov=True )"
     expected = one_update(lambda r: optax.sgd(r, 0.5, nesterov=True), 0.1)
     np.testing.assert_array_equal(one_update(found.make, 0.1), expected)
 
 
 def test_make_takes_numbers_tracers_and_schedules() -> None:
-    make = roster.resolve("optax.sgd").make
+    make = resolver.resolve("optax.sgd").make
     number = one_update(make, 0.25)
     np.testing.assert_array_equal(one_update(make, lambda _: 0.25), number)
     traced = jax.jit(lambda rate: make(rate).update(jnp.ones(2), make(rate).init(0.0)))
@@ -110,10 +113,8 @@ def test_make_takes_numbers_tracers_and_schedules() -> None:
         ),
     ],
 )
-def test_wrappers_and_transformations_of_optax(
-    spec: str, expected: roster.Make
-) -> None:
-    found = one_update(roster.resolve(spec).make, 0.1)
+def test_wrappers_and_transformations_of_optax(spec: str, expected: specs.Make) -> None:
+    found = one_update(resolver.resolve(spec).make, 0.1)
     np.testing.assert_array_equal(found, one_update(expected, 0.1))
 
 
@@ -128,7 +129,7 @@ def test_users_module_is_found_and_its_options_are_used(module: Module) -> None:
                 return optax.sgd(lr * scale)
         """,
     )
-    found = roster.resolve("mine_found:Box.half(scale=0.125)")
+    found = resolver.resolve("mine_found:Box.half(scale=0.125)")
     np.testing.assert_array_equal(one_update(found.make, 1.0), [-0.0625, 0.03125])
 
 
@@ -142,7 +143,7 @@ def test_source_hash_follows_source_arguments_and_local_imports(
     def found(spec: str, helper: str, own: str = text) -> str:
         module("mine_helper", helper)
         module("mine_hashed", own)
-        return roster.resolve(spec).source_hash
+        return resolver.resolve(spec).source_hash
 
     first = found("mine_hashed:f", "X = 1")
     assert found("mine_hashed:f", "X = 1") == first
@@ -244,7 +245,7 @@ def test_bad_spec_is_told_in_one_sentence(spec: str, module: Module) -> None:
     module("mine_needs", "import not_installed_x")
     module("mine_syntax", "def f(:")
     with pytest.raises(UserError, match=BAD_SPECS[spec]) as caught:
-        roster.resolve(spec)
+        resolver.resolve(spec)
     text = str(caught.value)
     assert "\n" not in text
     assert text.rstrip().endswith((".", "?", "optimizers", ":getcwd."))
@@ -253,18 +254,18 @@ def test_bad_spec_is_told_in_one_sentence(spec: str, module: Module) -> None:
 def test_nothing_in_a_spec_is_executed(tmp_path: Path) -> None:
     file = tmp_path / "made"
     with pytest.raises(UserError):
-        roster.resolve(f"adam(b1=open({str(file)!r}, 'w'))")
+        resolver.resolve(f"adam(b1=open({str(file)!r}, 'w'))")
     assert not file.exists()
 
 
 def test_plain_names_are_their_own_slugs() -> None:
-    assert roster.slug("adam") == "adam"
-    assert roster.slug("optax.contrib.muon") == "optax.contrib.muon"
+    assert store.slug("adam") == "adam"
+    assert store.slug("optax.contrib.muon") == "optax.contrib.muon"
 
 
 @given(st.lists(st.text(string.printable, min_size=1), min_size=2, unique=True))
 def test_slugs_are_safe_and_differ_for_different_names(names: list[str]) -> None:
-    slugs = [roster.slug(name) for name in names]
+    slugs = [store.slug(name) for name in names]
     allowed = set(string.ascii_lowercase + string.digits + "_.-")
     assert all(set(slug) <= allowed and slug for slug in slugs)
     assert all(len(slug) <= 80 for slug in slugs)
@@ -273,7 +274,7 @@ def test_slugs_are_safe_and_differ_for_different_names(names: list[str]) -> None
 
 
 def test_names_that_differ_in_case_get_slugs_that_differ_without_it() -> None:
-    first, second = roster.slug("mine:Opt"), roster.slug("mine:opt")
+    first, second = store.slug("mine:Opt"), store.slug("mine:opt")
     assert first.lower() != second.lower()
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from benchmarks import comparison
-from benchmarks.comparison import (
+from benchmarks.analysis import comparison
+from benchmarks.analysis.comparison import (
     Comparison,
     bootstrap,
     compare,
@@ -22,8 +22,7 @@ from benchmarks.comparison import (
     sign_flip,
     twins,
 )
-from benchmarks.plan import Settings
-from benchmarks.stats import (
+from benchmarks.analysis.stats import (
     CellStats,
     cell_stats,
     choose_rate,
@@ -36,7 +35,8 @@ from benchmarks.stats import (
     summarize,
     target_levels,
 )
-from benchmarks.store import Curves
+from benchmarks.experiment.plan import Settings
+from benchmarks.results.store import Curves
 from tests.benchmarks import fakes
 
 INF = math.inf

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import blocks, engine, files, runner, store
-from benchmarks.blocks import Block
+from benchmarks.engine import runner, seed_run
 from benchmarks.errors import UserError
-from benchmarks.plan import Plan
+from benchmarks.experiment.plan import Plan
+from benchmarks.results import blocks, files, store
+from benchmarks.results.blocks import Block
 from tests.benchmarks import toys
 
 
@@ -153,7 +154,7 @@ def test_other_code_is_refused_and_discarded_on_request(tmp_path: Path) -> None:
     assert toys.numbers(tmp_path) == before
     assert (tmp_path / "manifest.json").read_bytes() == manifest
 
-    class Finished(engine.Progress):
+    class Finished(runner.Progress):
         def planned(self, plan: Plan, finished: set[tuple[str, int]]) -> None:
             self.before = finished
 
@@ -249,7 +250,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_lost_lane_repeats_its_last_finite_row() -> None:
     loss = np.array([[4.0, 4.0], [3.0, np.inf], [2.0, 1.0], [np.nan, 1.0]])
     other = np.arange(8.0).reshape(4, 2)
-    found = runner.finish(
+    found = seed_run.finish(
         toys.regression(),
         {"metrics": {"a": other, "loss": loss}, "params": ()},
         np.array([0.1, 1.0]),
@@ -266,6 +267,6 @@ def test_metrics_of_a_wrong_shape_are_refused() -> None:
     rows = {"metrics": {"loss": np.zeros((4, 1))}, "params": ()}
     grid = np.array([0.1, 1.0]), np.arange(4), np.array([-1, -1])
     with pytest.raises(ValueError, match=r"metric 'loss' has shape \(4, 1\)"):
-        runner.finish(toys.regression(), rows, *grid)
+        seed_run.finish(toys.regression(), rows, *grid)
     with pytest.raises(ValueError, match="but not 'loss'"):
-        runner.finish(toys.regression(), {"metrics": {}, "params": ()}, *grid)
+        seed_run.finish(toys.regression(), {"metrics": {}, "params": ()}, *grid)

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import calibrate, targets
 from benchmarks.errors import UserError
-from benchmarks.plan import Settings
-from benchmarks.problem import Problem, load_problem
-from benchmarks.targets import targets_of
+from benchmarks.experiment import targets
+from benchmarks.experiment.plan import Settings
+from benchmarks.experiment.targets import targets_of
+from benchmarks.measure import calibrate
+from benchmarks.problem import Problem
+from benchmarks.problems import load_problem
 
 SETTINGS = Settings(
     learning_rates=(1e-3, 1e-2, 1e-4),

@@ -15,10 +15,11 @@ import numpy as np
 import optax
 import pyarrow.parquet as pq
 
-from benchmarks import engine, store
-from benchmarks.plan import Plan, Settings, make_plan
+from benchmarks.engine import runner
+from benchmarks.experiment.plan import Plan, Settings, make_plan
 from benchmarks.problem import Problem
-from benchmarks.roster import Optimizer
+from benchmarks.results import store
+from benchmarks.roster.resolver import Optimizer
 
 CURVATURES = np.array([1.0, 0.3, 0.02], np.float32)
 TARGETS = {"kind": "relative", "values": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5]}
@@ -143,12 +144,12 @@ def plan(
     problems: list[Problem], optimizers: list[Optimizer], settings: Settings
 ) -> Plan:
     """A plan under the name `toys`."""
-    return make_plan("toys", problems, optimizers, settings)
+    return make_plan("toys", problems, optimizers, settings, runner.source_hash())
 
 
 def run(plan: Plan, out: Path, **options: Any) -> store.Results:
     """Runs and reads back; no cell may fail."""
-    assert engine.run_plan(plan, out, targets=lambda _: TARGETS, **options) == ()
+    assert runner.run_plan(plan, out, targets=lambda _: TARGETS, **options) == ()
     return store.load(out)
 
 
@@ -193,7 +194,7 @@ def numbers(out: Path) -> dict[str, dict[str, bytes]]:
     }
 
 
-class KillMyself(engine.Progress):
+class KillMyself(runner.Progress):
     """Kills the process without warning when that many pieces are done."""
 
     def __init__(self, pieces: int) -> None:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.problem import Problem, load_problem, problem_names
+from benchmarks.problem import Problem
+from benchmarks.problems import load_problem, problem_names
 
 PyTree = Any
 

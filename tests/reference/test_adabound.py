@@ -35,7 +35,7 @@ def reference(
     growing: bool = False,
     weight_decay: float = 0.0,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Luo et al., Algorithms 2 and 3 (`growing`), and the form of their release."""
+    """Luo et al., Algorithms 2 and 3 (`growing`), and the released form."""
     rates = np.broadcast_to(learning_rate, len(gradients))
     x, m, v, v_max = start, *(np.zeros_like(start) for _ in range(3))
     trajectory = []

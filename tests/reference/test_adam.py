@@ -1,4 +1,4 @@
-"""Adam and AdamW against NumPy, worked numbers, optax and what is known of Adam."""
+"""Adam and AdamW against NumPy, worked numbers, optax and theory."""
 
 from typing import Any
 
@@ -100,9 +100,9 @@ OPTIMISTIC = {
 
 @pytest.mark.parametrize("nesterov", OPTIMISTIC)
 def test_optimistic_adam_is_a_chain(nesterov: bool, x64: None) -> None:
-    """Optax's, which starts as if the first gradient had come before, and the paper's.
+    """Optax's first step assumes a previous gradient equal to the first one.
 
-    The paper's has no Nesterov momentum and steps twice as far at first.
+    The paper has no Nesterov momentum, and its first step is twice as long.
     """
     chain = optax.chain(
         optimizers.scale_by_adam(nesterov=nesterov),
@@ -135,7 +135,7 @@ def _cosine(peak: float) -> optax.Schedule:
 
 
 def _values(schedule: optax.Schedule) -> np.ndarray:
-    """What a schedule says at the steps of a run; the first one is asked for 0."""
+    """Returns the values of a schedule at the steps of a run, which start at 0."""
     return np.array([schedule(jnp.asarray(k)) for k in range(50)])
 
 
@@ -242,8 +242,8 @@ def test_first_step(x64: None) -> None:
 
 
 @pytest.mark.parametrize("make", [optimizers.adam, optimizers.adamax])
-def test_first_complex_step_is_optaxs_and_split_that_of_pytorch(make: Any) -> None:
-    """Optax keeps the phase; PyTorch takes real and imaginary parts by themselves."""
+def test_first_complex_step_equals_optax_and_split_pytorch(make: Any) -> None:
+    """Optax keeps the phase; PyTorch treats real and imaginary parts separately."""
     gradient = jnp.array([3.0 - 4.0j])
 
     def first_step(optimizer: optax.GradientTransformation) -> jax.Array:
@@ -264,7 +264,7 @@ def test_first_step_in_float32_shows_eps() -> None:
     np.testing.assert_allclose(updates, [-0.990099, -0.5, -0.00990099], rtol=1e-5)
 
 
-def test_zero_gradients_leave_decay_alone(x64: None) -> None:
+def test_zero_gradients_leave_only_weight_decay(x64: None) -> None:
     sequence = support.Sequence(np.array([3.0, -4.0]), np.zeros((20, 2)))
     params, _ = run(optimizers.adamw(0.1, weight_decay=0.5), sequence)
     shrinking = np.power(1 - 0.1 * 0.5, np.arange(1, 21))
@@ -280,7 +280,7 @@ def _supremum(t: int, b1: float = 0.9, b2: float = 0.999) -> float:
 
 
 def _directions(gradients: np.ndarray, **options: float) -> np.ndarray:
-    """What `scale_by_adam` makes of each gradient, eps being zero."""
+    """Returns the updates of `scale_by_adam` with eps = 0 for each gradient."""
     primitive = optimizers.scale_by_adam(eps=0.0, **options)
 
     @jax.jit
@@ -326,7 +326,7 @@ def test_no_step_exceeds_the_bound() -> None:
     assert (np.abs(directions) <= bounds[:, None] * (1 + 2e-5)).all()
 
 
-def test_dtypes_of_the_state_are_those_that_jax_has() -> None:
+def test_state_dtypes_are_canonicalized() -> None:
     # Without x64 that is float32, and no warning.
     tx = optimizers.scale_by_adam(mu_dtype="float64", nu_dtype=jnp.float64)
     state = tx.init(jnp.ones(2))

@@ -60,7 +60,7 @@ def _directions(gradients: jax.Array) -> jax.Array:
 
 
 def directions(gradients: np.ndarray, dtype: jax.typing.DTypeLike) -> np.ndarray:
-    """What the primitive returns at each step."""
+    """Returns the updates of the primitive at each step."""
     result = _directions(jnp.asarray(gradients, dtype))
     assert result.dtype == dtype
     return np.asarray(result.astype(np.float32))

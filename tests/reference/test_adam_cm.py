@@ -218,7 +218,7 @@ def test_huge_and_tiny_gradients_leave_keys_finite_and_decaying(size: float) -> 
 
 
 def test_reduce_makes_parts_act_as_the_whole(x64: None) -> None:
-    """Two devices, as lanes of a vmap, hold half of the params each."""
+    """Two devices, simulated by vmap, hold half of the params each."""
     gradients = jnp.asarray(np.random.default_rng(0).normal(size=(9, 2, 3)))
     parts = optimizers.scale_by_adam_cm(reduce=lambda x: jax.lax.psum(x, "data"))
     keys = jax.vmap(
@@ -259,7 +259,7 @@ def test_leaves_sharp_minima_where_adam_stays(x64: None) -> None:
     def escaped(
         make: Callable[[Any], optax.GradientTransformation], rates: list[float]
     ) -> np.ndarray:
-        """Whether x ends away from the dip, by rate, width and start."""
+        """Whether x ends outside the dip, by learning rate, width and start."""
 
         def descend(rate: jax.Array, w: jax.Array, x: jax.Array) -> jax.Array:
             optimizer = make(rate)

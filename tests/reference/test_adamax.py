@@ -86,7 +86,7 @@ def test_zero_eps_is_the_paper_without_its_zero_by_zero(x64: None) -> None:
 
 
 def test_largest_step_is_above_the_rate(x64: None) -> None:
-    """The paper says that no step exceeds the rate; the sharp bound is 1.0091."""
+    """The paper bounds a step by the learning rate; the sharp bound is 1.0091 of it."""
     gradients = 1e6 * 0.999 ** np.arange(500)[:, None]  # u stays at the first one
     params, _ = run(
         optimizers.scale_by_adamax(), support.Sequence(np.zeros(1), gradients)

@@ -195,7 +195,7 @@ def test_equals_optax_without_schedules(x64: None) -> None:
     assert_close(params, theirs, 1e-12)
 
 
-def test_schedules_of_your_own_count_from_zero_as_in_optax(x64: None) -> None:
+def test_custom_schedules_count_from_zero_as_in_optax(x64: None) -> None:
     start, end = np.log(0.9), np.log(0.9999)
 
     def done(count: jax.Array) -> jax.Array:
@@ -257,7 +257,9 @@ def test_slow_average_is_exact_in_float32(options: dict[str, int]) -> None:
 
 
 def test_refuses_two_schedules() -> None:
-    with pytest.raises(ValueError, match="ademamix: warmup_steps makes the schedules"):
+    with pytest.raises(
+        ValueError, match=r"^ademamix: warmup_steps makes the schedules"
+    ):
         optimizers.ademamix(0.1, alpha=lambda count: 1.0, warmup_steps=10)
     with pytest.raises(ValueError, match="two names of one argument"):
         optimizers.ademamix(0.1, mask=True, weight_decay_mask=True)

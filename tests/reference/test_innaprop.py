@@ -187,7 +187,7 @@ def test_first_step(x64: None) -> None:
     np.testing.assert_allclose(params[0], [-0.09, 0.09, 0.0], rtol=1e-8)
 
 
-def test_translation_changes_nothing(x64: None) -> None:
+def test_updates_are_invariant_to_translation(x64: None) -> None:
     sequence = support.random_sequence(50)
     params, _ = run(optimizers.innaprop(0.1, weight_decay=0.0), sequence)
     moved = jax.tree.map(lambda x: x + 3.0, sequence.start)
@@ -198,7 +198,7 @@ def test_translation_changes_nothing(x64: None) -> None:
     assert_close(jax.tree.map(lambda x: x - 3.0, shifted), params, 1e-13)
 
 
-def test_scale_of_the_gradients_changes_nothing_without_eps(x64: None) -> None:
+def test_updates_are_invariant_to_gradient_scale_without_eps(x64: None) -> None:
     sequence = support.random_sequence(50)
     params, _ = run(optimizers.innaprop(0.1, eps=0.0), sequence)
     for factor in (2.0**-40, 2.0**40):
@@ -209,8 +209,8 @@ def test_scale_of_the_gradients_changes_nothing_without_eps(x64: None) -> None:
         jax.tree.map(np.testing.assert_array_equal, result, params)
 
 
-def test_velocity_forgets_at_the_rate_of_its_friction(x64: None) -> None:
-    """One gradient, then none: p shrinks by 1 - alpha rate, and x follows it."""
+def test_velocity_decays_at_the_rate_of_its_friction(x64: None) -> None:
+    """One gradient, then zeros: p shrinks by 1 - alpha rate, and x follows it."""
     gradients = np.zeros((40, 1))
     gradients[0] = 2.0
     params, _ = run(
@@ -305,7 +305,5 @@ def test_refuses(arguments: dict[str, float], message: str) -> None:
 def test_decay_needs_params() -> None:
     optimizer = optimizers.innaprop(0.1)
     state = optimizer.init(jnp.ones(2))
-    with pytest.raises(
-        ValueError, match=r"^scale_by_innaprop: update\(\) needs params"
-    ):
+    with pytest.raises(ValueError, match=r"^innaprop: update\(\) needs params"):
         optimizer.update(jnp.ones(2), state)

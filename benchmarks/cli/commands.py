@@ -1,0 +1,140 @@
+"""The commands that measure: profile, throughput, calibrate."""
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+
+def _emit(rows: list[Any], table: Any, *, as_json: bool) -> None:
+    from benchmarks.cli import show
+
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    else:
+        show.console().print(table(rows))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  python -m benchmarks profile
+  python -m benchmarks profile -o amsgrad --tree one --tree tiny --seconds 30"""
+)
+@click.option(
+    "-o",
+    "--optimizer",
+    "chosen",
+    multiple=True,
+    metavar="SPEC",
+    help="What to measure. Repeatable.  [default: every optimizer of this library]",
+)
+@click.option(
+    "--tree",
+    "trees",
+    multiple=True,
+    metavar="NAME",
+    help="Shape of the parameters: one (a leaf of 10 M), many (300 of 33 k), tiny "
+    "(1000 of 100), transformer (12 layers, 10 M). Repeatable.  [default: all]",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Longest time for each timing; updates stop once known to 2 per cent.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def profile(
+    chosen: tuple[str, ...], trees: tuple[str, ...], seconds: float, as_json: bool
+) -> None:
+    """Measures what one update costs, beside optax's function of the same name.
+
+    Time per update with parameters and state donated, time to trace and to compile
+    without a cache, bytes of state, of scratch memory, and read or written. Both
+    sides take turns in one process; a quiet machine gives steadier ratios.
+    """
+    from benchmarks.measure import profile
+    from benchmarks.roster import resolver, specs
+
+    for spec in chosen:
+        resolver.resolve(spec)  # a mistake in the last one shows before the first runs
+    rows = []
+    for tree in trees or profile.TREES:
+        for spec in chosen or specs.alias_names():
+            click.echo(f"measuring {spec} on {tree}", err=True)
+            rows.append(profile.compare(spec, tree, seconds=seconds))
+    _emit(rows, profile.table, as_json=as_json)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  python -m benchmarks throughput
+  python -m benchmarks throughput -p mlp32_digits -o amsgrad"""
+)
+@click.option(
+    "-p",
+    "--problem",
+    "problems",
+    multiple=True,
+    metavar="NAME",
+    help="On which problem. Repeatable.  [default: rosen2, rosen10, quad_diag, "
+    "quad_rot, mlp32_digits]",
+)
+@click.option(
+    "-o",
+    "--optimizer",
+    "spec",
+    default="adam",
+    show_default=True,
+    metavar="SPEC",
+    help="With which optimizer.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def throughput(problems: tuple[str, ...], spec: str, as_json: bool) -> None:
+    """Measures what the engine gains over a plain Python loop.
+
+    The plain loop is what most people write: one jitted step called from Python for
+    each step of each run, the loss read as a float each time. Printed are the
+    microseconds per step and run of both, taken in turns in one process, and their
+    ratio.
+    """
+    from benchmarks.measure import throughput
+    from benchmarks.problems import load_problem
+    from benchmarks.roster import resolver
+
+    optimizer = resolver.resolve(spec)
+    rows = []
+    for problem in [load_problem(name) for name in problems or throughput.PROBLEMS]:
+        click.echo(f"measuring {problem.name}", err=True)
+        rows.append(throughput.measure(problem, optimizer))
+    _emit(rows, throughput.table, as_json=as_json)
+
+
+@click.command()
+@click.argument("names", metavar="[PROBLEM]...", nargs=-1)
+def calibrate(names: tuple[str, ...]) -> None:
+    """Makes the targets of problems whose optimum is unknown.
+
+    Runs a tuned Adam and reads off its loss at 10, 25, 50, 75 and 90 per cent of the
+    budget; checks that doing nothing and walking uphill reach none of them; writes
+    benchmarks/targets.json. Needed after adding such a problem or changing its data.
+    Without PROBLEM: all such problems.
+    """
+    from benchmarks.cli import show
+    from benchmarks.cli.bars import Bars
+    from benchmarks.engine import compilation_cache
+    from benchmarks.experiment import targets
+    from benchmarks.measure import calibrate
+    from benchmarks.problems import load_problem
+
+    problems = [load_problem(name) for name in names or calibrate.uncalibrated()]
+    compilation_cache.enable_compilation_cache()
+    for problem in problems:
+        with Bars(show.console(stderr=True), {problem.name: 1.0}) as bars:
+            entry = calibrate.calibrate(problem, progress=bars)
+        targets.write({**targets.read(), problem.name: entry})
+        values = ", ".join(f"{value:g}" for value in entry["values"])
+        click.echo(f"{problem.name}: loss at most {values}")

@@ -1,0 +1,248 @@
+"""What the command line shows: tables of what there is, and descriptions."""
+
+import dataclasses
+import inspect
+import sys
+
+import jax
+import jax.numpy as jnp
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.errors import UserError
+from benchmarks.experiment import targets
+from benchmarks.experiment.cost import Estimate, estimate
+from benchmarks.experiment.plan import Cell, Plan
+from benchmarks.experiment.suites import SUITES
+from benchmarks.problem import Problem
+from benchmarks.problems import load_problem, problem_names
+from benchmarks.roster import gradient_count, resolver, specs
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where results go; with `stderr`, where everything else goes.
+
+    A file or pipe gets whole lines, however long: whoever reads them knows no width.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=None if stream.isatty() else 10_000,
+    )
+
+
+def problems() -> Table:
+    """Every problem with its tags, budget and optimum."""
+    table = _table("problem", "gradients", "f*", "tags", "what it is")
+    for name in problem_names():
+        problem = load_problem(name)
+        table.add_row(
+            name,
+            str(problem.budget),
+            "unknown" if problem.f_star is None else f"{problem.f_star:.6g}",
+            " ".join(sorted(problem.tags)),
+            problem.summary,
+        )
+    return table
+
+
+def optimizers() -> Table:
+    """The default roster, then what goes around an optimizer, in a sentence each."""
+    table = _table("optimizer", "what it is")
+    for spec in resolver.default_names():
+        factory, _ = specs.find(specs.parse(spec).target)
+        table.add_row(spec, _first_sentence(factory))
+    for name in specs.around_names():
+        table.add_row(f"{name}(…)", _first_sentence(specs.find(name, around=True)[0]))
+    return table
+
+
+def suites() -> Table:
+    """Every suite with its problems."""
+    table = _table("suite", "problems", "what it asks")
+    for name, suite in SUITES.items():
+        table.add_row(name, " ".join(suite.problems), suite.question)
+    return table
+
+
+def describe(name: str) -> Table:
+    """All there is to say about a problem or an optimizer.
+
+    Raises:
+      UserError: It is neither.
+    """
+    if name in problem_names():
+        return _facts(_problem_facts(load_problem(name)))
+    known = (*problem_names(), *resolver.default_names())
+    plain = name.isidentifier()
+    if (
+        plain
+        and name not in specs.alias_names()
+        and (hint := specs.suggest(name, known))
+    ):
+        msg = f"no problem or optimizer is called {name!r}.{hint}"
+        raise UserError(msg)
+    return _facts(_optimizer_facts(resolver.resolve(name)))
+
+
+def costs(plan: Plan) -> dict[str, Estimate]:
+    """The estimated cost of a plan, by problem."""
+    cells: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        cells.setdefault(cell.problem.name, []).append(cell)
+    return {
+        name: estimate(dataclasses.replace(plan, cells=tuple(part)))
+        for name, part in cells.items()
+    }
+
+
+def seconds_per_block(plan: Plan, costs: dict[str, Estimate]) -> dict[str, float]:
+    """Estimated seconds of one seed of one optimizer, by problem."""
+    blocks = len(plan.settings.seeds)
+    return {
+        name: cost.cpu_seconds / (cost.compilations * blocks)
+        for name, cost in costs.items()
+    }
+
+
+def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
+    """One line: how much there is to do."""
+    settings = plan.settings
+    count = {
+        "problems": len(costs),
+        "optimizers": len({cell.optimizer.name for cell in plan.cells}),
+        "learning rates": len(settings.learning_rates),
+        "seeds": len(settings.seeds),
+    }
+    runs = len(plan.cells) * count["learning rates"] * count["seeds"]
+    parts = " × ".join(
+        f"{n} {noun if n > 1 else noun[:-1]}" for noun, n in count.items()
+    )
+    seconds = sum(cost.cpu_seconds for cost in costs.values())
+    size = sum(cost.disk_bytes for cost in costs.values()) / 1e6
+    return (
+        f"{plan.suite}: {parts} = {runs:,} runs; when nothing is done yet, about "
+        f"{duration(seconds)} of one core with {len(plan.cells)} compilations, "
+        f"{max(size, 0.1):.1f} MB"
+    )
+
+
+def plan_table(plan: Plan, costs: dict[str, Estimate]) -> Table:
+    """One row per problem: how much runs on it and what it costs."""
+    table = _table("problem", "gradients", "optimizers", "runs", "time", "disk")
+    runs = len(plan.settings.learning_rates) * len(plan.settings.seeds)
+    budgets = {c.problem.name: plan.settings.budget(c.problem) for c in plan.cells}
+    for name, cost in costs.items():
+        table.add_row(
+            name,
+            str(budgets[name]),
+            str(cost.compilations),
+            f"{cost.compilations * runs:,}",
+            duration(cost.cpu_seconds),
+            f"{cost.disk_bytes / 1e6:.1f} MB",
+        )
+    return table
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: `40 s`, `3 min`, `1.5 h`."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _problem_facts(problem: Problem) -> dict[str, str]:
+    params = jax.eval_shape(problem.init, jax.random.key(0))
+    dimension = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return {
+        "problem": problem.name,
+        "what it is": problem.summary,
+        "formula": problem.formula,
+        "source": problem.source,
+        "tags": " ".join(sorted(problem.tags)),
+        "parameters": str(dimension),
+        "budget": f"{problem.budget} gradients",
+        "f*": "unknown" if problem.f_star is None else f"{problem.f_star:.9g}",
+        "targets": _targets_in_words(problem),
+        "suites": " ".join(
+            s for s, suite in SUITES.items() if problem.name in suite.problems
+        )
+        or "none",
+    }
+
+
+def _targets_in_words(problem: Problem) -> str:
+    try:
+        found = targets.targets_of(problem)
+    except UserError as error:
+        return str(error)
+    if not problem.scored:
+        return f"none: reported in a table of its own, by {problem.metric}"
+    values = ", ".join(f"{value:.4g}" for value in found["values"])
+    if found["kind"] == "relative":
+        return f"loss − f* at most {values} times that of the start"
+    return f"loss at most {values}"
+
+
+def _optimizer_facts(optimizer: resolver.Optimizer) -> dict[str, str]:
+    target, base, _ = specs.parse(optimizer.name)
+    factory, module = specs.find(target, around=base is not None)
+    offered = frozenset(gradient_count.OFFERED)
+    taken = gradient_count.per_step(optimizer.make, offered)
+    kernel = jax.ShapeDtypeStruct((1000, 1000), jnp.float32)
+    state = jax.eval_shape(lambda: optimizer.make(1e-3).init(jnp.zeros((1000, 1000))))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return {
+        "optimizer": optimizer.name,
+        "signature": f"{target}{_signature(factory)}",
+        "module": module,
+        "what it is": _head(factory),
+        "state": f"{size / kernel.size:.3g} bytes per float32 parameter of a matrix",
+        "gradients": f"{taken:.3g} per step, with every objective that it can use",
+        "source hash": optimizer.source_hash[:16],
+    }
+
+
+def _signature(factory: specs.Factory) -> str:
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return "(…)"
+    bare = [
+        p.replace(annotation=inspect.Parameter.empty)
+        for p in signature.parameters.values()
+    ]
+    return str(
+        signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
+    )
+
+
+def _first_sentence(factory: specs.Factory) -> str:
+    return _head(factory).replace("\n", " ").partition(". ")[0]
+
+
+def _head(factory: specs.Factory) -> str:
+    """The docstring up to its first section or mathematics."""
+    text = inspect.getdoc(factory) or "(no docstring)"
+    return text.split("\n\n")[0].strip()
+
+
+def _table(*heads: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for head in heads:
+        right = head in ("gradients", "f*", "optimizers", "runs", "time", "disk")
+        table.add_column(head, justify="right" if right else "left", no_wrap=right)
+    return table
+
+
+def _facts(facts: dict[str, str]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for key, value in facts.items():
+        table.add_row(key, value)
+    return table

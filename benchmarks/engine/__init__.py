@@ -1,0 +1,1 @@
+"""Trains: one program per optimizer and problem, one lane per learning rate."""

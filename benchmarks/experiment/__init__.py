@@ -1,0 +1,1 @@
+"""What a run will do: suites, settings, cells, targets and cost."""

@@ -1,0 +1,75 @@
+"""The targets of a problem: what counts as solved, in five rungs of difficulty."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import UserError
+from benchmarks.problem import Problem, data_hash
+
+PATH = Path(__file__).with_name("targets.json")
+# Shares of f(x0) - f*; a single target would be a cliff, five are a ladder.
+RELATIVE = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+
+
+def targets_of(problem: Problem, path: Path = PATH) -> dict[str, Any]:
+    """The targets of a problem, easiest first.
+
+    Args:
+      problem: Any problem.
+      path: The file that `python -m benchmarks calibrate` writes.
+
+    Returns:
+      `{"kind": "relative", "values": [...]}`, shares of f(x0) - f*, where f* is
+      known; else `{"kind": "absolute", "values": [...]}`, values of `"loss"` that
+      were read from a reference run; `{"kind": "none", "values": []}` for a problem
+      that is not scored.
+
+    Raises:
+      UserError: f* is unknown and there are no targets for this problem and its
+        data.
+    """
+    if not problem.scored:
+        return {"kind": "none", "values": []}
+    if problem.f_star is not None:
+        return {"kind": "relative", "values": list(RELATIVE)}
+    entry = read(path).get(problem.name)
+    cure = f"make them with: python -m benchmarks calibrate {problem.name}"
+    if entry is None:
+        msg = f"problem {problem.name!r} has no targets yet; {cure}"
+        raise UserError(msg)
+    if entry["data_hash"] != data_hash(problem):
+        msg = f"the targets of {problem.name!r} belong to other data; {cure}"
+        raise UserError(msg)
+    return {"kind": "absolute", "values": entry["values"]}
+
+
+def read(path: Path = PATH) -> dict[str, Any]:
+    """Everything in the file of targets, by problem; empty when there is no file.
+
+    Raises:
+      UserError: The file is damaged.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        # What `targets_of` reads must be there, whatever else a later version adds.
+        for entry in entries.values():
+            entry["data_hash"], [float(value) for value in entry["values"]]
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = (
+            f"the file of targets {path} is damaged ({error}); delete it and make it "
+            "again with: python -m benchmarks calibrate"
+        )
+        raise UserError(msg) from error
+    return entries
+
+
+def write(entries: Mapping[str, Any], path: Path = PATH) -> None:
+    """Replaces the file of targets at once, so that it is never half written."""
+    text = json.dumps(entries, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""Measures cost and throughput, and calibrates targets."""

@@ -1,0 +1,164 @@
+"""Makes the targets of problems whose optimum is unknown, from a reference run.
+
+The reference is optax's Adam at a constant rate of the default grid. Its curve is the
+running minimum of the median loss over seeds; the five targets are its values at five
+shares of the budget. Its rate is the best on other seeds among those whose targets
+all differ: a held-out loss stops falling at rates that soon overfit, and two equal
+targets count one twice. Two controls must fail every target: an optimizer that does
+nothing, and one that walks uphill.
+"""
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+
+from benchmarks import provenance
+from benchmarks.analysis import stats
+from benchmarks.engine import runner
+from benchmarks.errors import UserError
+from benchmarks.experiment.plan import Settings, make_plan
+from benchmarks.problem import Problem, data_hash
+from benchmarks.problems import load_problem, problem_names
+from benchmarks.results import store
+from benchmarks.results.store import Curves
+from benchmarks.roster import resolver
+from benchmarks.roster.resolver import Optimizer
+from benchmarks.roster.specs import LearningRate
+
+REFERENCE = "optax.adam"
+SHARES = (0.10, 0.25, 0.50, 0.75, 0.90)
+SETTINGS = Settings(test_seeds=tuple(range(200, 210)))
+
+
+def uncalibrated() -> list[str]:
+    """Names of all problems that need a calibration, because f* is unknown."""
+    problems = map(load_problem, problem_names())
+    return [p.name for p in problems if p.f_star is None and p.scored]
+
+
+def calibrate(
+    problem: Problem,
+    *,
+    settings: Settings = SETTINGS,
+    progress: runner.Progress | None = None,
+) -> dict[str, Any]:
+    """The targets of a problem with what they were made from.
+
+    Args:
+      problem: A problem without `f_star`.
+      settings: Rates, seeds and schedule of the reference.
+      progress: Hears how it goes.
+
+    Returns:
+      The problem's entry in the file of targets.
+
+    Raises:
+      UserError: The problem needs no targets, the reference does not improve between
+        two targets, or a control passes one.
+    """
+    if problem.f_star is not None:
+        msg = (
+            f"{problem.name!r} needs no calibration: its optimum is known, so its "
+            "targets are relative."
+        )
+        raise UserError(msg)
+    if not problem.scored:
+        msg = f"{problem.name!r} needs no calibration: it is not scored by targets."
+        raise UserError(msg)
+    reference = resolver.resolve(REFERENCE)
+    controls = [
+        Optimizer("null", _null, "null"),
+        Optimizer("uphill", _uphill, "uphill"),
+    ]
+    plan = make_plan(
+        "calibrate", [problem], [reference, *controls], settings, runner.source_hash()
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        failures = runner.run_plan(
+            plan, Path(folder), progress=progress, targets=lambda _: {}
+        )
+        if failures:
+            msg = f"{problem.name!r} cannot be calibrated: {failures[0].message}"
+            raise UserError(msg)
+        curves = store.load(Path(folder)).curves
+    lane, values = _ladder(problem.name, curves[problem.name, reference.name], settings)
+    for control in controls:
+        _refuse_if_passed(problem.name, control.name, curves, values[0], settings)
+    return {
+        "values": values,
+        "shares": list(SHARES),
+        "optimizer": reference.name,
+        "learning_rate": settings.learning_rates[lane],
+        "schedule": settings.schedule,
+        "budget": problem.budget,
+        "tune_seeds": list(settings.tune_seeds),
+        "seeds": list(settings.test_seeds),
+        "data_hash": data_hash(problem),
+        "versions": provenance.versions(),
+    }
+
+
+def _null(learning_rate: LearningRate) -> optax.GradientTransformationExtraArgs:
+    del learning_rate
+    return optax.with_extra_args_support(optax.set_to_zero())
+
+
+def _uphill(learning_rate: LearningRate) -> optax.GradientTransformationExtraArgs:
+    return optax.chain(optax.adam(learning_rate), optax.scale(-1.0))
+
+
+def _losses(curves: Curves, seeds: Sequence[int]) -> np.ndarray:
+    """Loss `[seed, lane, step]` of some seeds; infinite once a run has diverged."""
+    absolute = {"targets": {"kind": "absolute"}, "f_star": None}
+    return stats.gap(curves, absolute)[np.isin(curves.seeds, seeds)]
+
+
+def _ladder(name: str, curves: Curves, settings: Settings) -> tuple[int, list[float]]:
+    """The rate's place in the grid, and the targets."""
+    final = np.median(_losses(curves, settings.tune_seeds)[:, :, -1], axis=0)
+    # More than half of the seeds lie at or below this median, also for even numbers.
+    median = np.quantile(
+        _losses(curves, settings.test_seeds), 0.5, axis=0, method="higher"
+    )
+    best_so_far = np.minimum.accumulate(median, axis=1)
+    shares = np.array(SHARES) * curves.steps[-1]
+    at = np.searchsorted(curves.steps, shares, side="right") - 1
+    for lane in np.argsort(final, kind="stable"):
+        values = [_rounded_up(value) for value in best_so_far[lane, at]]
+        if np.isfinite(values).all() and (np.diff(values) < 0).all():
+            return int(lane), values
+    msg = (
+        f"{name!r}: at no learning rate does {REFERENCE} still improve between "
+        f"{SHARES[0]:.0%} and {SHARES[-1]:.0%} of the budget: change the budget."
+    )
+    raise UserError(msg)
+
+
+def _rounded_up(value: float) -> float:
+    """To four digits; up, so that whoever reached the value still does."""
+    if not (math.isfinite(value) and value != 0):
+        return float(value)
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 3)
+    return float(f"{math.ceil(value / unit) * unit:.4g}")
+
+
+def _refuse_if_passed(
+    name: str,
+    control: str,
+    curves: dict[tuple[str, str], Curves],
+    easiest: float,
+    settings: Settings,
+) -> None:
+    losses = _losses(curves[name, control], settings.test_seeds)
+    reached = (losses <= easiest).any(axis=2).mean(axis=0)
+    if (reached >= 0.5).any():
+        msg = (
+            f"{name!r}: the control {control!r} reaches the easiest target {easiest}, "
+            "so that target proves nothing: change the problem's start or budget."
+        )
+        raise UserError(msg)

@@ -1,0 +1,1 @@
+"""Renders an analysis as terminal table, HTML, Markdown, CSV and figures."""

@@ -1,0 +1,149 @@
+"""Parts of a panel: looks, logarithmic axes, lines, labels at the ends of lines."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter
+
+from benchmarks.report.svg import INK
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one optimizer is drawn: never told by colour alone."""
+
+    color: str
+    dashes: tuple[float, ...]
+    marker: str
+
+
+# Okabe and Ito's colours, orange and pink darkened to stand out on white too; the
+# first, for the reference, is the ink of the page.
+LOOKS = (
+    Look(INK, (), "o"),
+    Look("#0072B2", (), "s"),
+    Look("#D55E00", (), "^"),
+    Look("#009E73", (5, 1.5), "D"),
+    Look("#B5679A", (5, 1.5), "v"),
+    Look("#A87900", (2, 1.2), "P"),
+)
+OTHER = Look(INK, (), "")
+
+
+def power_of_ten(value: float) -> str:
+    """`10⁻⁵`; plain from 0.01 to 10 000; `3×10⁻⁵` for other numbers."""
+    if 0.01 <= value <= 10_000:
+        return f"{value:.10g}"
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    lead = round(value / 10.0**exponent)
+    power = "10" + str(exponent).translate(_SUPERSCRIPTS)
+    return power if lead == 1 else f"{lead}×{power}"
+
+
+def log_axis(axis: Axes, which: str, low: float, high: float) -> None:
+    """Logarithmic scale with few round ticks on `"x"` or `"y"`."""
+    decades = np.arange(np.ceil(np.log10(low) - 1e-9), np.log10(high) + 1e-9)
+    ticks = 10.0 ** decades[:: max(1, -(-len(decades) // 6))]
+    if len(decades) < 3:
+        ticks = np.array([m * 10.0**e for e in range(-12, 12) for m in (1, 2, 5)])
+    ticks = ticks[(ticks >= low / 1.0001) & (ticks <= high * 1.0001)]
+    axis.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    target = axis.xaxis if which == "x" else axis.yaxis
+    target.set_major_locator(FixedLocator(ticks))
+    target.set_minor_locator(FixedLocator([]))
+    target.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+
+
+def panel(width: float, height: float, right: float) -> tuple[Figure, Axes]:
+    """An empty figure with one axes; `right` inches are kept for labels."""
+    figure = Figure(figsize=(width, height))
+    left, bottom, top = 0.62, 0.42, 0.28
+    axes = figure.add_axes(
+        (
+            left / width,
+            bottom / height,
+            (width - left - right) / width,
+            (height - bottom - top) / height,
+        )
+    )
+    axes.grid(visible=True, color=INK, alpha=0.1, linewidth=0.5)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def curve(
+    axes: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    look: Look,
+    *,
+    every: float | int = 0.22,
+    drawstyle: str = "default",
+) -> None:
+    """One line; grey and thin unless the look has a marker; none without points."""
+    if not np.isfinite(y).any():
+        return
+    shown = bool(look.marker)
+    axes.plot(
+        x,
+        y,
+        color=look.color,
+        dashes=look.dashes or (None, None),
+        linewidth=1.4 if shown else 0.7,
+        alpha=1.0 if shown else 0.28,
+        marker=look.marker or None,
+        markersize=3.2,
+        markeredgewidth=0,
+        markevery=every if shown else None,
+        drawstyle=drawstyle,
+        zorder=3 if shown else 2,
+    )
+
+
+def label_ends(axes: Axes, ends: dict[str, float], shown: dict[str, Look]) -> None:
+    """Names at the right end of their lines, moved apart, each with its mark.
+
+    `ends` holds the height of each end as a share of the axes' height.
+    """
+    gap_between = 9.5 / 72 / (axes.figure.get_figheight() * axes.get_position().height)
+    order = sorted(ends, key=ends.__getitem__)
+    heights: list[float] = []
+    for name in order:
+        below = heights[-1] + gap_between if heights else 0.0
+        heights.append(max(min(max(ends[name], 0.0), 1.0), below))
+    ceiling = 1.0
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], ceiling)
+        ceiling = heights[i] - gap_between
+    for name, height in zip(order, heights, strict=True):
+        look = shown[name]
+        start = min(max(ends[name], 0.0), 1.0)
+        place = {"transform": axes.transAxes, "clip_on": False}
+        axes.plot(
+            [1.0, 1.045],
+            [start, height],
+            color=look.color,
+            linewidth=0.8,
+            alpha=0.8,
+            **place,
+        )
+        axes.plot(
+            [1.055],
+            [height],
+            color=look.color,
+            marker=look.marker,
+            markersize=4,
+            markeredgewidth=0,
+            **place,
+        )
+        axes.text(1.08, height, name, va="center", fontsize=7.5, **place)
+
+
+def height_of(axes: Axes, value: float) -> float:
+    """A value on the logarithmic y axis as a share of the axes' height."""
+    low, high = np.log(axes.get_ylim())
+    return float((np.log(value) - low) / (high - low)) if value > 0 else 0.0

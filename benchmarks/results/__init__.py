@@ -1,0 +1,1 @@
+"""The results folder: its files, its manifest, and how it is loaded."""

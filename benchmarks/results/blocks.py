@@ -1,0 +1,158 @@
+"""The file of one block, finished (Parquet) or not (npz), read and written."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.errors import UserError
+from benchmarks.results import files
+
+_FIXED = ("lane", "learning_rate", "step", "diverged_at")
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One seed of one cell: E evaluation points of L lanes.
+
+    Attributes:
+      learning_rates: `[L]`, float64.
+      steps: `[E]`, int32.
+      metrics: By name, each `[L, E]`, float64; `"loss"` first.
+      diverged_at: `[L]`, int32; -1 where the lane never diverged.
+    """
+
+    learning_rates: np.ndarray
+    steps: np.ndarray
+    metrics: dict[str, np.ndarray]
+    diverged_at: np.ndarray
+
+
+def write(path: Path, block: Block, key: str, ingredients: dict[str, str]) -> None:
+    """Writes a finished block, rows by lane and then step, its origin in the footer.
+
+    Raises:
+      UserError: The file cannot be written.
+    """
+    lanes, points = len(block.learning_rates), len(block.steps)
+    columns = {
+        "lane": np.repeat(np.arange(lanes, dtype=np.int32), points),
+        "learning_rate": np.repeat(block.learning_rates, points),
+        "step": np.tile(block.steps, lanes),
+        "diverged_at": np.repeat(block.diverged_at, points),
+    } | {name: values.ravel() for name, values in block.metrics.items()}
+    origin = {
+        "run_key": key,
+        "ingredients": json.dumps(ingredients),
+        "content": _digest(columns, key),
+    }
+    table = pa.table(columns).replace_schema_metadata(origin)
+    # A dictionary is of use only to columns that repeat.
+    files.write_atomically(
+        path,
+        lambda file: pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            use_dictionary=list(_FIXED),
+        ),
+    )
+
+
+def read(path: Path) -> tuple[Block, str]:
+    """A finished block and its run key.
+
+    Raises:
+      UserError: The file is damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read(use_threads=False)
+        columns = {n: table[n].to_numpy() for n in table.column_names}
+        metadata = table.schema.metadata
+        key, content = (metadata[n].decode() for n in (b"run_key", b"content"))
+    except _DAMAGED as error:
+        raise _damaged(path) from error
+    if content != _digest(columns, key):
+        raise _damaged(path)
+    lanes = int(columns["lane"][-1]) + 1
+    tables = {n: c.reshape(lanes, -1) for n, c in columns.items()}
+    block = Block(
+        learning_rates=tables["learning_rate"][:, 0],
+        steps=tables["step"][0],
+        metrics={n: t for n, t in tables.items() if n not in _FIXED},
+        diverged_at=tables["diverged_at"][:, 0],
+    )
+    return block, key
+
+
+def read_origin(path: Path) -> tuple[str, dict[str, str]]:
+    """Run key and ingredients from the footer of a finished block.
+
+    Raises:
+      UserError: The file is damaged.
+    """
+    try:
+        metadata = pq.read_metadata(path).metadata
+        return metadata[b"run_key"].decode(), json.loads(metadata[b"ingredients"])
+    except _DAMAGED as error:
+        raise _damaged(path) from error
+
+
+def write_partial(
+    path: Path, key: str, done: int, arrays: Sequence[np.ndarray]
+) -> None:
+    """Writes an unfinished block: `done` points, and arrays of any dtype.
+
+    Raises:
+      UserError: The file cannot be written.
+    """
+    # As bytes, because npz does not know bfloat16.
+    content = {
+        f"array_{i}": np.frombuffer(a.tobytes(), np.uint8) for i, a in enumerate(arrays)
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, key=np.array(key), done=np.array(done), **content)
+    files.write_atomically(path, lambda file: file.write_bytes(buffer.getbuffer()))
+
+
+def read_partial(
+    path: Path, key: str, like: Sequence[np.ndarray]
+) -> tuple[int, list[np.ndarray]] | None:
+    """Points done and arrays, shaped as `like`; None if damaged or of another key."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as content:
+            if str(content["key"]) != key:
+                return None
+            arrays = [
+                np.frombuffer(content[f"array_{i}"].tobytes(), a.dtype).reshape(a.shape)
+                for i, a in enumerate(like)
+            ]
+            return int(content["done"]), arrays
+    except (*_DAMAGED, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _digest(columns: Mapping[str, np.ndarray], key: str) -> str:
+    """SHA-256, in hex, of everything in a block; Parquet does not check its footer."""
+    digest = hashlib.sha256(key.encode())
+    for name, values in columns.items():
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
+
+
+def _damaged(path: Path) -> UserError:
+    msg = (
+        f"{path} is damaged: delete it and run the same command again, which computes "
+        "it anew."
+    )
+    return UserError(msg)

@@ -1,0 +1,1 @@
+"""Optimizers by name: the specs that users type, resolved to checked factories."""

@@ -1,0 +1,221 @@
+"""Optimizers by name: what a spec typed by the user stands for.
+
+A spec is `NAME` (an alias of this library), `optax.NAME`, `optax.contrib.NAME` or
+`MODULE:FACTORY` (any module that Python can import, the current folder included),
+each optionally followed by keyword arguments that are Python literals:
+`amsgrad(variant="paper")`. What goes around an optimizer or in front of it names that
+optimizer first, which is a spec itself: `sam(adam(b1=0.8), rho=0.1)`.
+"""
+
+import ast
+import difflib
+import importlib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import optax
+from jax.typing import ArrayLike
+
+import optimizers
+from benchmarks.errors import UserError
+from optimizers import catalog
+from optimizers.catalog import Kind
+
+Factory = Callable[..., Any]
+# A number, a traced scalar, or a schedule of the step count.
+LearningRate = ArrayLike | Callable[[ArrayLike], ArrayLike]
+Make = Callable[[LearningRate], optax.GradientTransformationExtraArgs]
+
+_LIST = "List them with: python -m benchmarks list optimizers"
+_NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+# Python knows no `MODULE:FACTORY`; inside brackets it is read as attributes.
+_COLON = "._COLON_."
+
+
+class Spec(NamedTuple):
+    """A spec taken apart.
+
+    Attributes:
+      target: What is to be called.
+      base: The spec of the optimizer that it goes around or in front of, or None.
+      arguments: Its keyword arguments.
+    """
+
+    target: str
+    base: str | None
+    arguments: dict[str, Any]
+
+
+def alias_names() -> tuple[str, ...]:
+    """The names of the public optimizers."""
+    return tuple(catalog.functions(optimizers, Kind.OPTIMIZER))
+
+
+def around_names() -> tuple[str, ...]:
+    """The names of the public wrappers and gradient transformations."""
+    found = catalog.functions(optimizers, Kind.WRAPPER, Kind.GRADIENT_TRANSFORMATION)
+    return tuple(found)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """` Did you mean …?` with the known words closest to a mistyped one, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=2)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def parse(spec: str) -> Spec:
+    """The target of a spec, the optimizer inside, and its keyword arguments.
+
+    Raises:
+      UserError: The spec does not follow the grammar.
+    """
+    target, bracket, rest = spec.partition("(")
+    target = target.strip()
+    if not re.fullmatch(rf"{_NAME}(:{_NAME})?", target):
+        msg = (
+            f"cannot read the optimizer {spec!r}: write NAME, optax.NAME or "
+            "MODULE:FACTORY, with (key=value, ...) after it if needed."
+        )
+        raise UserError(msg)
+    if not bracket:
+        return Spec(target, None, {})
+    opening = rf"((?:\s*{_NAME}(?::{_NAME})?\s*\()*\s*{_NAME}):(?={_NAME})"
+    while (replaced := re.sub(f"^{opening}", rf"\1{_COLON}", rest)) != rest:
+        rest = replaced
+    try:
+        call = ast.parse(f"f({rest}", mode="eval").body
+    except (SyntaxError, ValueError):
+        call = None
+    if (
+        not isinstance(call, ast.Call)
+        or not isinstance(call.func, ast.Name)
+        or len(call.args) > 1
+        or not all(isinstance(_callee(a), ast.Name | ast.Attribute) for a in call.args)
+        or any(k.arg is None for k in call.keywords)
+    ):
+        msg = (
+            f"cannot read the arguments of {spec!r}: write key=value pairs in one "
+            "pair of brackets, after the optimizer inside if there is one, and quote "
+            "the whole for the shell."
+        )
+        raise UserError(msg)
+    arguments = {}
+    for keyword in call.keywords:
+        try:
+            arguments[keyword.arg] = ast.literal_eval(keyword.value)
+        except ValueError:
+            value = ast.unparse(keyword.value)
+            msg = (
+                f"{spec!r}: {keyword.arg}={value} is not a plain value: write a "
+                "number, a quoted string, True, False, None, a tuple, list or dict."
+            )
+            raise UserError(msg) from None
+    inside = [ast.unparse(a).replace(_COLON, ":") for a in call.args]
+    return Spec(target, inside[0] if inside else None, arguments)
+
+
+def _callee(node: ast.expr) -> ast.expr:
+    return node.func if isinstance(node, ast.Call) else node
+
+
+def find(target: str, *, around: bool = False) -> tuple[Factory, str]:
+    """The factory of a target, and the name of the module that is its source.
+
+    With `around`, one of those that go around an optimizer or in front of it.
+
+    Raises:
+      UserError: There is no such module or factory, or it is not callable.
+    """
+    module_name, colon, attribute = target.partition(":")
+    if colon:
+        found = _attribute(_import(module_name, target), attribute, target)
+        return found, module_name
+    if "." not in target:
+        names = around_names() if around else alias_names()
+        if target in around_names() and not around:
+            msg = (
+                f"{target!r} is no optimizer, it needs one inside: write "
+                f"{target}(adam)."
+            )
+            raise UserError(msg)
+        if around and target in alias_names():
+            msg = (
+                f"{target!r} is an optimizer, nothing goes inside it: leave out what "
+                "is in brackets without a key."
+            )
+            raise UserError(msg)
+        if target not in names:
+            optax_names = [f"optax.{n}" for n in _public(optax)]
+            optax_names += [f"optax.contrib.{n}" for n in _public(optax.contrib)]
+            exact = [n for n in optax_names if n.rpartition(".")[2] == target][:1]
+            hint = suggest(target, names) or suggest(exact[0] if exact else "", exact)
+            msg = f"unknown optimizer {target!r}.{hint} {_LIST}"
+            raise UserError(msg)
+        found = getattr(optimizers, target)
+        return found, found.__module__
+    package, _, attribute = target.rpartition(".")
+    if package not in ("optax", "optax.contrib"):
+        msg = (
+            f"unknown optimizer {target!r}: for a factory of your own write "
+            f"{package}:{attribute}."
+        )
+        raise UserError(msg)
+    found = _attribute(importlib.import_module(package), attribute, target)
+    return found, getattr(found, "__module__", package)
+
+
+def _import(module_name: str, target: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A parent or the module itself is missing, not something that it imports.
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            msg = (
+                f"{target!r}: no module {error.name!r} in the current folder or "
+                "installed; run from the folder that holds it."
+            )
+            raise UserError(msg) from None
+        raise _import_failed(target, error) from error
+    except Exception as error:  # a module may fail in any way
+        raise _import_failed(target, error) from error
+
+
+def _import_failed(target: str, error: Exception) -> UserError:
+    module_name = target.partition(":")[0]
+    return UserError(
+        f"{target!r}: importing {module_name!r} fails with "
+        f"{in_words(error)}; mend it or name another module."
+    )
+
+
+def _attribute(owner: Any, path: str, target: str) -> Factory:
+    for name in path.split("."):
+        if not hasattr(owner, name):
+            where = getattr(owner, "__name__", repr(owner))
+            hint = suggest(name, _public(owner))
+            msg = f"{target!r}: {where!r} has no {name!r}.{hint or f' {_LIST}'}"
+            raise UserError(msg)
+        owner = getattr(owner, name)
+    if not callable(owner):
+        kind = type(owner).__name__
+        msg = (
+            f"{target!r} is of type {kind}, not a function: name a function that "
+            "takes a learning rate and returns an optax transformation."
+        )
+        raise UserError(msg)
+    return owner
+
+
+def _public(owner: Any) -> list[str]:
+    return [
+        name
+        for name in dir(owner)
+        if not name.startswith("_") and callable(getattr(owner, name, None))
+    ]
+
+
+def in_words(error: Exception) -> str:
+    """An exception as `Type: first line of its message`."""
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first_line.rstrip('.')}".removesuffix(": ")
