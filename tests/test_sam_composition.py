@@ -1,7 +1,6 @@
 """The SAM family inside the pipelines that people build: links, wrappers, devices."""
 
 import functools
-import inspect
 from typing import Any
 
 import jax
@@ -19,11 +18,12 @@ from optimizers import (
     _imbsam,
     _looksam,
     _sharpness_aware,
+    catalog,
 )
 from optimizers._sharpness_aware import sam, sam_value_and_grad, sharpness_aware
+from optimizers.catalog import Kind
 from tests.devices import run_on_eight_devices
 from tests.reference.landscapes import Q, run
-from tools.optimizer_table import ARGUMENTS
 
 PyTree = Any
 PREFIXES = [
@@ -249,13 +249,13 @@ OPTAX = [
 ]
 
 
-OURS = [
-    thing
-    for thing in vars(optimizers).values()
-    if inspect.isfunction(thing)
-    and inspect.signature(thing).return_annotation
-    is optax.GradientTransformationExtraArgs
-]
+OURS = catalog.functions(
+    optimizers,
+    Kind.OPTIMIZER,
+    Kind.PRIMITIVE,
+    Kind.WRAPPER,
+    Kind.GRADIENT_TRANSFORMATION,
+).values()
 
 
 def trace_scan(tx: Any, **others: Any) -> None:
@@ -279,9 +279,7 @@ def trace_scan(tx: Any, **others: Any) -> None:
 )
 def test_one_training_step_serves_every_optimizer(factory: Any) -> None:
     """Also as the base of SAM."""
-    parameters = inspect.signature(factory).parameters.values()
-    needed = [p.name for p in parameters if p.default is p.empty]
-    base = factory(**{name: ARGUMENTS[name] for name in needed})
+    base = catalog.example(factory)
     for tx in (base, sam(base)):
         trace_scan(tx, aux_grads=PARAMS, tail_grad_fn=gradient)
 

@@ -1,5 +1,6 @@
 """The README's tables of optimizers and methods, from docstrings and measurement."""
 
+import functools
 import inspect
 import re
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import optax
 
 import optimizers
 from benchmarks.roster import gradient_count
+from optimizers import catalog
+from optimizers.catalog import Kind
 
 PyTree = Any
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
@@ -19,17 +22,6 @@ HEADER = (
     "|---|---|---|---:|---:|\n"
 )
 PARAMS = {"w": jnp.zeros((100, 100)), "b": jnp.zeros(100)}
-# What the rows are measured with, where an argument has no default.
-ARGUMENTS: dict[str, Any] = {
-    "learning_rate": 1e-3,
-    "optimizer": optax.sgd(1e-3),
-    "rho": 0.05,
-    "aux_weight": 0.1,
-    "clipping": 0.01,
-    "max_norm": 1.0,
-    "labels": "hidden",
-    "width_ratio": 4.0,
-}
 
 
 def render(factories: dict[str, Factory]) -> str:
@@ -38,34 +30,15 @@ def render(factories: dict[str, Factory]) -> str:
 
 
 def aliases() -> dict[str, Factory]:
-    """The public optimizers: factories that take a learning rate first."""
-    return {n: f for n, f in _factories().items() if _first(f) == "learning_rate"}
+    """The public optimizers."""
+    return catalog.functions(optimizers, Kind.OPTIMIZER)
 
 
 def methods() -> dict[str, Factory]:
-    """What goes in front of, around or behind an optimizer."""
-    return {n: f for n, f in _factories().items() if _first(f) != "learning_rate"}
-
-
-def _factories() -> dict[str, Factory]:
-    """The public functions that make transformations, parts of others left out.
-
-    A part is a primitive, or its docstring says at once which method to see.
-    """
-    made = optax.GradientTransformationExtraArgs
-    public = {name: getattr(optimizers, name) for name in optimizers.__all__}
-    return {
-        name: thing
-        for name, thing in public.items()
-        if inspect.isfunction(thing)
-        and not name.startswith("scale_by_")
-        and "; see `" not in _doc(thing).split("\n")[0]
-        and inspect.signature(thing).return_annotation is made
-    }
-
-
-def _first(factory: Factory) -> str:
-    return next(iter(inspect.signature(factory).parameters), "")
+    """The public wrappers and gradient transformations, without parts of others."""
+    found = catalog.functions(optimizers, Kind.WRAPPER, Kind.GRADIENT_TRANSFORMATION)
+    public = optimizers.__all__
+    return {n: f for n, f in found.items() if not catalog.part_of(n, public)}
 
 
 def paper(factory: Factory) -> str:
@@ -91,21 +64,10 @@ def _row(name: str, factory: Factory) -> str:
         f"`{name}`",
         paper(factory),
         purpose[0].upper() + purpose[1:],
-        f"{_copies(_make(factory)):.3g} ×",
+        f"{_copies(catalog.example(factory)):.3g} ×",
         f"{_extra_gradients(factory):.3g}",
     )
     return f"| {' | '.join(cells)} |\n"
-
-
-def _make(
-    factory: Factory, learning_rate: Any = 1e-3
-) -> optax.GradientTransformationExtraArgs:
-    """The transformation, from the least that it can be made from."""
-    given = {**ARGUMENTS, "learning_rate": learning_rate}
-    parameters = inspect.signature(factory).parameters.values()
-    return factory(
-        **{p.name: given[p.name] for p in parameters if p.default is p.empty}
-    )
 
 
 def _copies(optimizer: optax.GradientTransformationExtraArgs) -> float:
@@ -117,8 +79,5 @@ def _copies(optimizer: optax.GradientTransformationExtraArgs) -> float:
 
 def _extra_gradients(factory: Factory) -> float:
     """How many gradients a step takes beside the one that it is given."""
-
-    def make(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
-        return _make(factory, learning_rate)
-
+    make = functools.partial(catalog.example, factory)
     return gradient_count.per_step(make, frozenset(gradient_count.OFFERED)) - 1.0

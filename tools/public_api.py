@@ -4,16 +4,18 @@ A change of that file is a change that users see: of a signature, a default, or 
 field of a state, on which checkpoints depend.
 """
 
+import enum
 import inspect
 from types import ModuleType
 
 import optimizers
+import optimizers.catalog
 import optimizers.testing
 
 
 def render() -> str:
     """One line for every public name, sorted; states with their fields."""
-    modules = (optimizers, optimizers.testing)
+    modules = (optimizers, optimizers.catalog, optimizers.testing)
     return "".join(
         f"{_describe(module, name)}\n"
         for module in modules
@@ -24,6 +26,8 @@ def render() -> str:
 def _describe(module: ModuleType, name: str) -> str:
     thing = getattr(module, name)
     full_name = f"{module.__name__}.{name}"
+    if isinstance(thing, enum.EnumType):
+        return f"{full_name}: {', '.join(thing.__members__)}"
     if hasattr(thing, "_fields"):
         return f"{full_name}: {', '.join(thing._fields)}"
     if not callable(thing) or _is_exception(thing):

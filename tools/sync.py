@@ -3,16 +3,20 @@
 import re
 from pathlib import Path
 
-from tools import optimizer_table, public_api, rule_table
+from tools import package_init
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "optimizers" / "__init__.py"
 README = ROOT / "README.md"
 API = ROOT / "tests" / "public_api.txt"
 CONFORMANCE = ROOT / "docs" / "conformance.md"
 
 
 def generated() -> dict[Path, str]:
-    """What the generated files should hold, by path."""
+    """What the generated files should hold, by path, beside `PACKAGE`."""
+    # These import the package, which has to be written first.
+    from tools import optimizer_table, public_api, rule_table
+
     readme = README.read_text()
     for name, factories in (
         ("optimizers", optimizer_table.aliases()),
@@ -32,6 +36,8 @@ def _with_section(text: str, name: str, content: str) -> str:
 
 
 if __name__ == "__main__":
+    PACKAGE.write_text(package_init.render())
+    print(f"wrote {PACKAGE.relative_to(ROOT)}")
     for path, text in generated().items():
         path.write_text(text)
         print(f"wrote {path.relative_to(ROOT)}")

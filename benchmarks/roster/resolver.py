@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ from benchmarks.errors import UserError
 from benchmarks.problem import extra_arguments
 from benchmarks.roster import gradient_count, specs
 from benchmarks.roster.specs import LearningRate, Make
+from optimizers import catalog
+from optimizers.catalog import Kind
 
 _VARIANTS = ('amsgrad(variant="torch")', 'amsgrad(variant="paper")')
 _BASELINES = (
@@ -57,74 +60,115 @@ def resolve(spec: str) -> Optimizer:
     target, base, arguments = specs.parse(name)
     inside = None if base is None else resolve(base)
     factory, module = specs.find(target, around=inside is not None)
-    first = _check_arguments(name, factory, arguments, inside)
+    kind = catalog.kind(factory)
+    filled = _check_arguments(name, factory, kind, arguments, inside)
 
     def build(learning_rate: LearningRate) -> Any:
         if inside is None:
             return factory(learning_rate, **arguments)
-        if _takes_an_optimizer(first):
-            return factory(inside.make(learning_rate), **arguments)
-        return optax.chain(factory(**arguments), inside.make(learning_rate))
+        if kind is not Kind.WRAPPER:
+            return optax.chain(factory(**arguments), inside.make(learning_rate))
+        rate = {"learning_rate": learning_rate} if "learning_rate" in filled else {}
+        return factory(inside.make(learning_rate), **rate, **arguments)
 
     def make(learning_rate: LearningRate) -> optax.GradientTransformationExtraArgs:
         return optax.with_extra_args_support(build(learning_rate))
 
-    _try_out(name, build, first)
+    _try_out(name, build, next(iter(filled), ""))
     text = f"{sources.source_hash(module)} {target} {sorted(arguments.items())}"
     if inside is not None:
         text += f" {inside.source_hash}"
     return Optimizer(name, make, hashlib.sha256(text.encode()).hexdigest())
 
 
-def _takes_an_optimizer(first: str) -> bool:
-    """Whether a factory with that first parameter goes around an optimizer.
-
-    If not, it makes a transformation of gradients, which goes in front of one.
-    """
-    return first.startswith(("opt", "inner", "base"))
-
-
 def _check_arguments(
     name: str,
     factory: specs.Factory,
+    kind: Kind,
     arguments: dict[str, Any],
     inside: Optimizer | None,
-) -> str:
-    """The name of the first parameter; refuses keywords the factory does not have."""
+) -> tuple[str, ...]:
+    """The parameters that the suite fills in; refuses arguments that do not fit."""
+    if factory is optax.lookahead:
+        msg = (
+            f"{name!r}: optax.lookahead trains params of its own class, "
+            "optax.LookaheadParams, which the suite does not make: use lookahead, "
+            "which takes any params."
+        )
+        raise UserError(msg)
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):  # some callables written in C have none
-        return "learning_rate"
-    first = next(iter(parameters), "")
-    library = name.partition(".")[0] == "optax" or ":" not in name.partition("(")[0]
-    if inside is not None and "learning_rate" in first:
+        return ("learning_rate",)
+    first, leading = next(iter(parameters.items()), ("", None))
+    takes_rate = leading is not None and catalog.takes_learning_rate(leading)
+    target = name.partition("(")[0].strip()
+    if inside is not None and takes_rate:
         msg = (
-            f"{name!r}: {name.partition('(')[0]} takes {first!r} first, so nothing "
-            "goes inside it: leave out what is in brackets without a key."
+            f"{name!r}: {target} takes {first!r} first, so nothing goes inside it: "
+            "leave out what is in brackets without a key."
         )
         raise UserError(msg)
-    if inside is None and library and "learning_rate" not in first:
+    if inside is not None and kind in (Kind.SCHEDULE, Kind.OTHER):
+        msg = (
+            f"{name!r}: {target} is neither a wrapper around one optimizer nor a "
+            "gradient transformation: for any other combination, name a factory of "
+            "your own as MODULE:FACTORY."
+        )
+        raise UserError(msg)
+    if inside is None and ":" not in target and not takes_rate:
         msg = (
             f"{name!r} takes {first or 'nothing'!r} first, not the learning rate: "
             "name an optimizer, not a part of one, or put one inside its brackets."
         )
         raise UserError(msg)
-    if first in arguments and inside is None:
-        msg = (
-            f"{name!r}: leave {first!r} out, it comes from the grid; to set it, use "
-            "--learning-rates."
-        )
-        raise UserError(msg)
+    filled = _filled(parameters, kind, inside)
+    rates = filled if inside is None else filled[1:]
+    for rate in rates:
+        if rate in arguments:
+            msg = (
+                f"{name!r}: leave {rate!r} out, it comes from the grid; to set it, use "
+                "--learning-rates."
+            )
+            raise UserError(msg)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key in arguments:
         if key not in parameters and not takes_any:
-            known = [p for p in parameters if inside is not None or p != first]
+            known = [p for p in parameters if p not in rates]
             hint = (
                 specs.suggest(key, known) or f" It takes: {', '.join(known) or 'none'}."
             )
             msg = f"{name!r}: no argument {key!r}.{hint}"
             raise UserError(msg)
-    return first
+    for parameter in parameters.values():
+        given = parameter.name in (*filled, *arguments)
+        if not given and _is_required(parameter):
+            msg = (
+                f"{name!r}: {target} needs the argument {parameter.name!r}: add "
+                f"{parameter.name}=VALUE or, if no plain value will do, name a factory "
+                "of your own as MODULE:FACTORY."
+            )
+            raise UserError(msg)
+    return filled
+
+
+def _filled(
+    parameters: Mapping[str, inspect.Parameter], kind: Kind, inside: Optimizer | None
+) -> tuple[str, ...]:
+    """The parameters that get the learning rate or the optimizer inside."""
+    first = next(iter(parameters), "")
+    if inside is None:
+        return (first,)
+    if kind is not Kind.WRAPPER:
+        return ()
+    rate = parameters.get("learning_rate")
+    # Some wrappers need the learning rate of the optimizer inside as well.
+    return (first,) if rate is None or not _is_required(rate) else (first, rate.name)
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    variadic = (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in variadic
 
 
 def _try_out(name: str, build: specs.Factory, rate_name: str) -> None:

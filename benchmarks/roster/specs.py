@@ -10,7 +10,6 @@ optimizer first, which is a spec itself: `sam(adam(b1=0.8), rho=0.1)`.
 import ast
 import difflib
 import importlib
-import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -20,6 +19,8 @@ from jax.typing import ArrayLike
 
 import optimizers
 from benchmarks.errors import UserError
+from optimizers import catalog
+from optimizers.catalog import Kind
 
 Factory = Callable[..., Any]
 # A number, a traced scalar, or a schedule of the step count.
@@ -47,31 +48,14 @@ class Spec(NamedTuple):
 
 
 def alias_names() -> tuple[str, ...]:
-    """The public functions that take a learning rate first, primitives left out."""
-    return tuple(
-        name
-        for name in sorted(optimizers.__all__)
-        if inspect.isfunction(factory := getattr(optimizers, name))
-        and not name.startswith("scale_by_")
-        and next(iter(inspect.signature(factory).parameters), "") == "learning_rate"
-        and _makes_a_transformation(factory)
-    )
+    """The names of the public optimizers."""
+    return tuple(catalog.functions(optimizers, Kind.OPTIMIZER))
 
 
 def around_names() -> tuple[str, ...]:
-    """The public functions that go around an optimizer or in front of one."""
-    return tuple(
-        name
-        for name in sorted(set(optimizers.__all__) - set(alias_names()))
-        if inspect.isfunction(factory := getattr(optimizers, name))
-        and not name.startswith("scale_by_")
-        and _makes_a_transformation(factory)
-    )
-
-
-def _makes_a_transformation(factory: Factory) -> bool:
-    """Whether it says so; a schedule of the learning rate is no optimizer."""
-    return "Transformation" in str(inspect.signature(factory).return_annotation)
+    """The names of the public wrappers and gradient transformations."""
+    found = catalog.functions(optimizers, Kind.WRAPPER, Kind.GRADIENT_TRANSFORMATION)
+    return tuple(found)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

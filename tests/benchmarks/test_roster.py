@@ -80,6 +80,44 @@ def test_make_takes_numbers_tracers_and_schedules() -> None:
     assert isinstance(make(0.1), optax.GradientTransformationExtraArgs)
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            "optax.contrib.schedule_free(optax.sgd)",
+            lambda rate: optax.contrib.schedule_free(optax.sgd(rate), rate),
+        ),
+        (
+            "optax.apply_if_finite(optax.sgd, max_consecutive_errors=5)",
+            lambda rate: optax.apply_if_finite(optax.sgd(rate), 5),
+        ),
+        (
+            "optax.contrib.mechanize(optax.sgd)",
+            lambda rate: optax.contrib.mechanize(optax.sgd(rate)),
+        ),
+        (
+            "optax.masked(optax.sgd, mask=True)",
+            lambda rate: optax.masked(optax.sgd(rate), True),
+        ),
+        (
+            "optax.clip(optax.sgd, max_delta=0.375)",
+            lambda rate: optax.chain(optax.clip(0.375), optax.sgd(rate)),
+        ),
+        (
+            "optax.scale_by_adam(optax.sgd)",
+            lambda rate: optax.chain(optax.scale_by_adam(), optax.sgd(rate)),
+        ),
+        (
+            "optax.contrib.normalize(optax.sgd)",
+            lambda rate: optax.chain(optax.contrib.normalize(), optax.sgd(rate)),
+        ),
+    ],
+)
+def test_wrappers_and_transformations_of_optax(spec: str, expected: specs.Make) -> None:
+    found = one_update(resolver.resolve(spec).make, 0.1)
+    np.testing.assert_array_equal(found, one_update(expected, 0.1))
+
+
 def test_users_module_is_found_and_its_options_are_used(module: Module) -> None:
     module(
         "mine_found",
@@ -134,6 +172,19 @@ BAD_SPECS = {
     "optax.contrib.muno": "Did you mean 'muon'",
     "optax.scale_by_adam": "takes 'b1' first, not the learning rate",
     "optax.contrib.sam": "takes 'optimizer' first",
+    "optax.scale_by_rprop(adam)": "takes 'learning_rate' first, so nothing goes inside",
+    "optax.lookahead(adam)": r"params of its own class, optax\.LookaheadParams",
+    "optax.apply_if_finite(adam)": "needs the argument 'max_consecutive_errors'",
+    "optax.contrib.sam(adam)": "needs the argument 'adv_optimizer': .* MODULE:FACTORY",
+    "optax.contrib.dpsgd": "needs the argument 'l2_norm_clip'",
+    "optax.contrib.schedule_free(optax.sgd, learning_rate=0.1)": "from the grid",
+    "optax.clip(adam)": "needs the argument 'max_delta': add max_delta=VALUE",
+    "optax.partition(adam)": "neither a wrapper around one optimizer nor a gradient",
+    "optax.chain(adam)": "neither a wrapper around one optimizer nor a gradient",
+    "optax.constant_schedule(adam)": "neither a wrapper around one optimizer nor",
+    "optax.MultiSteps(adam, every_k_schedule=2)": "an object of type MultiSteps",
+    "bloop(adam)": "needs the argument 'aux_weight'",
+    "mine_bad:good(adam)": "takes 'lr' first, so nothing goes inside",
     "optax.losses": "is of type module, not a function",
     "os.getcwd": "write os:getcwd",
     "": "cannot read the optimizer ''",

@@ -1,36 +1,13 @@
 """The optimizers under the contract: everything public, and some of its variants."""
 
-import inspect
 from typing import Any
 
 import pytest
 
 import optimizers
+from optimizers import catalog
+from optimizers.catalog import Kind
 from optimizers.testing import Case, Rule, conformance_rules
-
-# Public functions that make no transformation, with what they are instead.
-NOT_FACTORIES: dict[str, str] = {
-    "ademamix_alpha_schedule": "a schedule",
-    "ademamix_b3_schedule": "a schedule",
-    "distance_estimates": "reads a state",
-    "gsam_rho_schedule": "a schedule",
-    "last_gradient_predictor": "a predictor",
-    "lookahead_params": "reads a state",
-    "rmpe_predictor": "a predictor",
-    "sam_value_and_grad": "a function from a loss",
-    "zero_predictor": "a predictor",
-}
-
-# Arguments of the one case of a factory that cannot be called without.
-REQUIRED: dict[str, dict[str, Any]] = {
-    "adaptive_grad_clip": {"clipping": 0.1},
-    "bloop": {"aux_weight": 0.1},
-    "clip_by_global_norm": {"max_norm": 1.0},
-    "dynamic_barrier": {"aux_weight": 0.1},
-    "mixed_gradients": {"aux_weight": 0.1},
-    "pcgrad": {"aux_weight": 0.1},
-    "width_scaled_learning_rate": {"labels": "hidden", "width_ratio": 4.0},
-}
 
 # Arguments of further cases, where one argument chooses another method.
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -41,34 +18,22 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "optimistic_amsgrad": ({"second_moment": "prediction_error"},),
 }
 
-# Links of an alias; those that are called scale_by_ and its name need no entry.
-PARTS = (
-    "friendly_sharpness_aware",
-    "gap_guided_sharpness_aware",
-    "imbalanced_sharpness_aware",
-    "periodic_sharpness_aware",
-)
-
 # Rules that a case may break: case name -> rule name -> reason. An exemption that is
 # no longer needed fails.
 EXEMPTIONS: dict[str, dict[str, str]] = {}
 
 
-def public_factories() -> list[str]:
-    """Returns the public functions that make transformations."""
-    functions = [
-        name
-        for name in optimizers.__all__
-        if inspect.isfunction(getattr(optimizers, name))
-    ]
-    return [name for name in functions if name not in NOT_FACTORIES]
-
-
 def _make_cases() -> list[Case]:
+    factories = catalog.functions(
+        optimizers,
+        Kind.OPTIMIZER,
+        Kind.PRIMITIVE,
+        Kind.WRAPPER,
+        Kind.GRADIENT_TRANSFORMATION,
+    )
     cases = []
-    for name in public_factories():
-        factory = getattr(optimizers, name)
-        variants = (REQUIRED.get(name, {}), *VARIANTS.get(name, ()))
+    for name, factory in factories.items():
+        variants = (catalog.required_arguments(factory), *VARIANTS.get(name, ()))
         cases.extend(Case(factory, kwargs) for kwargs in variants)
     return cases
 
@@ -78,15 +43,12 @@ CASES = _make_cases()
 
 
 def is_part(case: Case) -> bool:
-    """Whether it is a link of a public alias, and so runs wherever the alias does."""
-    aliases = {other.base_name for other in CASES}
-    return case.base_name in PARTS or (
-        case.base_name.removeprefix("scale_by_") in aliases - {case.base_name}
-    )
+    """Whether it is a part of another public function, and runs wherever that does."""
+    return catalog.part_of(case.base_name, optimizers.__all__) is not None
 
 
 def _rules(case: Case) -> list[Rule]:
-    """Returns all rules; for the links of an alias those on how they are called."""
+    """Returns all rules; for a part of another function those on calls."""
     rules = list(conformance_rules())
     if is_part(case):
         on_calls = ("grammar", "interface")
@@ -117,7 +79,7 @@ def cases() -> list[Case]:
 
 @pytest.fixture(scope="session")
 def wholes() -> list[Case]:
-    """One case of everything but links, which shard as the alias around them."""
+    """One case of everything but parts, which shard as the function around them."""
     first = {case.base_name: case for case in reversed(CASES) if not is_part(case)}
     return list(first.values())
 
@@ -129,4 +91,4 @@ def exemptions() -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def tables() -> dict[str, Any]:
-    return {"not_factories": NOT_FACTORIES, "variants": VARIANTS}
+    return {"variants": VARIANTS}

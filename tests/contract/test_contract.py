@@ -62,7 +62,6 @@ def test_tables_name_what_exists(
     tables: dict[str, Any],
 ) -> None:
     public, rules = set(optimizers.__all__), {rule.name for rule in RULES}
-    assert tables["not_factories"].keys() <= public
     assert tables["variants"].keys() <= public
     assert exemptions.keys() <= {case.name for case in cases}
     for names in exemptions.values():

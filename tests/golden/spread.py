@@ -8,7 +8,6 @@ the largest entry that a leaf has had. Optimizers that exceed a tolerance are na
 left out of the maxima. Interpreters with another jax are settings too.
 """
 
-import inspect
 import json
 import os
 import subprocess
@@ -22,7 +21,8 @@ import jax
 import optax
 
 import optimizers
-from optimizers import testing
+from optimizers import catalog, testing
+from optimizers.catalog import Kind
 from optimizers.testing import _golden
 
 SETTINGS = {
@@ -111,11 +111,9 @@ def compare(folder: Path) -> Iterator[tuple[str, str, str, float, bool]]:
 
 def factories() -> Iterator[tuple[str, Callable[..., Any]]]:
     for module in (optimizers, optax, optax.contrib):
-        for name, function in vars(module).items():
-            if inspect.isfunction(function) and not name.startswith("scale_by_"):
-                parameters = inspect.signature(function).parameters
-                if next(iter(parameters), "") in ("learning_rate", "optimizer"):
-                    yield f"{module.__name__.split('.')[0]}.{name}", function
+        found = catalog.functions(module, Kind.OPTIMIZER, Kind.WRAPPER)
+        for name, function in found.items():
+            yield f"{module.__name__.split('.')[0]}.{name}", function
 
 
 if __name__ == "__main__":
