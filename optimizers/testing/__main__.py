@@ -18,13 +18,14 @@ except ImportError:  # without the extra
         "error: the command line needs rich; install verbatim-optimizers[testing]."
     )
 
-from optimizers.testing._conformance import Report, check, conformance_rules
+from optimizers.testing._conformance.check import check, conformance_rules
+from optimizers.testing._conformance.report import Report
 
 _STYLES = {"passed": "green", "failed": "bold red", "exempt": "yellow"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0 if all rules hold, 1 if some fail, 2 on bad input."""
+    """Runs the command; returns 0 if no rule fails, 1 if some do, 2 on bad input."""
     options = _parser().parse_args(arguments)
     console = Console()
     if options.command == "rules":
@@ -49,28 +50,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m optimizers.testing",
-        description="Conformance of an optax optimizer.",
+        description="Check an optax optimizer against the rules of optax's contract.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("rules", help="list the rules")
-    command = commands.add_parser("check", help="check an optimizer against the rules")
-    command.add_argument("factory", help="module:factory, for example optax:adam")
+    commands.add_parser("rules", help="list the rules", description="List the rules.")
+    command = commands.add_parser(
+        "check",
+        help="check an optimizer against the rules",
+        description="Check an optimizer against the rules, and show which fail, why "
+        "and how to fix them. Exits with 0 if no rule fails, 1 if some do, 2 on bad "
+        "input.",
+    )
+    command.add_argument(
+        "factory",
+        help="the function that makes the optimizer, as module:function, for example "
+        "optax:adam",
+    )
     command.add_argument(
         "--arg",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an argument of the factory, as Python writes it: --arg b1=0.95",
+        help="keyword argument of the factory, in Python syntax, such as b1=0.95; may "
+        "be repeated",
     )
     command.add_argument(
         "--exempt",
         action="append",
         default=[],
         metavar="RULE=REASON",
-        help="a rule that may be broken, and why",
+        help="rule that may fail, and why; may be repeated",
     )
     command.add_argument(
-        "--all", action="store_true", help="show passed and skipped rules, too"
+        "--all",
+        action="store_true",
+        help="also show the rules that passed or were skipped",
     )
     return parser
 
@@ -78,13 +92,12 @@ def _parser() -> argparse.ArgumentParser:
 def _find(target: str) -> Callable[..., Any]:
     module_name, _, path = target.partition(":")
     if not (module_name and path):
-        msg = f"{target!r} is not module:factory, for example optax:adam."
+        msg = f"{target!r} is not module:function, for example optax:adam."
         raise ValueError(msg)
-    # python -m puts the current folder first on the path; a script does not.
     try:
         thing: Any = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        # Whatever a module of the user raises while it loads is bad input.
+        # A module of the user may raise anything while it loads.
         kind = type(error).__name__
         msg = f"cannot import {module_name!r}: {kind}: {error}"
         raise ValueError(msg) from error
@@ -118,7 +131,7 @@ def _split(text: str, option: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> Any:
-    """Reads a number, a bool, None, a tuple or a quoted text; other text is itself."""
+    """Reads a Python literal; any other text is a string."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -128,7 +141,7 @@ def _value(text: str) -> Any:
 def _print_rules(console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("rule", no_wrap=True)
-    table.add_column("what it demands")
+    table.add_column("what it requires")
     table.add_column("§")
     for rule in conformance_rules():
         sections = ", ".join(map(str, rule.sections))
@@ -140,17 +153,17 @@ def _print_report(console: Console, report: Report, *, everything: bool) -> None
     table = Table(box=box.SIMPLE_HEAD, show_lines=True)
     table.add_column("rule", no_wrap=True)
     table.add_column("outcome")
-    table.add_column("reason, and how to mend it", overflow="fold")
-    for rules, reason, mend in report.causes:
+    table.add_column("reason → fix", overflow="fold")
+    for rules, reason, fix in report.causes:
         outcome = Text("failed", _STYLES["failed"])
-        table.add_row("\n".join(rules), outcome, Text(f"{reason}\n→ {mend}"))
+        table.add_row("\n".join(rules), outcome, Text(f"{reason}\n→ {fix}"))
     for result in report.results:
         if result.outcome == "exempt" or (everything and result.outcome != "failed"):
             outcome = Text(result.outcome, _STYLES.get(result.outcome, "dim"))
             table.add_row(result.rule, outcome, Text(result.reason))
     if table.row_count:
         console.print(table)
-    console.print(str(report).partition("\n")[0], markup=False, highlight=False)
+    console.print(report.summary, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

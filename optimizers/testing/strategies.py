@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis.extra import numpy as hnp
 
-from optimizers.testing._data import Tree
-from optimizers.testing._replay import Sequence
+from optimizers.testing._inputs import Tree
+from optimizers.testing._reference.sequence import Sequence
 
 __all__ = [
     "FINITE",
@@ -59,7 +59,7 @@ def dtypes(names: Iterable[str] = ("float32", "bfloat16")) -> st.SearchStrategy[
     """Returns a strategy for the dtype of a tree.
 
     Args:
-      names: Those to choose from, simplest first.
+        names: Those to choose from, simplest first.
     """
     return st.sampled_from([jnp.dtype(name) for name in names])
 
@@ -68,7 +68,8 @@ def shapes(trees: Iterable[Tree] = SHAPES) -> st.SearchStrategy[Tree]:
     """Returns a strategy for trees of shapes, whose leaves are tuples of integers.
 
     Args:
-      trees: Those to choose from, simplest first. Each is one more program to compile.
+        trees: Those to choose from, simplest first. Each is one more program to
+            compile.
     """
     return st.sampled_from(list(trees))
 
@@ -79,15 +80,15 @@ def entries(
     """Returns a strategy for real numbers that are exact in a dtype.
 
     Args:
-      dtype: Of the numbers: what a spike or a denormal is depends on it. For a complex
-        dtype, the numbers are those of its parts.
-      kinds: What may occur. `zero`; `ordinary`, multiples of 1/8 up to 8; `spike`,
-        from the square root of the largest number, so that its square may overflow, to
-        the largest; `denormal`, below the smallest normal number, which many
-        processors take for zero; `infinity`, of either sign; `nan`.
+        dtype: Of the numbers: what a spike or a denormal is depends on it. For a
+            complex dtype, the numbers are those of its parts.
+        kinds: What may occur. `zero`; `ordinary`, multiples of 1/8 up to 8; `spike`,
+            from the square root of the largest number, so that its square may overflow,
+            to the largest; `denormal`, below the smallest normal number, which many
+            processors take for zero; `infinity`, of either sign; `nan`.
 
     Raises:
-      ValueError: No kind is given, or one that is not in `KINDS`.
+        ValueError: No kind is given, or one that is not in `KINDS`.
     """
     if not kinds or not set(kinds) <= set(KINDS):
         msg = f"strategies: kinds must be one or more of {KINDS}, got {tuple(kinds)}."
@@ -127,9 +128,9 @@ def trees(  # noqa: D417 (hypothesis passes draw)
     """Returns a strategy for trees of arrays of one dtype, such as parameters.
 
     Args:
-      shapes: Strategy for the tree of shapes; `st.just({"bias": (3,)})` is one tree.
-      dtypes: Strategy for the dtype; `st.just("float64")` is one dtype.
-      kinds: What entries may be; see `entries`.
+        shapes: Strategy for the tree of shapes; `st.just({"bias": (3,)})` is one tree.
+        dtypes: Strategy for the dtype; `st.just("float64")` is one dtype.
+        kinds: What entries may be; see `entries`.
     """
     shape_tree, dtype = draw(shapes), jnp.dtype(draw(dtypes))
     return jax.tree.map(
@@ -148,12 +149,12 @@ def gradients(  # noqa: D417 (hypothesis passes draw)
     About half of the leaves are sparse: one number nearly everywhere, often zero.
 
     Args:
-      params: A tree of arrays, or of their shapes and dtypes.
-      steps: How many gradients there are.
-      kinds: What entries may be; see `entries`.
+        params: A tree of arrays, or of their shapes and dtypes.
+        steps: How many gradients there are.
+        kinds: What entries may be; see `entries`.
 
     Returns:
-      A strategy for trees like `params` with an axis of steps in front of each leaf.
+        A strategy for trees like `params` with an axis of steps in front of each leaf.
     """
     return jax.tree.map(
         lambda x: draw(_arrays((steps, *x.shape), jnp.dtype(x.dtype), kinds)), params
@@ -171,11 +172,11 @@ def sequences(  # noqa: D417 (hypothesis passes draw)
     """Returns a strategy for a start and gradients, as the assertions take them.
 
     Args:
-      shapes: Strategy for the tree of shapes; `st.just({"bias": (3,)})` is one tree.
-      dtypes: Strategy for the dtype; `st.just("float64")` is one dtype.
-      steps: How many gradients there are.
-      kinds: What entries of the gradients may be; see `entries`. The start is zero or
-        ordinary.
+        shapes: Strategy for the tree of shapes; `st.just({"bias": (3,)})` is one tree.
+        dtypes: Strategy for the dtype; `st.just("float64")` is one dtype.
+        steps: How many gradients there are.
+        kinds: What entries of the gradients may be; see `entries`. The start is zero or
+            ordinary.
     """
     start = draw(trees(shapes, dtypes))
     return Sequence(start, draw(gradients(start, steps, kinds)))

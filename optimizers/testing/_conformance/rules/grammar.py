@@ -1,0 +1,268 @@
+"""What tells aliases, primitives and wrappers apart."""
+
+import inspect
+import sys
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optimizers.testing import _compare, _inputs
+from optimizers.testing._conformance.case import Case
+from optimizers.testing._conformance.rule import NotApplicable, applies_if, rule
+from optimizers.testing._conformance.run import run, run_jitted
+
+_PLAIN = (int, float, str, type(None))
+_LINK_ARGUMENTS = {"learning_rate", "weight_decay", "weight_decay_mask", "mask"}
+
+
+def has_right_sign(case: Case) -> None:
+    """Aliases and wrappers step downhill, primitives and prefixes uphill.
+
+    optax.apply_updates adds, so a sign that is turned twice climbs.
+    """
+    # The gradients of ½·|x|², which grad_fn and value_fn give too, so that transforms
+    # that ask them for another gradient know where uphill is.
+    grads = jax.tree.map(jnp.array, case.params)
+    # Some methods rest at the first step; over three all move.
+    updates, _ = run(case.tx, case.params, [grads] * 3)
+    inner = 0.0
+    for step in updates:
+        pairs = zip(jax.tree.leaves(step), jax.tree.leaves(grads), strict=True)
+        for u, g in pairs:
+            inner += float(np.sum(np.asarray(u, np.float64) * np.asarray(g)))
+    where = "downhill" if case.descends else "uphill"
+    right = inner < 0 if case.descends else inner > 0
+    assert right, f"⟨update, gradient⟩ is {inner:.3g}, so its steps are not {where}"
+
+
+def alias_is_chain(case: Case) -> None:
+    """Alias x is chain(scale_by_x, decay, rate) with the same defaults.
+
+    Users rebuild aliases link by link, and a default written twice drifts apart.
+    """
+    is_alias = case.takes_rate and case.descends and not case.is_wrapper
+    applies_if(is_alias, "not an alias")
+    primitive = _find_primitive(case)
+    applies_if(primitive is not None, f"no scale_by_{case.base_name} beside it")
+    own = dict(inspect.signature(primitive).parameters)
+    alias = inspect.signature(case.function).parameters
+    for name, parameter in own.items():
+        defaults = [p.default for p in (parameter, alias.get(name, parameter))]
+        # Functions have no equality; the numbers below compare what they do.
+        if not all(isinstance(default, _PLAIN) for default in defaults):
+            continue
+        assert defaults[0] == defaults[1], (
+            f"{name} defaults to {defaults[1]!r} in {case.base_name} and to "
+            f"{defaults[0]!r} in {Case(primitive).base_name}"
+        )
+    applies_if(
+        "learning_rate" not in own,
+        f"{Case(primitive).base_name} takes the learning rate itself",
+    )
+    # Some keep a count of their rate, some do not.
+    for rate in (case.rate, optax.constant_schedule(case.rate)):
+        chained = _chain(case, primitive, own, rate)
+        if _kept(chained, case) == _kept(case.tx, case):
+            break
+    else:
+        why = f"more than a chain of {Case(primitive).base_name} by its state"
+        raise NotApplicable(why)
+    updates, _ = run(chained, case.params, case.stream)
+    _compare.assert_close(
+        updates, case.expected[0], "the chain, against the alias", 1e-6
+    )
+    _assert_hands_arguments_on(case, primitive, own, rate)
+
+
+def _assert_hands_arguments_on(
+    case: Case, primitive: Any, own: dict[str, inspect.Parameter], rate: Any
+) -> None:
+    """Asserts that alias and chain stay equal when arguments of both change."""
+
+    def difference(changes: dict[str, Any]) -> str | None:
+        """What differs; None where the alias has no use for these values."""
+        try:
+            expected, _ = run(case.make(**changes), case.params, case.stream[:2])
+            _compare.assert_finite(expected, "")
+        except Exception:
+            return None
+        chained = _chain(case, primitive, own, rate, **changes)
+        updates, _ = run(chained, case.params, case.stream[:2])
+        given = ", ".join(f"{name}={value}" for name, value in changes.items())
+        try:
+            what = f"the chain, against the alias, with {given}"
+            _compare.assert_close(updates, expected, what, 1e-6)
+        except AssertionError as error:
+            return str(error)
+        return ""
+
+    others = {
+        name: _other(case.parameters[name].default)
+        for name in own
+        if name in case.parameters and name not in case.kwargs
+    }
+    others = {name: value for name, value in others.items() if value is not None}
+    of_all = difference(others)
+    if of_all == "":
+        return
+    # Which of them, or those that make sense alone.
+    for name, value in others.items():
+        of_one = difference({name: value})
+        assert not of_one, of_one
+    assert not of_all, of_all
+
+
+def _other(default: Any) -> float | bool | None:
+    """Another value that updates depend on, also on what is tiny by default."""
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int):
+        return default + 1
+    if not isinstance(default, float) or not np.isfinite(default):
+        return None
+    return 0.1 if default < 1e-2 else 0.5 * default
+
+
+def _chain(
+    case: Case,
+    primitive: Any,
+    own: dict[str, inspect.Parameter],
+    rate: Any,
+    **changes: Any,
+) -> Any:
+    given = {**case.given, **changes}
+    for_links = _LINK_ARGUMENTS - own.keys()
+    kwargs = {k: v for k, v in given.items() if k not in for_links}
+    missing = kwargs.keys() - own.keys()
+    assert not missing, f"{Case(primitive).base_name} has no argument {sorted(missing)}"
+    for name, parameter in own.items():
+        if parameter.default is parameter.empty and name in case.parameters:
+            kwargs.setdefault(name, case.parameters[name].default)
+    links = [primitive(**kwargs)]
+    decay = given.get("weight_decay", _default(case, "weight_decay"))
+    if decay is not None and "weight_decay" not in own:
+        mask = given.get("weight_decay_mask", given.get("mask"))
+        links.append(optax.add_decayed_weights(decay, mask))
+    return case.make_around(optax.chain(*links, optax.scale_by_learning_rate(rate)))
+
+
+def _kept(tx: Any, case: Case) -> list[str]:
+    """Returns the state's leaves by field and type, wherever they are in a chain."""
+    leaves = _compare.leaves(jax.eval_shape(tx.init, case.params))
+    return sorted(f"{path.partition('.')[2]} {leaf}" for path, leaf in leaves)
+
+
+def _default(case: Case, name: str) -> Any:
+    parameter = case.parameters.get(name)
+    return None if parameter is None else parameter.default
+
+
+def _find_primitive(case: Case) -> Any:
+    """Returns scale_by_x from the alias's module or its package, if there is one."""
+    name = case.base_name
+    module = getattr(case.function, "__module__", None) or ""
+    for place in (module, module.partition(".")[0]):
+        for stem in (name, name.removesuffix("w")):
+            found = getattr(sys.modules.get(place), f"scale_by_{stem}", None)
+            if not callable(found):
+                continue
+            # One that was imported there has defaults of its own.
+            origin = getattr(Case(found).function, "__module__", None) or ""
+            if origin.partition(".")[0] == module.partition(".")[0]:
+                return found
+    return None
+
+
+def forwards_extra_args(case: Case) -> None:
+    """A wrapper forwards extra arguments to those who take them.
+
+    An optimizer inside a wrapper may need the loss, and an old one may take no
+    extras at all.
+    """
+    applies_if(case.is_wrapper, "not a wrapper")
+    seen: set[str] = set()
+
+    def recording_update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, Any]:
+        seen.update(extra_args)
+        return jax.tree.map(lambda g: -0.1 * g, updates), state
+
+    init = optax.identity().init
+    recorder = optax.GradientTransformationExtraArgs(init, recording_update)
+    run(case.wrap(recorder), case.params, case.stream[:1])
+    lost = _inputs.extra_args(case.stream[0], case.params).keys() - seen
+    assert not lost, (
+        f"the inner optimizer got only {sorted(seen)}, without {sorted(lost)}"
+    )
+
+    def plain_update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return recording_update(updates, state, params)
+
+    plain = optax.GradientTransformation(init, plain_update)
+    run(case.wrap(plain), case.params, case.stream[:1])
+
+
+class _AnyState(NamedTuple):
+    count: jax.Array
+    is_first: jax.Array
+    key: jax.Array
+
+
+def bears_any_inner_state(case: Case) -> None:
+    """A wrapper bears counters, flags and PRNG keys in the state of what it wraps.
+
+    States hold counters, flags and PRNG keys; a wrapper that blends states with
+    arithmetic breaks them.
+    """
+    applies_if(case.is_wrapper, "not a wrapper")
+
+    def init(params: Any) -> Any:
+        del params
+        key = jax.random.key(0)
+        return _AnyState(jnp.zeros([], jnp.int32), jnp.array(True), key)
+
+    def inner_update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, Any]:
+        del params, extra_args
+        new = _AnyState(state.count + 1, jnp.array(False), state.key)
+        return jax.tree.map(lambda g: -0.1 * g, updates), new
+
+    inner = optax.GradientTransformationExtraArgs(init, inner_update)
+    tx = case.make_around(case.wrap(inner))
+    # Long enough for wrappers that do something every few steps.
+    stream = [*case.stream, *case.stream]
+    _, state = run_jitted(tx, case.params, stream)
+    start = jax.eval_shape(tx.init, case.params)
+    _compare.assert_same_types(state, start, "state around any inner state")
+
+
+RULES = (
+    rule(
+        has_right_sign,
+        (5,),
+        "Flip the sign once, in the last link of the alias "
+        "(optax.scale_by_learning_rate); never in the primitive.",
+    ),
+    rule(
+        alias_is_chain,
+        (8, 40),
+        "Build the alias as a chain of the primitive and optax's links, and write the "
+        "same defaults in both.",
+    ),
+    rule(
+        forwards_extra_args,
+        (3,),
+        "Start with optimizer = optax.with_extra_args_support(optimizer) and pass "
+        "**extra_args on.",
+    ),
+    rule(
+        bears_any_inner_state,
+        (3, 16),
+        "Choose between states with jnp.where or jax.lax.cond, never with products.",
+    ),
+)
