@@ -42,7 +42,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["my_rates:descending"], 0, "1 passed"),
         (["my_rates:descending", "--all"], 0, "has_right_sign"),
-        (["my_rates:climbing"], 1, "not downhill"),
+        (["my_rates:climbing"], 1, "not point downhill"),
         (["my_rates:climbing", "--arg", "scale=-2"], 0, "climbing(scale=-2)"),
         (["my_rates:climbing", "--exempt", "has_right_sign=a game"], 0, "a game"),
         (["my_rates:descending", "--exempt", "has_right_sign=x"], 1, "no longer"),

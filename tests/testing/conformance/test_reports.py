@@ -28,7 +28,7 @@ def _sign_only(**options: object) -> testing.Result:
 def test_a_failure_says_why_and_how_to_fix() -> None:
     result = _sign_only()
     assert result.outcome == "failed"
-    assert "not downhill" in result.reason
+    assert "not point downhill" in result.reason
     assert result.fix == RULES["has_right_sign"].fix
 
 

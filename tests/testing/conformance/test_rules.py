@@ -97,7 +97,7 @@ def test_extra_arguments_that_only_the_optimizer_knows_may_be_given() -> None:
         return optax.GradientTransformationExtraArgs(tx.init, update)
 
     (failure,) = testing.check(forgetful, rules=rules, extra_args=extra_args).failures
-    assert "without curvature, in silence" in failure.reason
+    assert "without curvature and without an error" in failure.reason
 
 
 @pytest.mark.parametrize(

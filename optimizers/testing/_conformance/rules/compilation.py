@@ -1,4 +1,4 @@
-"""The same numbers under jit, scan, vmap and donation, and one trace."""
+"""Equal results under jit, scan, vmap and donation."""
 
 import gc
 from functools import partial
@@ -17,10 +17,10 @@ from optimizers.testing._jit import quick_jit
 
 
 def jit_equals_eager(case: Case) -> None:
-    """jit changes no number and traces two steps once.
+    """jit gives the numbers of eager mode, and two steps are traced once.
 
-    What was debugged step by step is what runs on the device, and it is compiled
-    once.
+    Code is debugged without jit and trained with it. A second trace compiles the
+    program again.
     """
     traces: list[int] = []
 
@@ -34,13 +34,13 @@ def jit_equals_eager(case: Case) -> None:
     result = follow(jax.jit(step), state, case.params, case.stream[:2])
     expected = run(tx, case.params, case.stream[:2])
     _compare.assert_agree(result, expected, "under jit")
-    assert len(traces) == 1, f"two steps were traced {len(traces)} times, not once"
+    assert len(traces) == 1, f"two steps were traced {len(traces)} times, expected once"
 
 
 def params_and_state_may_be_donated(case: Case) -> None:
     """A jitted step may donate params and state together.
 
-    Without donation training needs its memory twice.
+    Without donation, training needs twice the memory for params and state.
     """
 
     def step(params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
@@ -58,7 +58,7 @@ def params_and_state_may_be_donated(case: Case) -> None:
 def scan_equals_loop(case: Case) -> None:
     """Steps inside lax.scan give the updates of a Python loop.
 
-    Whole epochs run as one program.
+    Whole epochs are often compiled as one program.
     """
 
     def body(state: Tree, grads: Tree) -> tuple[Tree, Tree]:
@@ -73,7 +73,7 @@ def scan_equals_loop(case: Case) -> None:
 
 
 def vmap_over_models(case: Case) -> None:
-    """Init and update under vmap treat each model as alone.
+    """Init and update under vmap give each model the results it has alone.
 
     Ensembles and sweeps train many models at once.
     """
@@ -91,12 +91,12 @@ def vmap_over_models(case: Case) -> None:
 def no_leaked_tracers(case: Case) -> None:
     """Init and update leak no tracer: jax.checking_leaks is silent.
 
-    A tracer kept outside the state fails at the next step, with a message about
-    something else.
+    A tracer stored outside the state fails at the next step, with a message that does
+    not show the cause.
     """
     tx = case.make_eager()
-    # For a leak JAX searches all objects for what holds it, in vain among those from
-    # before: in a long test session that took minutes.
+    # When JAX finds a leak, it searches all objects for a reference to it. Those that
+    # exist already cannot hold one, and in a long test session they took minutes.
     gc.freeze()
     try:
         with jax.checking_leaks():
@@ -109,16 +109,19 @@ RULES = (
     rule(
         jit_equals_eager,
         (7, 15, 47),
-        "Branch on arrays with jnp.where; keep state types stable, weak types too.",
+        "Branch on arrays with jnp.where, and keep the types of the state stable, weak "
+        "types included.",
     ),
     rule(
         params_and_state_may_be_donated,
         (14,),
-        "Copy what the state keeps of the params: jax.tree.map(jnp.copy, params).",
+        "Copy params that the state keeps: jax.tree.map(jnp.copy, params).",
     ),
-    rule(scan_equals_loop, (15, 47), "Keep state types stable."),
+    rule(scan_equals_loop, (15, 47), "Keep the types of the state stable."),
     rule(
-        vmap_over_models, (47,), "No Python branch on values; reduce over leaves only."
+        vmap_over_models,
+        (47,),
+        "Do not branch on values in Python, and reduce only over leaves.",
     ),
-    rule(no_leaked_tracers, (7, 47), "Store nothing outside the state."),
+    rule(no_leaked_tracers, (7, 47), "Do not store anything outside the state."),
 )

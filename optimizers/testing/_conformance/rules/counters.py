@@ -17,7 +17,7 @@ from optimizers.testing._jit import quick_jit
 
 
 def counter_is_int32(case: Case) -> None:
-    """Integer scalars of the state are int32, also with 64-bit types on.
+    """Integer scalars of the state are int32, even if 64-bit types are enabled.
 
     A counter that is int64 in 64-bit mode changes the type of the state between
     programs.
@@ -30,15 +30,15 @@ def counter_is_int32(case: Case) -> None:
                 if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.shape == ():
                     kind = _compare.type_of(leaf)
                     assert kind == "int32[]", (
-                        f"state{path} is {kind}, expected int32[] (x64 is {x64})"
+                        f"state{path} is {kind}, expected int32[] with "
+                        f"jax_enable_x64={x64}"
                     )
 
 
 def counter_saturates(case: Case) -> None:
-    """A counter stops at the largest int32; updates there are finite.
+    """A counter stops at the largest int32, and updates there are finite.
 
-    A counter that wraps around restarts the bias correction after two thousand
-    million steps.
+    A counter that overflows restarts the bias correction after two billion steps.
     """
     largest = jnp.iinfo(jnp.int32).max
     state = case.tx.init(case.params)
@@ -50,21 +50,23 @@ def counter_saturates(case: Case) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(last):
         if _is_count(path):
             where = jax.tree_util.keystr(path)
-            assert leaf == largest, f"state{where} went from {largest} to {leaf}"
+            assert leaf == largest, (
+                f"state{where} changed from {largest} to {leaf}, expected no change"
+            )
     case.assert_finite(Run([updates], last), "after 2³¹ - 1 steps")
 
 
 def counter_advances(case: Case) -> None:
     """Every counter starts at 0 and every update adds 1.
 
-    Schedules and bias corrections count these steps.
+    Schedules and bias corrections depend on the step count.
     """
     states = (case.tx.init(case.params), case.expected[1])
     for wanted, state in zip((0, len(case.stream)), states, strict=True):
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             if _is_count(path):
                 where = jax.tree_util.keystr(path)
-                # A wrapper may hold back, or reset, the counter of what it wraps.
+                # A wrapper may pause or reset the counter of the optimizer inside.
                 right = 0 <= leaf <= wanted if case.wraps else leaf == wanted
                 assert right, f"state{where} is {leaf}, expected {wanted}"
     if case.is_wrapper:
@@ -72,10 +74,10 @@ def counter_advances(case: Case) -> None:
 
 
 def _assert_own_counters_move(case: Case) -> None:
-    """Asserts that a wrapper that counts ever moves one of its integers.
+    """Asserts that a wrapper with a counter changes one of its integers.
 
-    Around what counts nothing, so that all are its own. Some begin again every few
-    steps, others wait for the end of a period: one that moves is enough.
+    The optimizer inside has no counter, so all integers are the wrapper's own. Some
+    restart every few steps, others wait for the end of a period: one change is enough.
     """
     tx = case.make_around(case.wrap(optax.scale(-case.rate)))
     step = quick_jit(partial(update, tx))
@@ -88,7 +90,8 @@ def _assert_own_counters_move(case: Case) -> None:
                 moved |= bool(leaf != 0)
                 counters |= {jax.tree_util.keystr(path)} if _is_count(path) else set()
     assert moved or not counters, (
-        f"state{', state'.join(sorted(counters))} stays 0 for six updates"
+        f"state{', state'.join(sorted(counters))} stays 0 for six updates, expected a "
+        "step count"
     )
 
 
@@ -100,17 +103,17 @@ RULES = (
     rule(
         counter_is_int32,
         (11, 24),
-        "Start with jnp.zeros([], jnp.int32) and advance with optax.safe_increment.",
+        "Start with jnp.zeros([], jnp.int32) and increment with optax.safe_increment.",
     ),
     rule(
         counter_saturates,
         (11,),
-        "Advance counters with optax.safe_increment.",
+        "Increment counters with optax.safe_increment.",
     ),
     rule(
         counter_advances,
         (11,),
-        "Advance the counter exactly once per update, and give what counts something "
-        "rarer another name.",
+        "Increment the counter exactly once per update, and do not name a counter of "
+        "anything else `count`.",
     ),
 )

@@ -22,10 +22,10 @@ class _CallableTree(NamedTuple):
 
 
 def weight_decay_is_decoupled(case: Case) -> None:
-    """Decay shrinks params in proportion and may be a schedule.
+    """Weight decay is proportional to the params and may be a schedule.
 
-    Decay through the gradient is another method, and decay is scheduled as rates
-    are.
+    Decay that is added to the gradient is another method. Like learning rates, decay
+    is often scheduled.
     """
     updates = _decay_at_rest(case)
     sign = -1.0 if case.descends else 1.0
@@ -38,11 +38,13 @@ def weight_decay_is_decoupled(case: Case) -> None:
             continue
         decayed = True
         ratio = sign * np.asarray(u, np.float64) / np.asarray(p, np.float64)
-        assert np.all(ratio > 0), f"decay{path} does not shrink the params: {ratio}"
+        assert np.all(ratio > 0), (
+            f"decay{path} does not shrink the params: ratios {ratio.ravel()}"
+        )
         assert np.ptp(ratio) <= 1e-4 * np.max(ratio), (
             f"decay{path} is not proportional to the params: ratios {ratio.ravel()}"
         )
-    assert decayed, "weight_decay=0.5 moved nothing"
+    assert decayed, "weight_decay=0.5 changed nothing"
     _assert_no_memory_of_decay(case)
     constant, _ = run(case.make(weight_decay=0.1), case.params, case.stream)
     schedule = case.make(weight_decay=lambda count: 0.1)
@@ -51,8 +53,8 @@ def weight_decay_is_decoupled(case: Case) -> None:
 
 
 def _assert_no_memory_of_decay(case: Case) -> None:
-    """Asserts that params that are zero now do not decay for what they were."""
-    # Where momentum is an option, that of the users who take it.
+    """Asserts that decay of past params does not move params that are zero now."""
+    # If momentum is optional, with momentum.
     options = ((name, case.parameters.get(name)) for name in ("b1", "momentum"))
     momentum = {name: 0.9 for name, option in options if option and not option.default}
     zeros = _inputs.full_like(case.params, 0.0)
@@ -69,12 +71,13 @@ def _assert_no_memory_of_decay(case: Case) -> None:
 
     before, after = sizes(0.5)
     if after == 0 or sizes(0.0)[1] > 0:
-        return  # or keeps the params, and goes back there without any decay
+        return  # else it remembers the params, and moves even without decay
     assert np.isfinite(before + after), (
         f"weight_decay=0.5 at zero gradients moves params by {before:.3g}, and those "
         f"that are zero by {after:.3g}, expected finite numbers"
     )
-    # A dynamical system in params and velocity has a trace of it, of the rate's order.
+    # In a dynamical system of params and velocity a small part remains, of the order
+    # of the learning rate.
     assert after <= 0.3 * before, (
         f"weight_decay=0.5 moves params by {before:.3g} and at the next step, where "
         f"params and gradients are zero, by {after:.3g}: decay is in the momentum"
@@ -82,9 +85,9 @@ def _assert_no_memory_of_decay(case: Case) -> None:
 
 
 def weight_decay_mask_is_any_mask(case: Case) -> None:
-    """Decay masks are trees, prefixes, functions or callable trees.
+    """Decay masks may be trees, prefix trees, functions or callable trees.
 
-    Biases and norms are left out of decay, by a tree or by a function.
+    Masks exclude biases and norms from decay; users write them as trees or functions.
     """
     _decay_at_rest(case)
     names = [n for n in ("weight_decay_mask", "mask") if n in case.parameters]
@@ -95,7 +98,7 @@ def weight_decay_mask_is_any_mask(case: Case) -> None:
     full = _CallableTree({"bias": True, "kernel": True}, False)
     masks = {"callable tree": full, "prefix tree": _CallableTree(True, False)}
     for name in names:
-        # Where gradients are zero only decay moves, whatever else a method couples.
+        # With zero gradients only decay moves params, even if a method couples them.
         still = _inputs.full_like(grads, 0.0)
         masked = case.make(weight_decay=0.5, **{name: lambda tree: full})
         updates = run(masked, params, [still])[0][0]
@@ -111,7 +114,7 @@ def weight_decay_mask_is_any_mask(case: Case) -> None:
 
 
 def _decay_at_rest(case: Case) -> Tree:
-    """Returns the update of zero gradients, where nothing but decay moves."""
+    """Returns the update for zero gradients, which only decay can move."""
     applies_if("weight_decay" in case.parameters, "no weight_decay")
     tx = case.make(weight_decay=0.5)
     zeros = _inputs.full_like(case.params, 0.0)
@@ -121,7 +124,7 @@ def _decay_at_rest(case: Case) -> Tree:
         does_not = run(case.make(weight_decay=0.0), case.params, case.stream[:1])
         pairs = zip(*map(jax.tree.leaves, (decays, does_not.updates)), strict=True)
         moves = any(np.any(np.asarray(a) != np.asarray(b)) for a, b in pairs)
-        applies_if(not moves, "decays only where gradients move")
+        applies_if(not moves, "decays only where gradients are not zero")
     return at_rest
 
 
@@ -129,9 +132,9 @@ RULES = (
     rule(
         weight_decay_is_decoupled,
         (40,),
-        "Add weight_decay * params after the primitive and its momentum, before the "
-        "rate, in the dtype of the updates (optax.add_decayed_weights promotes them "
-        "where weight_decay is an array).",
+        "Add weight_decay * params after the primitive and its momentum and before "
+        "the learning rate, in the dtype of the updates (optax.add_decayed_weights "
+        "promotes them if weight_decay is an array).",
     ),
     rule(
         weight_decay_mask_is_any_mask,

@@ -1,4 +1,4 @@
-"""Dtypes that follow the gradients, and arithmetic in at least float32."""
+"""Dtypes of updates and states, and precision in 16 bits."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ from optimizers.testing._extras import abstract_steps, bind_extras, drop_extras,
 from optimizers.testing._inputs import Tree
 from optimizers.testing._jit import quick_jit
 
-_RANDOM = "the state holds a PRNG key, and each dtype draws other numbers"
+_RANDOM = "the state has a PRNG key, and each dtype draws other numbers"
 _SLOW_FIELDS = ("nu", "nu_max", "nu_sqrt", "mu_slow")
 
 
 def updates_have_gradient_dtype(case: Case) -> None:
     """Each update leaf has the dtype of its gradient leaf.
 
-    A wider update makes wider params at the next optax.apply_updates.
+    An update of a wider dtype can promote the params.
     """
     for dtype in ("float32", "bfloat16", "float16", _inputs.MIXED):
         params, grads = _inputs.make_params(dtype), _inputs.make_grads(0, dtype)
@@ -35,9 +35,9 @@ def updates_have_gradient_dtype(case: Case) -> None:
 
 
 def gradients_may_differ_from_params(case: Case) -> None:
-    """Gradients wider or narrower than params change no type of state or updates.
+    """Gradients of another precision than the params change no types.
 
-    Mixed precision hands float32 gradients to bfloat16 params, and back.
+    In mixed precision, gradients may be float32 and params bfloat16, or vice versa.
     """
     for of_params, of_grads in (("bfloat16", "float32"), ("float32", "bfloat16")):
         params, grads = _inputs.make_params(of_params), _inputs.make_grads(0, of_grads)
@@ -49,29 +49,29 @@ def gradients_may_differ_from_params(case: Case) -> None:
         _compare.assert_same_types(eager, state, f"state without jit, {what}")
 
 
-def accumulators_are_wide(case: Case) -> None:
-    """nu, nu_max, nu_sqrt and mu_slow live in at least float32.
+def accumulators_are_float32(case: Case) -> None:
+    """nu, nu_max, nu_sqrt and mu_slow are at least float32.
 
-    In bfloat16 an average that gains 1/1000 of its size per step gains nothing.
+    A bfloat16 average that should grow by 1/1000 per step is rounded back every time.
     """
-    applies_if("nu_dtype" not in case.kwargs, "nu_dtype was chosen by the caller")
+    applies_if("nu_dtype" not in case.kwargs, "nu_dtype is given")
     for dtype in ("bfloat16", "float16"):
         state = jax.eval_shape(case.tx.init, _inputs.make_params(dtype))
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             if any(name in _SLOW_FIELDS for name in _compare.names(path)):
                 assert jnp.finfo(leaf.dtype).bits >= 32, (
                     f"state{jax.tree_util.keystr(path)} is {leaf.dtype} for {dtype} "
-                    "params; small shares are rounded away"
+                    "params, expected at least float32"
                 )
 
 
 def averages_do_not_stall(case: Case) -> None:
-    """2000 equal gradients in bfloat16 end where float32 ends, to 5 %.
+    """After 2000 equal gradients, updates in bfloat16 and float32 agree to 5 %.
 
-    With b2 = 0.999 a bfloat16 second moment stops at half its limit, and steps grow
-    by 40 %.
+    With b2 = 0.999, a bfloat16 second moment stalls at half its limit, and steps are
+    40 % too large.
     """
-    applies_if("nu_dtype" not in case.kwargs, "nu_dtype was chosen by the caller")
+    applies_if("nu_dtype" not in case.kwargs, "nu_dtype is given")
     shapes: Tree = {"w": (3,)}
     last = {}
     for dtype in ("float32", "bfloat16"):
@@ -80,7 +80,7 @@ def averages_do_not_stall(case: Case) -> None:
         grads = _inputs.full_like(params, 1.0)
         last[dtype] = _repeat(case.tx, params, grads, 2000)
     finite = all(np.all(np.isfinite(x)) for x in jax.tree.leaves(last["float32"]))
-    applies_if(finite, "2000 equal gradients overflow float32 too")
+    applies_if(finite, "2000 equal gradients overflow in float32 too")
     _compare.assert_close(
         last["bfloat16"], last["float32"], "bfloat16 against float32", rtol=0.05
     )
@@ -97,21 +97,22 @@ def _repeat(tx: Any, params: Tree, grads: Tree, steps: int) -> Tree:
 
 
 def half_precision_is_accurate(case: Case) -> None:
-    """16-bit gradients give float32's updates up to their rounding.
+    """16-bit gradients give the updates of float32, up to 16-bit rounding.
 
-    eps = 1e-8 is 0 in float16, and squares below 6e-8 are too.
+    In float16, eps = 1e-8 is 0, and so are squares below 6e-8.
     """
     applies_if(not case.is_random, _RANDOM)
     applies_if(
         not case.has_open_loop,
-        "searches: a comparison that rounding turns gives another step, as good",
+        "has a search: rounding may change a comparison, which gives another valid "
+        "step",
     )
     for dtype, eps in (("float16", 2e-3), ("bfloat16", 2e-2)):
         shapes = _inputs.shapes_for(dtype)
         stream = _inputs.make_stream(3, "float32", shapes)
         params = _inputs.make_params(dtype, shapes)
         for scale in (1.0, 1e-3):
-            # Both start from the numbers that the narrow dtype can hold.
+            # Both start from numbers that are exact in 16 bits.
             narrow = [_scaled(g, scale, dtype) for g in stream]
             wide = [_cast(g, "float32") for g in narrow]
             got, _ = run(case.tx, params, narrow)
@@ -130,10 +131,10 @@ def _scaled(tree: Tree, scale: float, dtype: str) -> Tree:
 
 
 def moment_dtype_is_kept(case: Case) -> None:
-    """mu_dtype and nu_dtype hold at init and after every update.
+    """mu_dtype and nu_dtype set the dtype at init and after every update.
 
-    A moment that widens at the first update loses the memory it was to save, and
-    recompiles.
+    A moment that is promoted at the first update saves no memory and recompiles the
+    step.
     """
     chosen = [name for name in ("mu_dtype", "nu_dtype") if name in case.parameters]
     applies_if(bool(chosen), "no mu_dtype and no nu_dtype")
@@ -154,14 +155,14 @@ def moment_dtype_is_kept(case: Case) -> None:
                     assert leaf.dtype == jnp.dtype(dtype), (
                         f"(init, update){where} is {leaf.dtype} with {name}={dtype!r}"
                     )
-            assert found, f"no state field is called {field!r}"
+            assert found, f"the state has no field {field!r} for {name}"
 
 
 def complex_is_handled_or_refused(case: Case) -> None:
-    """Complex gradients count as |g|², or as two real numbers, or are refused by name.
+    """Complex gradients use |g|², or are split into two parts, or are rejected.
 
-    g·g is no size of a complex number; the wrong square converges to the wrong
-    point.
+    For complex g, the square g·g is not the squared modulus, and a method that uses it
+    converges to the wrong point.
     """
     params, stream = (
         _inputs.make_params("complex64"),
@@ -182,15 +183,15 @@ def complex_is_handled_or_refused(case: Case) -> None:
         if any(name in _SLOW_FIELDS[:3] for name in _compare.names(path)):
             where = jax.tree_util.keystr(path)
             assert not np.any(np.imag(leaf)), (
-                f"state{where} is {_compare.short(leaf)}; a second moment is real"
+                f"state{where} is {_compare.short(leaf)}; expected a real second moment"
             )
-    # By no right angle: that turns squares of real and of imaginary parts alone, too.
+    # Not by a right angle: methods that treat the two parts alone would pass.
     turn = lambda tree: jax.tree.map(lambda x: (0.6 + 0.8j) * x, tree)  # noqa: E731
     turned, _ = case.run_jitted(turn(params), [turn(grads) for grads in stream])
     try:
         _compare.assert_agree(turned, turn(updates), "everything times 0.6 + 0.8i")
     except AssertionError as error:
-        # Real and imaginary parts may be two numbers by intent.
+        # It may treat real and imaginary parts as two numbers on purpose.
         split = optax.contrib.split_real_and_imaginary(bind_extras(case.tx))
         try:
             apart, _ = run_jitted(drop_extras(split), params, stream)
@@ -200,9 +201,9 @@ def complex_is_handled_or_refused(case: Case) -> None:
 
 
 def complex_may_be_split(case: Case) -> None:
-    """It runs under optax.contrib.split_real_and_imaginary.
+    """The optimizer works under optax.contrib.split_real_and_imaginary.
 
-    It is optax's way to run any method on real and imaginary parts.
+    This is optax's way to apply any method to complex params.
     """
     params, stream = (
         _inputs.make_params("complex64"),
@@ -218,8 +219,9 @@ RULES = (
     rule(
         updates_have_gradient_dtype,
         (18, 19),
-        "End each leaf with .astype(gradient.dtype), and pass hyperparameters through "
-        "jnp.asarray(x, dtype): 0.9 ** count is weak without jit and strong with it.",
+        "Cast each leaf of the updates with .astype(gradient.dtype), and "
+        "hyperparameters with jnp.asarray(x, dtype): 0.9 ** count is weakly typed "
+        "only without jit.",
     ),
     rule(
         gradients_may_differ_from_params,
@@ -227,19 +229,19 @@ RULES = (
         "Cast the new state to the dtypes of the old state.",
     ),
     rule(
-        accumulators_are_wide,
+        accumulators_are_float32,
         (20, 22),
-        "Create slow averages with numpy.promote_types(param.dtype, numpy.float32).",
+        "Create slow averages in numpy.promote_types(param.dtype, numpy.float32).",
     ),
     rule(
         averages_do_not_stall,
         (20, 22),
-        "Keep averages that gain a small share per step in at least float32.",
+        "Keep averages that change by a small fraction per step in at least float32.",
     ),
     rule(
         half_precision_is_accurate,
         (22,),
-        "Do the arithmetic of 16-bit leaves in float32 and cast the update at the end.",
+        "Compute with 16-bit leaves in float32, and cast the update at the end.",
     ),
     rule(
         moment_dtype_is_kept,
@@ -249,12 +251,12 @@ RULES = (
     rule(
         complex_is_handled_or_refused,
         (27,),
-        "Use |g|², which is real, wrap all in optax.contrib.split_real_and_imaginary, "
-        "or raise a ValueError that says 'complex'.",
+        "Use |g|², which is real, or apply optax.contrib.split_real_and_imaginary, or "
+        "raise a ValueError that mentions 'complex'.",
     ),
     rule(
         complex_may_be_split,
         (27, 46),
-        "Treat leaves alike whatever container they come in.",
+        "Do not depend on the container of the leaves.",
     ),
 )

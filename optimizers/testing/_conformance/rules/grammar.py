@@ -1,4 +1,4 @@
-"""What tells aliases, primitives and wrappers apart."""
+"""Aliases, primitives and wrappers."""
 
 import inspect
 import sys
@@ -15,18 +15,19 @@ from optimizers.testing._conformance.rule import NotApplicable, applies_if, rule
 from optimizers.testing._conformance.run import run, run_jitted
 
 _PLAIN = (int, float, str, type(None))
-_LINK_ARGUMENTS = {"learning_rate", "weight_decay", "weight_decay_mask", "mask"}
+_CHAIN_ARGUMENTS = {"learning_rate", "weight_decay", "weight_decay_mask", "mask"}
 
 
 def has_right_sign(case: Case) -> None:
-    """Aliases and wrappers step downhill, primitives and prefixes uphill.
+    """Updates of aliases and wrappers point downhill, those of primitives uphill.
 
-    optax.apply_updates adds, so a sign that is turned twice climbs.
+    optax.apply_updates adds the updates, so an optimizer with a wrong sign increases
+    the loss.
     """
-    # The gradients of ½·|x|², which grad_fn and value_fn give too, so that transforms
-    # that ask them for another gradient know where uphill is.
+    # The gradients of ½·|x|², as from grad_fn and value_fn, so that the direction is
+    # right also for methods that compute another gradient.
     grads = jax.tree.map(jnp.array, case.params)
-    # Some methods rest at the first step; over three all move.
+    # Some methods have a zero first update; over three steps all move.
     updates, _ = run(case.tx, case.params, [grads] * 3)
     inner = 0.0
     for step in updates:
@@ -35,13 +36,16 @@ def has_right_sign(case: Case) -> None:
             inner += float(np.sum(np.asarray(u, np.float64) * np.asarray(g)))
     where = "downhill" if case.descends else "uphill"
     right = inner < 0 if case.descends else inner > 0
-    assert right, f"⟨update, gradient⟩ is {inner:.3g}, so its steps are not {where}"
+    assert right, (
+        f"⟨update, gradient⟩ is {inner:.3g}, so the updates do not point {where}"
+    )
 
 
 def alias_is_chain(case: Case) -> None:
-    """Alias x is chain(scale_by_x, decay, rate) with the same defaults.
+    """Alias x is chain(scale_by_x, weight decay, learning rate) with equal defaults.
 
-    Users rebuild aliases link by link, and a default written twice drifts apart.
+    Users rebuild aliases from their parts, and a default that is written twice tends
+    to diverge.
     """
     is_alias = case.takes_rate and case.descends and not case.is_wrapper
     applies_if(is_alias, "not an alias")
@@ -55,24 +59,24 @@ def alias_is_chain(case: Case) -> None:
         if not all(isinstance(default, _PLAIN) for default in defaults):
             continue
         assert defaults[0] == defaults[1], (
-            f"{name} defaults to {defaults[1]!r} in {case.base_name} and to "
+            f"{name} defaults to {defaults[1]!r} in {case.base_name}, but to "
             f"{defaults[0]!r} in {Case(primitive).base_name}"
         )
     applies_if(
         "learning_rate" not in own,
         f"{Case(primitive).base_name} takes the learning rate itself",
     )
-    # Some keep a count of their rate, some do not.
+    # With a schedule the state has a step count.
     for rate in (case.rate, optax.constant_schedule(case.rate)):
         chained = _chain(case, primitive, own, rate)
         if _kept(chained, case) == _kept(case.tx, case):
             break
     else:
-        why = f"more than a chain of {Case(primitive).base_name} by its state"
+        why = f"its state is not that of a chain of {Case(primitive).base_name}"
         raise NotApplicable(why)
     updates, _ = run(chained, case.params, case.stream)
     _compare.assert_close(
-        updates, case.expected[0], "the chain, against the alias", 1e-6
+        updates, case.expected[0], "the chain compared with the alias", 1e-6
     )
     _assert_hands_arguments_on(case, primitive, own, rate)
 
@@ -83,7 +87,7 @@ def _assert_hands_arguments_on(
     """Asserts that alias and chain stay equal when arguments of both change."""
 
     def difference(changes: dict[str, Any]) -> str | None:
-        """What differs; None where the alias has no use for these values."""
+        """Returns the difference; None if the alias cannot use these values."""
         try:
             expected, _ = run(case.make(**changes), case.params, case.stream[:2])
             _compare.assert_finite(expected, "")
@@ -93,7 +97,7 @@ def _assert_hands_arguments_on(
         updates, _ = run(chained, case.params, case.stream[:2])
         given = ", ".join(f"{name}={value}" for name, value in changes.items())
         try:
-            what = f"the chain, against the alias, with {given}"
+            what = f"the chain compared with the alias, with {given}"
             _compare.assert_close(updates, expected, what, 1e-6)
         except AssertionError as error:
             return str(error)
@@ -108,7 +112,7 @@ def _assert_hands_arguments_on(
     of_all = difference(others)
     if of_all == "":
         return
-    # Which of them, or those that make sense alone.
+    # Find the argument, or test each alone if the values do not work together.
     for name, value in others.items():
         of_one = difference({name: value})
         assert not of_one, of_one
@@ -116,7 +120,7 @@ def _assert_hands_arguments_on(
 
 
 def _other(default: Any) -> float | bool | None:
-    """Another value that updates depend on, also on what is tiny by default."""
+    """Returns another value, large enough to change the updates."""
     if isinstance(default, bool):
         return not default
     if isinstance(default, int):
@@ -134,8 +138,8 @@ def _chain(
     **changes: Any,
 ) -> Any:
     given = {**case.given, **changes}
-    for_links = _LINK_ARGUMENTS - own.keys()
-    kwargs = {k: v for k, v in given.items() if k not in for_links}
+    for_chain = _CHAIN_ARGUMENTS - own.keys()
+    kwargs = {k: v for k, v in given.items() if k not in for_chain}
     missing = kwargs.keys() - own.keys()
     assert not missing, f"{Case(primitive).base_name} has no argument {sorted(missing)}"
     for name, parameter in own.items():
@@ -150,7 +154,7 @@ def _chain(
 
 
 def _kept(tx: Any, case: Case) -> list[str]:
-    """Returns the state's leaves by field and type, wherever they are in a chain."""
+    """Returns the leaves of the state by field and type, without their positions."""
     leaves = _compare.leaves(jax.eval_shape(tx.init, case.params))
     return sorted(f"{path.partition('.')[2]} {leaf}" for path, leaf in leaves)
 
@@ -169,7 +173,7 @@ def _find_primitive(case: Case) -> Any:
             found = getattr(sys.modules.get(place), f"scale_by_{stem}", None)
             if not callable(found):
                 continue
-            # One that was imported there has defaults of its own.
+            # One imported from another package has its own defaults.
             origin = getattr(Case(found).function, "__module__", None) or ""
             if origin.partition(".")[0] == module.partition(".")[0]:
                 return found
@@ -177,10 +181,9 @@ def _find_primitive(case: Case) -> Any:
 
 
 def forwards_extra_args(case: Case) -> None:
-    """A wrapper forwards extra arguments to those who take them.
+    """A wrapper forwards extra arguments to an optimizer that accepts them.
 
-    An optimizer inside a wrapper may need the loss, and an old one may take no
-    extras at all.
+    The optimizer inside may need the loss, or may accept no extra arguments at all.
     """
     applies_if(case.is_wrapper, "not a wrapper")
     seen: set[str] = set()
@@ -196,7 +199,7 @@ def forwards_extra_args(case: Case) -> None:
     run(case.wrap(recorder), case.params, case.stream[:1])
     lost = _inputs.extra_args(case.stream[0], case.params).keys() - seen
     assert not lost, (
-        f"the inner optimizer got only {sorted(seen)}, without {sorted(lost)}"
+        f"the inner optimizer received only {sorted(seen)}, without {sorted(lost)}"
     )
 
     def plain_update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -212,11 +215,10 @@ class _AnyState(NamedTuple):
     key: jax.Array
 
 
-def bears_any_inner_state(case: Case) -> None:
-    """A wrapper bears counters, flags and PRNG keys in the state of what it wraps.
+def accepts_any_inner_state(case: Case) -> None:
+    """A wrapper accepts counters, flags and PRNG keys in the inner state.
 
-    States hold counters, flags and PRNG keys; a wrapper that blends states with
-    arithmetic breaks them.
+    A wrapper that interpolates states by arithmetic breaks them.
     """
     applies_if(case.is_wrapper, "not a wrapper")
 
@@ -234,25 +236,27 @@ def bears_any_inner_state(case: Case) -> None:
 
     inner = optax.GradientTransformationExtraArgs(init, inner_update)
     tx = case.make_around(case.wrap(inner))
-    # Long enough for wrappers that do something every few steps.
+    # Six steps, for wrappers that act every few steps.
     stream = [*case.stream, *case.stream]
     _, state = run_jitted(tx, case.params, stream)
     start = jax.eval_shape(tx.init, case.params)
-    _compare.assert_same_types(state, start, "state around any inner state")
+    _compare.assert_same_types(
+        state, start, "state with counters, flags and keys inside"
+    )
 
 
 RULES = (
     rule(
         has_right_sign,
         (5,),
-        "Flip the sign once, in the last link of the alias "
-        "(optax.scale_by_learning_rate); never in the primitive.",
+        "Flip the sign once, in the last transformation of the alias "
+        "(optax.scale_by_learning_rate), and not in the primitive.",
     ),
     rule(
         alias_is_chain,
         (8, 40),
-        "Build the alias as a chain of the primitive and optax's links, and write the "
-        "same defaults in both.",
+        "Build the alias with optax.chain from the primitive and optax's "
+        "transformations, and give both the same defaults.",
     ),
     rule(
         forwards_extra_args,
@@ -261,8 +265,8 @@ RULES = (
         "**extra_args on.",
     ),
     rule(
-        bears_any_inner_state,
+        accepts_any_inner_state,
         (3, 16),
-        "Choose between states with jnp.where or jax.lax.cond, never with products.",
+        "Select states with jnp.where or jax.lax.cond, not by multiplication.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Hyperparameters: schedules, traced values, injected values, bad values."""
+"""Hyperparameters: schedules, traced values, injected values and bad values."""
 
 import inspect
 import math
@@ -19,7 +19,7 @@ from optimizers.testing._inputs import Tree
 from optimizers.testing._jit import quick_jit
 
 _NAN = math.nan
-# Of each type that may be given.
+# Values of several types.
 _NO_AVERAGE = (1.5, 2, np.float32(1.5), -0.1, _NAN)
 _NEGATIVE = (-0.1, -1, np.float32(-1.0), _NAN)
 _BAD_VALUES: dict[str, tuple[Any, ...]] = {
@@ -43,14 +43,13 @@ _BAD_VALUES: dict[str, tuple[Any, ...]] = {
 
 
 def _require_rate(case: Case) -> None:
-    applies_if(case.takes_rate, "no learning rate")
+    applies_if(case.takes_rate, "has no learning rate")
 
 
-def rate_of_any_type_keeps_dtypes(case: Case) -> None:
-    """A rate of any scalar type, or schedule of it, promotes nothing.
+def learning_rate_of_any_type_keeps_dtypes(case: Case) -> None:
+    """A learning rate of any scalar type, or its schedule, promotes no update.
 
-    A rate read from a config or computed by NumPy must not make bfloat16 params
-    float32.
+    A learning rate that NumPy computed must not promote bfloat16 params to float32.
     """
     _require_rate(case)
     number = case.rate
@@ -74,37 +73,40 @@ def rate_of_any_type_keeps_dtypes(case: Case) -> None:
         tx = case.make(rate)
         state, last, updates = abstract_steps(tx, *narrow)
         _compare.assert_same_dtypes(
-            updates, narrow[1], f"bfloat16 updates, {kind} rate"
+            updates, narrow[1], f"bfloat16 updates, learning rate of type {kind}"
         )
-        _compare.assert_same_types(last, state, f"bfloat16 state, {kind} rate")
+        _compare.assert_same_types(
+            last, state, f"bfloat16 state, learning rate of type {kind}"
+        )
         eager, _ = update(tx, narrow[1], tx.init(narrow[0]), narrow[0])
         _compare.assert_same_dtypes(
-            eager, narrow[1], f"updates without jit, {kind} rate"
+            eager, narrow[1], f"updates without jit, learning rate of type {kind}"
         )
         updates, _ = run(tx, case.params, case.stream[:2])
-        _compare.assert_close(updates, case.expected[0][:2], f"{kind} rate", rtol=1e-6)
+        _compare.assert_close(
+            updates, case.expected[0][:2], f"learning rate of type {kind}", rtol=1e-6
+        )
     try:
         expected, _ = run(case.make(1.0), case.params, case.stream[:2])
     except ValueError:
-        return  # has other bounds
+        return  # learning_rate=1 is out of its range
     updates, _ = run(case.make(1), case.params, case.stream[:2])
-    _compare.assert_close(updates, expected, "an int as the rate", rtol=1e-6)
+    _compare.assert_close(updates, expected, "learning rate of type int", rtol=1e-6)
 
 
 def schedules_count_from_zero(case: Case) -> None:
-    """The k-th update, counted from 0, asks schedule(k).
+    """A schedule is called with the step count, starting at 0.
 
-    A schedule that is asked one step late ends one step late, and warm-up starts
-    with a jump.
+    If it starts at 1, a warm-up skips its first value and a decay ends too early.
     """
     _require_rate(case)
     applies_if(
         case.takes_schedules or case.rate_name == "learning_rate",
-        f"{case.rate_name} is no learning rate and promises no schedule",
+        f"{case.rate_name} need not be a schedule",
     )
     assert case.takes_schedules, (
-        f"{case.base_name} takes no schedule of its rate; optax annotates rates as "
-        "ScalarOrSchedule"
+        f"{case.base_name} does not accept a schedule as {case.rate_name}; in optax a "
+        "learning rate is a ScalarOrSchedule"
     )
     asked: list[int] = []
 
@@ -117,13 +119,13 @@ def schedules_count_from_zero(case: Case) -> None:
     for k, grads in enumerate(case.stream):
         asked.clear()
         _, state = update(tx, grads, state, case.params)
-        assert set(asked) == {k}, f"update {k} asked the schedule for {asked}"
+        assert set(asked) == {k}, f"update {k} called the schedule with {asked}"
 
 
-def rate_may_be_traced(case: Case) -> None:
-    """The factory takes a traced rate, so that rates can be vmapped.
+def learning_rate_may_be_traced(case: Case) -> None:
+    """The factory accepts a traced learning rate.
 
-    Sweeps vmap over rates, and programs take the rate as data.
+    Sweeps vmap over learning rates, and programs take the learning rate as input.
     """
     _require_rate(case)
     rates = jnp.asarray([case.rate, 0.5 * case.rate], jnp.float32)
@@ -131,18 +133,22 @@ def rate_may_be_traced(case: Case) -> None:
     def sweep(rate: jax.Array) -> list[Tree]:
         return run(case.make(rate), case.params, case.stream[:2])[0]
 
-    lanes = quick_jit(jax.vmap(sweep))(rates)
-    first = jax.tree.map(lambda leaf: leaf[0], lanes)
-    _compare.assert_agree(first, case.expected[0][:2], "the first lane of a vmap")
-    second = jax.tree.map(lambda leaf: leaf[1], lanes)
+    both = quick_jit(jax.vmap(sweep))(rates)
+    first = jax.tree.map(lambda leaf: leaf[0], both)
+    _compare.assert_agree(
+        first, case.expected[0][:2], "with the first of two learning rates under vmap"
+    )
+    second = jax.tree.map(lambda leaf: leaf[1], both)
     expected, _ = run(case.make(0.5 * case.rate), case.params, case.stream[:2])
-    _compare.assert_agree(second, expected, "the second lane of a vmap")
+    _compare.assert_agree(
+        second, expected, "with the second of two learning rates under vmap"
+    )
 
 
 def hyperparameters_may_be_injected(case: Case) -> None:
-    """optax.inject_hyperparams(factory) gives the plain updates.
+    """optax.inject_hyperparams(factory) does not change the updates.
 
-    This is optax's way to log and change hyperparameters while it trains.
+    This is optax's way to log and change hyperparameters during training.
     """
     tx = _injected(case)
     updates, _ = run(tx, case.params, case.stream)
@@ -153,16 +159,16 @@ def hyperparameters_may_be_injected(case: Case) -> None:
 
 
 def injected_bfloat16_is_finite(case: Case) -> None:
-    """Injected hyperparameters stay finite with bfloat16 params, and widen no update.
+    """With bfloat16 params, injected hyperparameters give finite bfloat16 updates.
 
-    Injection gives hyperparameters the dtype of the params, and b2 = 0.999 is 1 in
-    bfloat16; with hyperparam_dtype=float32 they are wider than the updates.
+    Injection casts hyperparameters to the dtype of the params, and b2 = 0.999 rounds
+    to 1 in bfloat16; with hyperparam_dtype=float32 they can promote the updates.
     """
     shapes = _inputs.shapes_for("bfloat16")
     params = _inputs.make_params("bfloat16", shapes)
     stream = _inputs.make_stream(3, "bfloat16", shapes)
     updates, state = run(_injected(case), params, stream)
-    # Not the hyperparameters beside it, which may be infinite to mean "no limit".
+    # Without the hyperparameters, where an infinity may mean "no limit".
     case.assert_finite(Run(updates, state.inner_state), "bfloat16 with injection")
     wide = _injected(case, hyperparam_dtype=jnp.float32)
     state, last, traced = abstract_steps(wide, params, stream[0])
@@ -175,12 +181,13 @@ def injected_bfloat16_is_finite(case: Case) -> None:
 
 def _injected(case: Case, **options: Any) -> Any:
     applies_if(
-        not case.is_wrapper, "a wrapper: inject the hyperparameters of what it wraps"
+        not case.is_wrapper,
+        "is a wrapper; hyperparameters are injected into the optimizer inside",
     )
     kwargs = dict(case.kwargs)
     if case.rate_name is not None:
         kwargs[case.rate_name] = case.rate
-    # Functions that are no schedules: to optax every function is one.
+    # optax takes every function for a schedule.
     values = {name: p.default for name, p in case.parameters.items()} | kwargs
     static = tuple(name for name, value in values.items() if callable(value))
 
@@ -193,20 +200,21 @@ def _injected(case: Case, **options: Any) -> Any:
 
 
 def bad_values_are_refused(case: Case) -> None:
-    """Bad values raise a ValueError with the function, argument and value.
+    """Bad values raise a ValueError that names the function, argument and value.
 
-    b1 = 1.5 diverges thousands of steps later, far from the line that is wrong.
+    Training with b1 = 1.5 may diverge only after thousands of steps, which hides the
+    cause.
     """
     checked = [name for name in _BAD_VALUES if name in case.parameters]
-    applies_if(bool(checked), "no hyperparameter with a known range")
+    applies_if(bool(checked), "has no hyperparameter with a known range")
     silent = []
     for name in checked:
         values = _BAD_VALUES[name]
         passed = [value for value in values if not _is_refused(case, name, value)]
-        # One is enough where nothing is checked.
+        # One value is enough if the argument is not checked at all.
         shown = passed[:1] if len(passed) == len(values) else passed
         silent += [f"{name}={value!r}" for value in shown]
-    assert not silent, f"{', '.join(silent)} passed in silence, expected ValueError"
+    assert not silent, f"{', '.join(silent)} raised no error, expected ValueError"
 
 
 def _is_refused(case: Case, name: str, value: Any) -> bool:
@@ -215,11 +223,15 @@ def _is_refused(case: Case, name: str, value: Any) -> bool:
         case.build(**{name: value})
     except ValueError as error:
         text = str(error)
-        # A lambda has no name to say.
+        # A lambda has no name.
         named = case.base_name in text or not case.base_name.isidentifier()
-        assert named, f"{given}: no {case.base_name!r} in: {text}"
-        assert re.search(rf"\b{name}\b", text), f"{given}: no {name!r} in: {text}"
-        assert str(value) in text, f"{given}: the value is missing in: {text}"
+        assert named, f"{given}: the message does not name {case.base_name!r}: {text}"
+        assert re.search(rf"\b{name}\b", text), (
+            f"{given}: the message does not name {name!r}: {text}"
+        )
+        assert str(value) in text, (
+            f"{given}: the message does not show the value: {text}"
+        )
     except Exception as error:
         msg = f"{given} raised {type(error).__name__}, expected ValueError: {error}"
         raise AssertionError(msg) from error
@@ -230,35 +242,38 @@ def _is_refused(case: Case, name: str, value: Any) -> bool:
 
 RULES = (
     rule(
-        rate_of_any_type_keeps_dtypes,
+        learning_rate_of_any_type_keeps_dtypes,
         (18, 28),
-        "Cast the rate to the leaf's dtype, or the update at the end.",
+        "Cast the learning rate to the leaf's dtype, or the update at the end.",
     ),
     rule(
         schedules_count_from_zero,
         (38,),
-        "Take a schedule for the rate, and ask it before the counter advances.",
+        "Accept a schedule as the learning rate, and call it before incrementing the "
+        "counter.",
     ),
     rule(
-        rate_may_be_traced,
+        learning_rate_may_be_traced,
         (39,),
-        "No float(learning_rate), no `if learning_rate`, no checks of traced values.",
+        "Avoid float(learning_rate) and `if learning_rate`, and check only concrete "
+        "values.",
     ),
     rule(
         hyperparameters_may_be_injected,
         (36,),
-        "No Python branch on a hyperparameter; validate only concrete numbers; let no "
-        "integer fix a shape.",
+        "Do not branch on hyperparameters in Python, validate only concrete numbers, "
+        "and do not use them as shapes.",
     ),
     rule(
         injected_bfloat16_is_finite,
         (28, 37),
-        "Guard 1 - b2 ** count against 0; cast hyperparameters to the compute dtype.",
+        "Guard against 1 - b2 ** count = 0, and cast hyperparameters to the dtype of "
+        "the computation.",
     ),
     rule(
         bad_values_are_refused,
         (36,),
-        "Check concrete values in the factory: "
-        "`adam: b1 must be in [0, 1), got 1.5` names all that is needed.",
+        "Check concrete values in the factory, with a message such as "
+        "`adam: b1 must be in [0, 1), got 1.5`.",
     ),
 )

@@ -1,4 +1,4 @@
-"""How a transformation is called: signature, extra arguments, purity."""
+"""The interface of a transformation: signature, extra arguments, purity."""
 
 import inspect
 from typing import Any
@@ -30,16 +30,18 @@ _FOREIGN_NAMES = {
 def returns_transformation(case: Case) -> None:
     """The factory returns an optax.GradientTransformationExtraArgs.
 
-    optax.chain and every wrapper unpack exactly this, pass params as third and
-    optax.MultiSteps passes it by name.
+    optax.chain and wrappers expect this type. They pass params as the third argument,
+    and optax.MultiSteps passes them by name.
     """
     tx = case.call()
     kind = type(tx).__name__
     assert isinstance(tx, optax.GradientTransformationExtraArgs), (
-        f"{case.name} returned a {kind}, expected GradientTransformationExtraArgs"
+        f"{case.name} returned a {kind}, expected a GradientTransformationExtraArgs"
     )
     parameters = list(inspect.signature(tx.update).parameters.values())
-    assert len(parameters) >= 3, f"update takes {len(parameters)} arguments, needs 3"
+    assert len(parameters) >= 3, (
+        f"update has {len(parameters)} arguments, expected updates, state and params"
+    )
     # optax.MultiSteps passes it by this name.
     assert parameters[2].name == "params", (
         f"the third argument of update is {parameters[2].name!r}, expected 'params'"
@@ -50,17 +52,17 @@ def returns_transformation(case: Case) -> None:
 
 
 def explicit_signature(case: Case) -> None:
-    """Arguments are spelled out with optax's names, learning_rate first.
+    """Arguments are explicit and have optax's names, and learning_rate is first.
 
-    optax.inject_hyperparams, schedules and readers find arguments by name.
+    optax.inject_hyperparams and readers find arguments by name.
     """
     for name, parameter in case.parameters.items():
         assert parameter.kind not in (
             parameter.VAR_KEYWORD,
             parameter.VAR_POSITIONAL,
-        ), f"{case.base_name} takes *{name}; spell its arguments out"
+        ), f"{case.base_name} has an argument *{name}, expected explicit arguments"
         assert name not in _FOREIGN_NAMES, (
-            f"{case.base_name} calls an argument {name!r}; optax says "
+            f"{case.base_name} has an argument {name!r}; optax calls it "
             f"{_FOREIGN_NAMES[name]!r}"
         )
     if "learning_rate" in case.parameters:
@@ -68,18 +70,19 @@ def explicit_signature(case: Case) -> None:
         names = list(case.parameters)[is_wrapper(case.factory) :]
         own = [name for name in names if "optimizer" not in name]
         assert own[0] == "learning_rate", (
-            f"the first argument of {case.base_name} is {own[0]!r}, not 'learning_rate'"
+            f"the first argument of {case.base_name} is {own[0]!r}, expected "
+            "'learning_rate'"
         )
 
 
 def ignores_unknown_extra_args(case: Case) -> None:
-    """Unknown extra keywords of update change nothing.
+    """Update ignores extra arguments that it does not know.
 
-    optax.chain hands every extra argument to every link; one that refuses `value=`
-    breaks the line search beside it.
+    optax.chain passes every extra argument to every transformation; one that rejects
+    `value` breaks a line search in the same chain.
     """
     tx = case.build()
-    # Others get none: optax.chain asks for the class.
+    # optax.chain checks the class and passes none to others.
     takes_extras = isinstance(tx, optax.GradientTransformationExtraArgs)
     applies_if(takes_extras, "is a plain GradientTransformation")
     grads, state = case.stream[0], tx.init(case.params)
@@ -92,10 +95,9 @@ def ignores_unknown_extra_args(case: Case) -> None:
 
 
 def names_missing_extra_args(case: Case) -> None:
-    """An update that needs an extra argument says which when it is missing.
+    """An update that lacks an extra argument raises an error that names it.
 
-    An argument that is forgotten in silence trains another method than the one that
-    was asked for.
+    Without an error, a forgotten argument silently trains with another method.
     """
     grads, state = case.stream[0], case.tx.init(case.params)
     own = case.own_extras(grads, case.params)
@@ -114,15 +116,17 @@ def names_missing_extra_args(case: Case) -> None:
         except (TypeError, ValueError) as error:
             _compare.assert_mentions(error, *missing)
         else:
-            # Not to the bit: grad_fn may stand in for value_fn.
-            what = f"an update without {', '.join(sorted(missing))}, in silence"
+            # Not to the bit: grad_fn may replace value_fn.
+            what = (
+                f"an update without {', '.join(sorted(missing))} and without an error"
+            )
             _compare.assert_close(without, expected, what, rtol=1e-5, atol=1e-7)
 
 
 def names_missing_params(case: Case) -> None:
-    """Update does without params, or raises an error that says 'params'.
+    """Update works without params, or raises an error that mentions 'params'.
 
-    An AttributeError from inside a link does not tell that params were left out.
+    An AttributeError from deep inside does not show that params are missing.
     """
     txs = {"without params": case.tx}
     if "weight_decay" in case.parameters:
@@ -141,19 +145,19 @@ def names_missing_params(case: Case) -> None:
 
 
 def is_pure(case: Case) -> None:
-    """Equal inputs give equal bits, whatever was called before.
+    """Equal inputs give equal bits, independent of previous calls.
 
-    Under jit the Python code runs once, so whatever it remembers is frozen or
-    leaks.
+    Under jit the Python code runs only once, so values that it stores are constants or
+    leaked tracers.
     """
     params, (first, second, _) = case.params, case.stream
-    # Without jit, which would run the Python code only once.
+    # Without jit, so that the Python code runs every time.
     tx = case.make_eager()
     state = tx.init(params)
     _compare.assert_same_bits(tx.init(params), state, "a second init")
     expected = update(tx, first, state, params)
     update(tx, second, expected[1], params)
-    # Of another model, as if in another thread.
+    # Another model, as if in another thread.
     shapes = {"layer": {"bias": (4,), "kernel": (2, 4)}}
     of_another = _inputs.make_params("bfloat16", shapes)
     jax.eval_shape(tx.init, of_another)
@@ -166,10 +170,9 @@ def is_pure(case: Case) -> None:
 
 
 def leaves_inputs_untouched(case: Case) -> None:
-    """Containers and NumPy arrays that come in keep their contents.
+    """Update does not modify its arguments, neither containers nor NumPy arrays.
 
-    Callers use gradients and states again: for logs, for checkpoints, for a second
-    try.
+    Callers reuse gradients and states for logs, checkpoints and retries.
     """
     params = jax.tree.map(np.array, case.params)
     grads = jax.tree.map(np.array, case.stream[0])
@@ -185,12 +188,12 @@ def leaves_inputs_untouched(case: Case) -> None:
     state = tx.init(params)
     old_state = jax.tree.map(lambda leaf: leaf, state)
     tx.update(grads, state, params, **extras)
-    _compare.assert_same_bits(given, kept, "what came in, after update")
+    _compare.assert_same_bits(given, kept, "the arguments after update")
     _compare.assert_same_bits(state, old_state, "the old state after update")
 
 
 def _to_numpy(leaf: Any) -> Any:
-    """An array that may be written to; what is no array, or a key, as it is."""
+    """Returns arrays as writable copies, and other leaves and PRNG keys as they are."""
     is_array = isinstance(leaf, (jax.Array, np.ndarray))
     if is_array and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.array(leaf)
@@ -198,13 +201,14 @@ def _to_numpy(leaf: Any) -> Any:
 
 
 def is_hashable(case: Case) -> None:
-    """The transformation is hashable: frameworks keep it as a static field.
+    """The transformation is hashable.
 
-    flax's TrainState keeps the transformation as a static field, and jit hashes
-    those.
+    flax's TrainState holds the transformation as a static field, which jit hashes.
     """
     tx = case.call()
-    assert {tx: "tx"}[tx] == "tx", "the transformation is not its own key"
+    assert {tx: "tx"}[tx] == "tx", (
+        "the transformation is not equal to itself as a key of a dict"
+    )
 
 
 RULES = (
@@ -217,37 +221,38 @@ RULES = (
     rule(
         explicit_signature,
         (6,),
-        "Name every argument, learning_rate first, with optax's names.",
+        "Write out every argument with optax's name, learning_rate first.",
     ),
     rule(
         ignores_unknown_extra_args,
         (2,),
-        "Give update a **extra_args and ignore what is not needed.",
+        "Add **extra_args to update and ignore them.",
     ),
     rule(
         names_missing_extra_args,
         (2,),
-        "Make needed extra arguments keyword-only, without a default, or raise a "
+        "Make required extra arguments keyword-only without a default, or raise a "
         "ValueError that names them.",
     ),
     rule(
         names_missing_params,
         (4,),
-        "Where params are needed check `params is None` first; ignore them elsewhere.",
+        "If params are required, check `params is None` first; otherwise ignore them.",
     ),
     rule(
         is_pure,
         (7,),
-        "Keep everything that changes in the state; close over constants only.",
+        "Keep everything that changes in the state, and close over constants only.",
     ),
     rule(
         leaves_inputs_untouched,
         (7,),
-        "Build new containers and arrays; never assign into what came in.",
+        "Return new containers and arrays; never assign into arguments.",
     ),
     rule(
         is_hashable,
         (7,),
-        "Return the NamedTuple of two functions, not an object with its own __eq__.",
+        "Return optax's NamedTuple of two functions, not an object with its own "
+        "__eq__.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Finite in, finite out."""
+"""Finite results from finite inputs."""
 
 from functools import partial
 
@@ -15,30 +15,32 @@ from optimizers.testing._jit import quick_jit
 
 
 def zero_gradients_are_safe(case: Case) -> None:
-    """Zero gradients from the first step on, at zero params too, are finite.
+    """Zero gradients from the first step on give finite results, also at zero params.
 
-    Frozen layers, unused experts and padded batches give zeros from the first step
-    on; 0/0 stays in the state for ever.
+    Frozen layers, unused experts and padded batches have zero gradients, and a NaN
+    from 0/0 stays in the state.
     """
     for dtype in ("float32", "bfloat16", "float16"):
         shapes = _inputs.shapes_for(dtype)
         ordinary = _inputs.make_grads(0, dtype, shapes)
         zeros = _inputs.full_like(ordinary, 0.0)
         for params in (_inputs.make_params(dtype, shapes), zeros):
-            # RAdam first divides at the sixth step.
+            # Six, since RAdam first divides at the sixth step.
             result = run(case.tx, params, [*[zeros] * 6, ordinary])
-            case.assert_finite(result, f"{dtype}, six zero gradients and one more")
-    # Of a loss without params. XLA multiplies constants in another order.
+            case.assert_finite(
+                result, f"{dtype}, six zero gradients and then one of size 1"
+            )
+    # As from a loss without params; XLA reorders products of constants.
     zeros = _inputs.full_like(case.params, 0.0)
     start = partial(update, case.tx), case.tx.init(zeros), case.params, [zeros]
     step = quick_jit(lambda: follow(*start))
-    case.assert_finite(step(), "zeros that are constants of a program")
+    case.assert_finite(step(), "zero gradients that are constants of the program")
 
 
 def some_zero_gradients_are_safe(case: Case) -> None:
-    """Entries and leaves whose gradient is always zero stay finite.
+    """Entries and leaves with zero gradients give finite results.
 
-    Embeddings see most of their rows not at all, and layers are frozen.
+    Most rows of an embedding have zero gradients in a step, and so do frozen layers.
     """
     for dtype in ("float32", "float16"):
         shapes = _inputs.shapes_for(dtype)
@@ -58,24 +60,24 @@ def _sparse(grads: Tree) -> Tree:
     return jax.tree.map(keep, grads)
 
 
-def zero_rate_is_safe(case: Case) -> None:
-    """A learning rate of 0, then and later, gives finite results.
+def zero_learning_rate_is_safe(case: Case) -> None:
+    """A learning rate of 0, constant or in a schedule, gives finite results.
 
-    Most warm-ups start at a rate of 0.
+    Most warm-ups start at 0.
     """
-    applies_if(case.takes_rate or case.is_wrapper, "no learning rate")
+    applies_if(case.takes_rate or case.is_wrapper, "has no learning rate")
     result = run(case.make(0.0), case.params, case.stream)
     case.assert_finite(result, "with a learning rate of 0")
-    applies_if(case.takes_schedules or case.is_wrapper, "takes no schedule of its rate")
+    applies_if(case.takes_schedules or case.is_wrapper, "does not accept schedules")
     warm_up = lambda count: jnp.where(count < 2, 0.0, case.rate)  # noqa: E731
     result = run(case.make(warm_up), case.params, case.stream)
-    case.assert_finite(result, "with two steps at rate 0 first")
+    case.assert_finite(result, "with a learning rate of 0 for two steps")
 
 
 def extreme_gradients_are_safe(case: Case) -> None:
-    """Gradients from 1e-30 to 1e15, jumps and neighbours among them, are finite.
+    """Gradients from 1e-30 to 1e15 give finite results, also in turn or side by side.
 
-    A spike must cost one bad step, not the run.
+    A spike should cost one bad step, not the run.
     """
     sizes = {
         "float32": (1e-30, 1e-25, 1e-19, 1e15),
@@ -92,7 +94,11 @@ def extreme_gradients_are_safe(case: Case) -> None:
             case.assert_finite(result, f"{dtype}, gradients of {scale:g}")
         ends = [_inputs.full_like(ordinary, scale) for scale in (scales[0], scales[-1])]
         result = run(case.tx, params, [ends[0], ends[1], ends[0]])
-        case.assert_finite(result, f"{dtype}, a jump between {scales}")
+        case.assert_finite(
+            result,
+            f"{dtype}, gradients of {scales[0]:g}, {scales[-1]:g}, {scales[0]:g} in "
+            "turn",
+        )
     small, large = (
         _inputs.full_like(case.params, scale)["layer"] for scale in (1e-30, 1e15)
     )
@@ -101,42 +107,43 @@ def extreme_gradients_are_safe(case: Case) -> None:
         {"layer": {"bias": large["bias"], "kernel": small["kernel"]}},
     ]
     result = run(case.tx, case.params, beside)
-    case.assert_finite(result, "a leaf of 1e-30 beside one of 1e15, then turned round")
+    case.assert_finite(result, "a leaf of 1e-30 beside one of 1e15, then swapped")
 
 
 def no_hidden_nans(case: Case) -> None:
-    """Zero gradients pass jax_debug_nans: no intermediate result is NaN.
+    """With zero gradients no intermediate result is NaN, as jax_debug_nans checks.
 
-    jax_debug_nans and reverse mode see the NaN that a where throws away.
+    A NaN that jnp.where discards still shows up under jax_debug_nans and in reverse
+    mode.
     """
     zeros = _inputs.full_like(case.params, 0.0)
     with jax.debug_nans(True):
         run(case.tx, case.params, [zeros, zeros, case.stream[0]])
 
 
-def rate_is_differentiable(case: Case) -> None:
-    """Two steps have a finite derivative in the learning rate.
+def learning_rate_is_differentiable(case: Case) -> None:
+    """Two steps have a finite derivative with respect to the learning rate.
 
-    Hyperparameters are tuned by gradients through the steps.
+    Meta-learning tunes hyperparameters by gradients through the steps.
     """
-    applies_if(case.takes_rate, "no learning rate")
+    applies_if(case.takes_rate, "has no learning rate")
 
     def travelled(rate: jax.Array) -> jax.Array:
         updates, _ = run(case.make(rate), case.params, case.stream[:2])
         return _inputs.half_square(updates)
 
-    # Reverse mode cannot go through a loop of unknown length.
+    # Reverse mode does not support a loop of unknown length.
     derivative = jax.jacfwd if case.has_open_loop else jax.grad
     slope = quick_jit(derivative(travelled))(jnp.asarray(case.rate, jnp.float32))
     _compare.assert_finite({"learning_rate": slope}, "derivative of two steps")
 
 
 def eps_root_makes_meta_gradients_finite(case: Case) -> None:
-    """With eps_root > 0 updates have derivatives at zero gradients.
+    """With eps_root > 0, updates have finite derivatives at zero gradients.
 
-    This is what eps_root exists for: the root of 0 has no derivative.
+    eps_root exists because the square root has no derivative at 0.
     """
-    applies_if("eps_root" in case.parameters, "no eps_root")
+    applies_if("eps_root" in case.parameters, "has no eps_root")
     tx = case.make(eps_root=1e-8)
     state = tx.init(case.params)
 
@@ -144,29 +151,29 @@ def eps_root_makes_meta_gradients_finite(case: Case) -> None:
         return _inputs.half_square(update(tx, grads, state, case.params)[0])
 
     slopes = quick_jit(jax.grad(size))(_inputs.full_like(case.params, 0.0))
-    _compare.assert_finite(slopes, "derivative at a zero gradient with eps_root=1e-8")
+    _compare.assert_finite(slopes, "derivative at zero gradients with eps_root=1e-8")
 
 
 def edge_hyperparameters_are_safe(case: Case) -> None:
-    """b1=0 and b2=0 are finite, and so is eps=0 away from zero gradients.
+    """b1=0, b2=0 and eps=0 give finite results; eps=0 only for non-zero gradients.
 
-    b1 = 0 is RMSProp and b2 = 0 is a sign method; sweeps contain both.
+    Adam is RMSProp for b1 = 0 and a sign method for b2 = 0; sweeps contain both.
     """
     zeros = _inputs.full_like(case.params, 0.0)
     names = [name for name in ("b1", "b2", "eps") if name in case.parameters]
-    applies_if(bool(names), "no b1, b2 or eps")
+    applies_if(bool(names), "has no b1, b2 or eps")
     for name in names:
         tx = case.make(**{name: 0.0})
-        # Whether 0/0 is 0 without eps is for each method to say.
+        # Without eps, methods may define 0/0 in their own way.
         start = [] if name == "eps" else [zeros, zeros]
         result = run(tx, case.params, [*start, *case.stream[:2]])
         case.assert_finite(result, f"with {name}=0")
 
 
 def loss_goes_down(case: Case) -> None:
-    """300 steps on ½·|x|² end below the start.
+    """300 steps on ½·|x|² decrease the loss.
 
-    Whatever else holds, an optimizer must minimize a parabola.
+    Every optimizer should decrease a quadratic.
     """
     optimizer = case.optimizer
     start = {"w": _inputs.make_params("float32", (3,))}
@@ -187,35 +194,45 @@ RULES = (
     rule(
         zero_gradients_are_safe,
         (22, 23),
-        "Guard every division with a safe where, the denominator too, and add eps in "
-        "at least float32.",
+        "Guard every division with jnp.where, inside the denominator too, and add eps "
+        "in at least float32.",
     ),
     rule(
         some_zero_gradients_are_safe,
         (22, 23),
-        "Guard the division entry by entry; blend with where, not with products.",
+        "Guard divisions elementwise, and select with jnp.where, not by "
+        "multiplication.",
     ),
-    rule(zero_rate_is_safe, (23,), "Guard divisions by anything the rate multiplies."),
+    rule(
+        zero_learning_rate_is_safe,
+        (23,),
+        "Guard divisions by products with the learning rate.",
+    ),
     rule(
         extreme_gradients_are_safe,
         (22, 23),
-        "Square in at least float32; 0/0 of underflowed squares is 0.",
+        "Square in at least float32, and define 0/0 of underflowed squares as 0.",
     ),
     rule(
         no_hidden_nans,
         (23, 47),
-        "Replace the denominator inside the where, not only the quotient outside.",
+        "Use jnp.where inside the denominator, not only around the quotient.",
     ),
     rule(
-        rate_is_differentiable,
+        learning_rate_is_differentiable,
         (39,),
-        "Keep the rate an array; take no roots or quotients of what may be 0.",
+        "Keep the learning rate an array, and avoid roots and quotients of numbers "
+        "that may be 0.",
     ),
-    rule(eps_root_makes_meta_gradients_finite, (41,), "Add eps_root inside the root."),
+    rule(
+        eps_root_makes_meta_gradients_finite,
+        (41,),
+        "Add eps_root inside the square root.",
+    ),
     rule(
         edge_hyperparameters_are_safe,
         (23,),
-        "Take limits: 0 ** 0 is 1, log(0) never appears, 0/0 is 0.",
+        "Use the limits: 0 ** 0 is 1 and 0/0 is 0; avoid log(0).",
     ),
     rule(loss_goes_down, (52,), "Check the sign and the size of the step on ½·|x|²."),
 )

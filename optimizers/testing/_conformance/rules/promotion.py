@@ -1,4 +1,4 @@
-"""JAX's modes of promotion: 64-bit types, strict dtypes, strict ranks."""
+"""JAX's promotion modes: 64-bit types, strict dtypes, strict ranks."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ _COMPLEX: Tree = {"layer": {"bias": "complex64", "kernel": "bfloat16"}}
 
 
 def x64_follows_leaves(case: Case) -> None:
-    """float64 leaves are computed in float64; float32 stays float32.
+    """float64 leaves are computed in float64, and float32 leaves stay float32.
 
-    A float32 constant in the middle takes half the digits of a float64 run.
+    One float32 constant costs a float64 run half its digits.
     """
     with jax.enable_x64(True):
         mixed = {"layer": {"bias": "float32", "kernel": "float64"}}
@@ -32,7 +32,7 @@ def x64_follows_leaves(case: Case) -> None:
 
 
 def _assert_float64_matters(case: Case) -> None:
-    """Asserts that what the update depends on, it depends on to 1e-10."""
+    """Asserts that updates depend on changes of 1e-10, if on larger ones."""
     params, stream = _inputs.make_params("float64"), _inputs.make_stream(2, "float64")
     base, _ = case.run_jitted(params, stream)
     moved = {}
@@ -43,7 +43,7 @@ def _assert_float64_matters(case: Case) -> None:
         moved[size] = {path for (path, u), (_, b) in pairs if np.any(u != b)}
     lost = sorted(moved[1e-3] - moved[1e-10])
     assert not lost, (
-        f"updates of {', '.join(lost)} change where float64 gradients change by 1e-3, "
+        f"updates of {', '.join(lost)} change if float64 gradients change by 1e-3, "
         "but not by 1e-10"
     )
 
@@ -51,8 +51,8 @@ def _assert_float64_matters(case: Case) -> None:
 def strict_promotion_holds(case: Case) -> None:
     """Init and update run under numpy_dtype_promotion='strict'.
 
-    Users switch it on to find accidental promotions, also those of a float32 rate and
-    of complex leaves; a library that raises keeps them from it.
+    Users turn it on to find accidental promotions, which they cannot if an optimizer
+    raises. A float32 learning rate and complex leaves are covered too.
     """
     rate = jnp.asarray(case.rate, jnp.float32)
     with_rate = [case.make(rate)] if case.takes_rate else []
@@ -63,7 +63,7 @@ def strict_promotion_holds(case: Case) -> None:
     try:
         _trace(case.tx, _COMPLEX)
     except Exception:
-        pass  # refuses complex leaves, or breaks the rule about them
+        pass  # rejects complex leaves, or breaks the rule about them
     else:
         steps += [(tx, _COMPLEX) for tx in (case.tx, *with_rate)]
     with jax.numpy_dtype_promotion("strict"):
@@ -75,8 +75,8 @@ def _trace(tx: Any, dtype: Tree) -> None:
     abstract_steps(tx, _inputs.make_params(dtype), _inputs.make_grads(0, dtype))
 
 
-def strict_promotion_holds_for_wide_gradients(case: Case) -> None:
-    """So they do with float32 gradients on bfloat16 params.
+def strict_promotion_holds_for_float32_gradients(case: Case) -> None:
+    """Strict promotion also works with float32 gradients of bfloat16 params.
 
     Mixed precision and strict promotion are used together.
     """
@@ -88,7 +88,7 @@ def strict_promotion_holds_for_wide_gradients(case: Case) -> None:
 def rank_promotion_holds(case: Case) -> None:
     """Init and update run under numpy_rank_promotion='raise'.
 
-    A (n,) array that meets an (m, n) array is mostly a mistake.
+    An operation on arrays of shapes (n,) and (m, n) is usually a mistake.
     """
     with jax.numpy_rank_promotion("raise"):
         abstract_steps(case.tx, case.params, case.stream[0])
@@ -98,22 +98,22 @@ RULES = (
     rule(
         x64_follows_leaves,
         (24,),
-        "Take every dtype from the leaf; never from a Python float or a default.",
+        "Take every dtype from the leaf, not from a Python float or a default.",
     ),
     rule(
         strict_promotion_holds,
         (25,),
-        "Cast the counter and the hyperparameters, the rate too, to the compute dtype "
-        "first.",
+        "Cast the counter and the hyperparameters, including the learning rate, to the "
+        "dtype of the computation first.",
     ),
     rule(
-        strict_promotion_holds_for_wide_gradients,
+        strict_promotion_holds_for_float32_gradients,
         (21, 25),
-        "Cast gradients and moments to one compute dtype first.",
+        "Cast gradients and moments to a common dtype first.",
     ),
     rule(
         rank_promotion_holds,
         (26,),
-        "Combine arrays of one shape, or arrays and scalars.",
+        "Combine only arrays of equal shape, or arrays and scalars.",
     ),
 )

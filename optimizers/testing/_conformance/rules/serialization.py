@@ -1,4 +1,4 @@
-"""States that survive being written and read."""
+"""Serialization of states."""
 
 import pickle
 
@@ -14,9 +14,9 @@ from optimizers.testing._inputs import Tree
 
 
 def state_survives_pickle(case: Case) -> None:
-    """A pickled state comes back and training goes on to the bit.
+    """A state can be pickled, and training resumes with equal bits.
 
-    A run that stopped goes on as if it had not.
+    A run that is interrupted should resume as if nothing had happened.
     """
     state = case.expected[1]
     restored = pickle.loads(pickle.dumps(state))
@@ -24,7 +24,7 @@ def state_survives_pickle(case: Case) -> None:
 
 
 def state_survives_numpy(case: Case) -> None:
-    """A state that was NumPy for a while goes on to the bit.
+    """A state can be converted to NumPy and back, and training resumes with equal bits.
 
     Checkpoint libraries store NumPy arrays.
     """
@@ -48,7 +48,7 @@ def _assert_continues(case: Case, state: Tree, restored: Tree, what: str) -> Non
     _compare.assert_same_bits(after, expected, f"the next step {what}")
 
 
-_FIX = "Keep arrays only, in NamedTuples defined at module level."
+_FIX = "Keep only arrays in the state, in NamedTuples defined at module level."
 
 RULES = (
     rule(state_survives_pickle, (10, 50), _FIX),

@@ -1,4 +1,4 @@
-"""States that live where the parameters live."""
+"""Sharding: states on the devices of the params."""
 
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ _SHAPES: Tree = {"layer": {"bias": (8,), "kernel": (8, 16)}}
 def _mesh(kind: AxisType) -> Mesh:
     devices = jax.devices()
     count = max(n for n in (1, 2, 4, 8) if n <= len(devices))
-    applies_if(count > 1, "one device; sharding needs at least two")
+    applies_if(count > 1, "needs at least two devices")
     return Mesh(np.asarray(devices[:count]), ("data",), axis_types=(kind,))
 
 
@@ -44,9 +44,9 @@ def _shaped_like_params(state: Tree) -> list[tuple[str, Any]]:
 
 
 def eager_init_follows_params(case: Case) -> None:
-    """Init shards each param-shaped leaf as its param.
+    """Init shards each param-shaped leaf like its param.
 
-    A state on one device does not fit beside sharded params.
+    A large state may not fit on one device.
     """
     mesh = _mesh(AxisType.Auto)
     params, stream, expected = _single(case)
@@ -63,10 +63,10 @@ def eager_init_follows_params(case: Case) -> None:
 
 
 def jitted_init_takes_shardings(case: Case) -> None:
-    """A jitted init takes shardings made by optax.tree.map_params.
+    """A jitted init accepts shardings made by optax.tree.map_params.
 
-    A jitted zeros_like depends on no data and lands on one device unless it is
-    told.
+    Under jit, zeros_like does not depend on data, so JAX puts it on one device unless
+    out_shardings is given.
     """
     mesh = _mesh(AxisType.Auto)
     params, stream, expected = _single(case)
@@ -88,9 +88,9 @@ def jitted_init_takes_shardings(case: Case) -> None:
 
 
 def explicit_sharding_is_stable(case: Case) -> None:
-    """On an Explicit mesh sharding types follow params and stay.
+    """On an Explicit mesh the state has the sharding of the params, and keeps it.
 
-    Sharding is part of the type there, and a type that changes recompiles or fails.
+    There, sharding is part of the type, and a change of type recompiles or fails.
     """
     mesh = _mesh(AxisType.Explicit)
     params, stream, expected = _single(case)
@@ -109,22 +109,22 @@ def explicit_sharding_is_stable(case: Case) -> None:
             updates, state = follow(step, state, sharded, grads)
             for (path, leaf), old in zip(_compare.leaves(state), types, strict=True):
                 now = jax.typeof(leaf)
-                assert now == old, f"state{path} went from {old} to {now}, {kind}"
+                assert now == old, f"state{path} changed from {old} to {now}, {kind}"
             what = f"on an Explicit mesh, {kind}"
             _compare.assert_agree(Run(updates, state), expected, what)
 
 
 def data_parallel_equals_one_device(case: Case) -> None:
-    """In shard_map with averaged gradients each device steps alike.
+    """In shard_map, averaged gradients give the update of one device.
 
-    Gradients are averaged by the caller; a second sum counts them again.
+    The caller averages gradients; a second sum inside the optimizer is wrong.
     """
     mesh = _mesh(AxisType.Auto)
     params, stream, expected = _single(case)
     nowhere = PartitionSpec()
 
     def step(weights: jax.Array, grads: Tree, state: Tree, params: Tree) -> Tree:
-        # Each device sees the gradient times a weight; the weights average to 1.
+        # Each device has the gradient times a weight; the mean weight is 1.
         own = jax.tree.map(lambda g: g * weights[0], grads)
         mean = jax.lax.pmean(own, "data")
         return update(case.tx, mean, state, params)
@@ -143,7 +143,7 @@ def data_parallel_equals_one_device(case: Case) -> None:
 
 
 _FIX = (
-    "Create param-shaped leaves with jnp.zeros_like; never ravel, concatenate or "
+    "Create param-shaped leaves with jnp.zeros_like; do not ravel, concatenate or "
     "reshape params."
 )
 
@@ -151,5 +151,9 @@ RULES = (
     rule(eager_init_follows_params, (12, 48), _FIX),
     rule(jitted_init_takes_shardings, (13, 48), _FIX),
     rule(explicit_sharding_is_stable, (15, 48), _FIX),
-    rule(data_parallel_equals_one_device, (49,), "Call no collective by yourself."),
+    rule(
+        data_parallel_equals_one_device,
+        (49,),
+        "Do not call collectives such as jax.lax.psum.",
+    ),
 )

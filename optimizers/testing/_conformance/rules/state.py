@@ -1,4 +1,4 @@
-"""What a state may be made of, and that its types never change."""
+"""The contents of a state, and the stability of its types."""
 
 import importlib
 from collections.abc import Iterator
@@ -41,16 +41,17 @@ _FOREIGN_FIELDS = {
 
 
 def state_is_plain(case: Case) -> None:
-    """A state is tuples, NamedTuples, dicts and lists of numeric arrays.
+    """A state consists of tuples, NamedTuples, dicts and lists of numeric arrays.
 
-    Checkpoints, pickle and optax.tree walk these containers and no others.
+    Checkpoint libraries, pickle and optax.tree support only these containers.
     """
     for state in (case.tx.init(case.params), case.expected[1]):
         for path, node in _walk(state, ""):
             if isinstance(node, jax.Array):
                 is_key = jnp.issubdtype(node.dtype, jax.dtypes.prng_key)
                 assert is_key or jnp.issubdtype(node.dtype, jnp.number), (
-                    f"state{path} has dtype {node.dtype}; wrappers do arithmetic on it"
+                    f"state{path} has dtype {node.dtype}, expected a number; wrappers "
+                    "do arithmetic on states"
                 )
             elif _is_named(node):
                 _assert_importable(type(node), path)
@@ -62,14 +63,14 @@ def state_is_plain(case: Case) -> None:
 
 
 def state_vocabulary(case: Case) -> None:
-    """State fields are called count, mu, nu, nu_max, mu_slow and the like.
+    """State fields have optax's names, such as count, mu, nu, nu_max and mu_slow.
 
-    optax.tree.get, sharding rules and checkpoints look leaves up by these names.
+    optax.tree.get, sharding rules and checkpoints find leaves by these names.
     """
     for path, node in _walk(case.tx.init(case.params), ""):
         names = getattr(type(node), "_fields", ())
         if isinstance(node, dict) and not path.endswith(".hyperparams"):
-            # Where whole states have names, the user gave them.
+            # The user chose the names of whole states.
             names = [key for key, held in node.items() if not isinstance(held, tuple)]
         for name in names:
             assert name not in _FOREIGN_FIELDS, (
@@ -81,10 +82,10 @@ def state_vocabulary(case: Case) -> None:
 def buffers_are_fresh(case: Case) -> None:
     """No two leaves of state and params share a buffer.
 
-    Two leaves with one buffer cannot both be donated.
+    JAX cannot donate two leaves that share a buffer.
     """
     moments = [("update", case.params, case.expected.state)]
-    # Casting to the dtype that a leaf has makes no copy.
+    # Casting a leaf to its own dtype makes no copy.
     for dtype in ("float32", "bfloat16", "float16"):
         params = _inputs.make_params(dtype)
         moments.append((f"init with {dtype} params", params, case.tx.init(params)))
@@ -98,9 +99,9 @@ def buffers_are_fresh(case: Case) -> None:
 
 
 def state_types_are_stable(case: Case) -> None:
-    """Updates never change the state's structure, shapes or types.
+    """Updates do not change the structure, shapes or types of the state.
 
-    A type that changes recompiles the second step and ends lax.scan with an error.
+    A change of type recompiles the second step, and lax.scan raises an error.
     """
     for dtype in ("float32", "bfloat16", "float16", _inputs.MIXED):
         params, grads = _inputs.make_params(dtype), _inputs.make_grads(0, dtype)
@@ -119,9 +120,9 @@ def state_types_are_stable(case: Case) -> None:
 
 
 def state_is_resettable(case: Case) -> None:
-    """Any leaf of a state may be replaced by that of a fresh init.
+    """After resetting any one leaf of the state, results are finite.
 
-    Learning rates are restarted and layers are reset in the middle of a run.
+    Users restart schedules and reset layers during training.
     """
     fresh, structure = jax.tree.flatten(case.tx.init(case.params))
     used = jax.tree.leaves(case.expected[1])
@@ -132,9 +133,9 @@ def state_is_resettable(case: Case) -> None:
 
 
 def init_is_abstract(case: Case) -> None:
-    """Init runs on jax.ShapeDtypeStruct and under jax.eval_shape.
+    """Init works on jax.ShapeDtypeStruct and under jax.eval_shape.
 
-    Large states are planned with shapes alone, before any array exists.
+    Sharding of large states is planned from shapes, before any array exists.
     """
     for dtype in ("float32", _inputs.MIXED):
         params = _inputs.make_params(dtype)
@@ -148,9 +149,9 @@ def init_is_abstract(case: Case) -> None:
 def params_are_found_in_state(case: Case) -> None:
     """optax.tree.map_params finds every param-shaped leaf.
 
-    This is how users shard and edit a state without knowing the method.
+    Users shard and edit states with it, whatever the optimizer.
     """
-    # Shapes that nothing else in a state has by accident.
+    # Shapes that no other part of a state has by accident.
     shapes: Tree = {"a": (5, 7), "b": (11,)}
     params = _inputs.make_params("float32", shapes)
     state = case.tx.init(params)
@@ -161,24 +162,24 @@ def params_are_found_in_state(case: Case) -> None:
     for path, leaf in leaves(state):
         assert (
             leaf.ndim == 0 or path not in left or leaf.shape not in shapes.values()
-        ), f"state{path} has the shape of a parameter but map_params misses it"
+        ), f"state{path} has the shape of a param, but map_params does not find it"
 
 
 def trajectory_is_finite(case: Case) -> None:
     """Ordinary gradients give finite updates that are not all zero.
 
-    A method that gives NaN or nothing on plain gradients has nothing else to say.
+    If this fails, look here first: most other rules fail with it.
     """
     case.assert_finite(case.expected, "after three ordinary steps")
     leaves_of_updates = jax.tree.leaves(case.expected.updates)
     moved = any(np.any(np.asarray(leaf)) for leaf in leaves_of_updates)
-    assert moved, "three ordinary gradients gave no update at all"
+    assert moved, "all updates of three ordinary gradients are zero"
     again = run(case.tx, case.params, case.stream)
     _compare.assert_same_bits(again, case.expected, "a second run")
 
 
 def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yields every Python node, also those that hold no array."""
+    """Yields every Python node with its path, also those without arrays."""
     if node is None or isinstance(node, optax.MaskedNode):
         return
     yield path, node
@@ -202,7 +203,7 @@ def _assert_importable(kind: type, path: str) -> None:
     for part in kind.__qualname__.split("."):
         found = getattr(found, part, None)
     assert found is kind, (
-        f"state{path} is a {kind.__qualname__}, which pickle cannot find in "
+        f"state{path} is a {kind.__qualname__}, which pickle cannot import from "
         f"{kind.__module__}"
     )
 
@@ -217,45 +218,45 @@ RULES = (
     rule(
         state_is_plain,
         (10, 16),
-        "Make the state a NamedTuple defined at module level; turn numbers into arrays "
-        "with an explicit dtype and flags into integers.",
+        "Make the state a NamedTuple defined at module level, numbers arrays with an "
+        "explicit dtype, and flags integers.",
     ),
     rule(
         state_vocabulary,
         (10,),
-        "Use optax's field names and put the paper's letter in the field's comment.",
+        "Use optax's field names, and put the paper's symbol in a comment.",
     ),
     rule(
         buffers_are_fresh,
         (14,),
-        "Make every leaf with its own jnp.zeros_like, and copy params with "
+        "Create every leaf with its own jnp.zeros_like, and copy params with "
         "jax.tree.map(jnp.copy, params).",
     ),
     rule(
         state_types_are_stable,
         (12, 15, 20),
-        "Cast every new leaf to the dtype of the old one; make scalars strong with "
-        "jnp.asarray(x, dtype).",
+        "Cast every new leaf to the dtype of the old one, and create scalars with "
+        "jnp.asarray(x, dtype), which are not weakly typed.",
     ),
     rule(
         state_is_resettable,
         (17,),
-        "Let no leaf rely on another that a reset may have zeroed; guard divisions.",
+        "Guard divisions by leaves of the state that a reset may set to zero.",
     ),
     rule(
         init_is_abstract,
         (9, 12, 13),
-        "Use jax.tree.map(jnp.zeros_like, params); read shapes and dtypes, not values.",
+        "Use jax.tree.map(jnp.zeros_like, params), and read shapes and dtypes only.",
     ),
     rule(
         params_are_found_in_state,
         (12, 13),
-        "Build param-shaped leaves with one jax.tree.map over params; never flatten "
-        "and rebuild.",
+        "Create param-shaped leaves with one jax.tree.map over params; do not flatten "
+        "and rebuild the tree.",
     ),
     rule(
         trajectory_is_finite,
         (47,),
-        "Run three steps by hand and look for the first NaN or missing update.",
+        "Run three steps by hand and find the first NaN or zero update.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Any tree of parameters, and clear errors for trees that do not fit."""
+"""Trees of params: all containers work, and trees that do not match are rejected."""
 
 import collections
 import dataclasses
@@ -37,20 +37,19 @@ def _leaves_of(tree: Tree) -> tuple[Any, Any]:
 
 
 def _nested(kind: Any, tree: Tree) -> Tree:
-    """Puts a tree into containers of every length up to six, otherwise empty."""
+    """Nests a tree in containers of lengths 1 to 6."""
     for length in range(1, 7):
         tree = kind([tree, *[kind()] * (length - 1)])
     return tree
 
 
 def any_container_works(case: Case) -> None:
-    """The container of params changes no update and comes back.
+    """Params may be in any container; updates have the same container and values.
 
-    Params come as dicts, tuples, NamedTuples, FrozenDicts and modules that can be
-    called.
+    Params may be in dicts, tuples, NamedTuples, FrozenDicts or callable modules.
     """
     containers = {
-        # Some take every tuple of three, or every list, for the results of a leaf.
+        # Optimizers may mistake a tuple of three, or a list, for results of a leaf.
         "nest of tuples and lists": lambda bias, kernel: (
             _nested(tuple, bias),
             _nested(list, kernel),
@@ -68,17 +67,17 @@ def any_container_works(case: Case) -> None:
 
 
 def none_is_an_empty_subtree(case: Case) -> None:
-    """None in params and gradients stays None and changes nothing.
+    """None in params and gradients stays None and does not change other updates.
 
-    Filtered models have None where there is nothing to train.
+    Filtered models have None in place of leaves that are not trained.
     """
     _assert_ignored(case, None)
 
 
 def masked_node_is_an_empty_subtree(case: Case) -> None:
-    """optax.MaskedNode() in the trees stays and changes nothing.
+    """optax.MaskedNode() in the trees stays and does not change other updates.
 
-    optax.masked and optax.partition put it where another optimizer works.
+    optax.masked and optax.partition put it in place of leaves of other optimizers.
     """
     applies_if(not case.needs_whole_trees, str(case.needs_whole_trees))
     _assert_ignored(case, optax.MaskedNode())
@@ -96,9 +95,9 @@ def _assert_ignored(case: Case, nothing: Any) -> None:
 
 
 def empty_trees_work(case: Case) -> None:
-    """A tree without leaves gives an update without leaves.
+    """A tree without leaves gives updates without leaves.
 
-    A group of a partition may have no params at all.
+    A group of a partition may have no params.
     """
     empty: list[Tree] = [{}, (), {"a": None}]
     if not case.needs_whole_trees:
@@ -110,10 +109,9 @@ def empty_trees_work(case: Case) -> None:
 
 
 def small_leaves_work(case: Case) -> None:
-    """Bare arrays, 0-d leaves and leaves of size zero work.
+    """Bare arrays, scalars and leaves of size zero work.
 
-    Scalars, bare arrays and empty leaves occur: temperatures, toy problems, pruned
-    layers.
+    They occur as toy problems, temperatures and pruned layers.
     """
     for shapes in ((3,), (), {"a": (0,), "b": (2, 0), "c": (3,)}):
         params = _inputs.make_params("float32", shapes)
@@ -125,9 +123,9 @@ def small_leaves_work(case: Case) -> None:
 
 
 def python_and_numpy_leaves_work(case: Case) -> None:
-    """NumPy arrays and Python floats give the updates of arrays.
+    """NumPy arrays and Python floats give the same updates as JAX arrays.
 
-    optax's own documentation steps on {'a': 1.0}.
+    optax's documentation uses params such as {'a': 1.0}.
     """
     to_numpy = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
     stream = [to_numpy(grads) for grads in case.stream[:2]]
@@ -140,21 +138,22 @@ def python_and_numpy_leaves_work(case: Case) -> None:
     _compare.assert_close(got, expected, "Python floats", rtol=1e-6)
     for path, leaf in _compare.leaves(state):
         assert isinstance(leaf, jax.Array), (
-            f"state{path} is a {type(leaf).__name__} for Python floats"
+            f"state{path} is a {type(leaf).__name__} for Python floats, expected a "
+            "jax.Array"
         )
 
 
 def masked_integers_work(case: Case) -> None:
-    """Integer leaves with float0 gradients pass by under optax.masked.
+    """Under optax.masked, integer leaves with float0 gradients stay unchanged.
 
-    Models carry counters and tables that have no gradient. A wrapper meets them where
-    what it wraps is masked.
+    Models have counters and tables without gradients. A wrapper receives them if the
+    optimizer inside is masked.
     """
     mask = {"steps": False, "w": True}
     txs = {}
     if not case.needs_whole_trees:
         txs["under optax.masked"] = optax.masked(bind_extras(case.tx), mask)
-    elif not case.descends:  # a prefix transform has to let them pass by itself
+    elif not case.descends:  # it is not masked, so it must pass them on
         txs["in a chain"] = bind_extras(case.tx)
     if case.is_wrapper:
         wrapped = optax.masked(case.descent(), mask)
@@ -165,7 +164,7 @@ def masked_integers_work(case: Case) -> None:
     grads: Tree = {"steps": np.zeros(3, jax.dtypes.float0), "w": case.stream[0]}
     expected: Tree = {"steps": grads["steps"], "w": case.expected[0][0]}
     for where, tx in txs.items():
-        what = f"beside an integer leaf {where}"
+        what = f"beside an integer leaf, {where}"
         try:
             updates, _ = tx.update(grads, tx.init(params), params)
         except Exception as error:
@@ -177,10 +176,10 @@ def masked_integers_work(case: Case) -> None:
 
 
 def other_structure_is_refused(case: Case) -> None:
-    """Gradients of another structure raise ValueError.
+    """Gradients of another structure raise a ValueError.
 
     Gradients of another model must not train this one, and an error from deep inside
-    does not tell that they are the cause.
+    does not show the cause.
     """
     _require_param_state(case)
     state = case.tx.init(case.params)
@@ -199,8 +198,8 @@ def other_structure_is_refused(case: Case) -> None:
 def other_shape_is_refused(case: Case) -> None:
     """Gradients of another shape raise a ValueError that names the leaf.
 
-    A gradient that broadcasts trains in silence and wrongly, and an error from deep
-    inside does not tell which leaf it is.
+    A gradient that broadcasts silently trains wrongly, and an error from deep inside
+    does not name the leaf.
     """
     _require_param_state(case)
     state = case.tx.init(case.params)
@@ -214,7 +213,7 @@ def other_shape_is_refused(case: Case) -> None:
     scalar = {"layer": {"bias": bias[0], "kernel": kernel}}
     _assert_refused(case, scalar, state, "a scalar bias", "bias")
     wide = {"layer": {"bias": jnp.ones((2, 3)), "kernel": kernel}}
-    _assert_refused(case, wide, state, "a bias of one more axis", "bias")
+    _assert_refused(case, wide, state, "a bias with one more axis", "bias")
     row = {"layer": {"bias": bias[None], "kernel": kernel}}
     _assert_refused(case, row, state, "a bias of shape (1, 3)", "bias")
     turned = {"layer": {"bias": bias, "kernel": kernel.T}}
@@ -224,12 +223,11 @@ def other_shape_is_refused(case: Case) -> None:
 
 
 def checks_aux_grads(case: Case) -> None:
-    """Auxiliary gradients of other params raise a ValueError that says aux_grads.
+    """Auxiliary gradients of another structure or shape raise a ValueError.
 
-    An auxiliary gradient of other params is a mistake of the caller that broadcasting
-    would hide.
+    Broadcasting would hide this mistake of the caller.
     """
-    applies_if(case.needs("aux_grads"), "needs no aux_grads")
+    applies_if(case.needs("aux_grads"), "does not need aux_grads")
     state = case.tx.init(case.params)
     bias, kernel = _leaves_of(case.stream[0])
     others = {
@@ -248,16 +246,14 @@ def checks_aux_grads(case: Case) -> None:
             msg = f"aux_grads with {what} raised {type(error).__name__}: {error}"
             raise AssertionError(msg) from error
         else:
-            msg = f"aux_grads with {what} passed in silence, expected ValueError"
+            msg = f"aux_grads with {what} raised no error, expected ValueError"
             raise AssertionError(msg)
 
 
 def _require_param_state(case: Case) -> None:
     shapes = {leaf.shape for leaf in jax.tree.leaves(case.params)}
     kept = {leaf.shape for leaf in jax.tree.leaves(case.tx.init(case.params))}
-    applies_if(
-        bool(shapes & kept), "keeps nothing of the params' shapes to compare with"
-    )
+    applies_if(bool(shapes & kept), "its state has no leaf with the shape of a param")
 
 
 def _assert_refused(
@@ -271,7 +267,7 @@ def _assert_refused(
         msg = f"{what} raised {type(error).__name__}, expected ValueError: {error}"
         raise AssertionError(msg) from error
     else:
-        msg = f"{what} passed in silence, expected ValueError"
+        msg = f"{what} raised no error, expected ValueError"
         raise AssertionError(msg)
 
 
@@ -279,8 +275,8 @@ RULES = (
     rule(
         any_container_works,
         (29,),
-        "Use jax.tree.map; never index params, ask whether the tree is callable, or "
-        "take every tuple of three for the results of a leaf.",
+        "Use jax.tree.map. Do not index params, test whether the tree is callable, or "
+        "treat every tuple of three as the results of a leaf.",
     ),
     rule(
         none_is_an_empty_subtree,
@@ -290,7 +286,7 @@ RULES = (
     rule(
         masked_node_is_an_empty_subtree,
         (31,),
-        "Never count leaves of one tree with positions of another.",
+        "Do not combine leaves of different trees by position.",
     ),
     rule(
         empty_trees_work,
@@ -300,30 +296,34 @@ RULES = (
     rule(
         small_leaves_work,
         (33,),
-        "Assume no axis and never take max or argmax of a leaf that may be empty.",
+        "Do not assume an axis, and do not take max or argmax of a leaf that may be "
+        "empty.",
     ),
-    rule(python_and_numpy_leaves_work, (33,), "Start each leaf with jnp.asarray."),
+    rule(
+        python_and_numpy_leaves_work, (33,), "Convert each leaf with jnp.asarray first."
+    ),
     rule(
         masked_integers_work,
         (34,),
-        "Let leaves that are not there be not there: plain jax.tree.map. A wrapper "
-        "hands float0 leaves on as they are.",
+        "Use plain jax.tree.map, which skips masked leaves. A wrapper should pass "
+        "float0 leaves on unchanged.",
     ),
     rule(
         other_structure_is_refused,
         (35,),
-        "Map over gradients and state together, so that jax.tree.map compares them.",
+        "Map over gradients and state together: jax.tree.map compares their "
+        "structures.",
     ),
     rule(
         other_shape_is_refused,
         (35,),
-        "Compare gradient.shape with the state's leaf at entry and raise a ValueError "
-        "with jax.tree_util.keystr of the path.",
+        "At the start of update, compare gradient.shape with the leaf in the state, "
+        "and raise a ValueError with jax.tree_util.keystr of the path.",
     ),
     rule(
         checks_aux_grads,
         (2, 35),
-        "Compare structure and shapes of aux_grads with those of the gradients at "
-        "entry, and name the argument in the ValueError.",
+        "At the start of update, compare the structure and shapes of aux_grads with "
+        "those of the gradients, and name aux_grads in the ValueError.",
     ),
 )

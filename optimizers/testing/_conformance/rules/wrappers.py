@@ -1,4 +1,4 @@
-"""Life inside optax's combinators and wrappers."""
+"""optax's combinators and wrappers."""
 
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -20,7 +20,7 @@ from optimizers.testing._jit import quick_jit
 _KERNEL_ONLY = {"layer": {"bias": False, "kernel": True}}
 
 
-def _assert_lives(
+def _assert_works(
     case: Case,
     tx: Any,
     params: Tree,
@@ -29,7 +29,7 @@ def _assert_lives(
     run: Callable[..., Run] = run_jitted,
 ) -> list[Tree]:
     """Asserts stable state types and finite results; returns the updates."""
-    # The optimizer inside brings its own extra arguments; some wrappers refuse any.
+    # The optimizer inside has its extra arguments bound; some wrappers reject any.
     result = run(drop_extras(tx), params, stream)
     start = jax.eval_shape(tx.init, params)
     _compare.assert_same_dtypes(result.state, start, f"state under {what}")
@@ -38,13 +38,13 @@ def _assert_lives(
 
 
 def _require_masks(case: Case) -> None:
-    applies_if(case.refuses_masks is None, f"refuses masks: {case.refuses_masks}")
+    applies_if(case.refuses_masks is None, f"rejects masks: {case.refuses_masks}")
 
 
 def _require_arithmetic(case: Case) -> None:
     applies_if(
         not case.is_random,
-        "the state holds a PRNG key, and this wrapper does arithmetic on states",
+        "the state has a PRNG key, and this wrapper does arithmetic on states",
     )
 
 
@@ -54,9 +54,9 @@ def _assert_stable(tx: Any, params: Tree, grads: Tree, what: str) -> None:
 
 
 def works_in_chain(case: Case) -> None:
-    """optax.chain and optax.named_chain change no bit of its updates.
+    """optax.chain and optax.named_chain do not change a bit of the updates.
 
-    Everything in optax is built with it.
+    Most optimizers of optax are chains.
     """
     chains = {
         "chain": optax.chain(optax.identity(), case.tx, optax.identity()),
@@ -70,11 +70,11 @@ def works_in_chain(case: Case) -> None:
 def works_under_multi_steps(case: Case) -> None:
     """optax.MultiSteps gives the update of the mean gradient.
 
-    Large batches are accumulated in small ones.
+    MultiSteps accumulates the gradients of small batches.
     """
     tx = optax.MultiSteps(bind_extras(case.tx), 2).gradient_transformation()
     first, second, _ = case.stream
-    # With the extra arguments of the mean gradient, not of the last one.
+    # The extra arguments are those of the mean gradient.
     updates, _ = run_jitted(drop_extras(tx), case.params, [first, second])
     mean = jax.tree.map(lambda a, b: 0.5 * (a + b), first, second)
     expected, _ = run(case.tx, case.params, [mean])
@@ -86,9 +86,9 @@ def works_under_multi_steps(case: Case) -> None:
 
 
 def works_under_apply_if_finite(case: Case) -> None:
-    """Under optax.apply_if_finite a NaN gradient changes no bit.
+    """Under optax.apply_if_finite, a NaN gradient does not change the state.
 
-    A bad batch must leave no trace.
+    A bad batch must not affect training.
     """
     tx = optax.apply_if_finite(bind_extras(case.tx), max_consecutive_errors=5)
     step = quick_jit(partial(update, tx))
@@ -101,9 +101,9 @@ def works_under_apply_if_finite(case: Case) -> None:
 
 
 def works_under_masked(case: Case) -> None:
-    """Under optax.masked leaves move as alone, or pass unchanged.
+    """Under optax.masked, selected leaves get the same updates as alone.
 
-    Some leaves are trained, others are not.
+    Masks train some leaves and not others, whose gradients must pass unchanged.
     """
     _require_masks(case)
     alone = {"layer": {"kernel": case.params["layer"]["kernel"]}}
@@ -111,21 +111,25 @@ def works_under_masked(case: Case) -> None:
     expected, _ = run(case.tx, alone, stream)
     for mask in (_KERNEL_ONLY, lambda params: _KERNEL_ONLY):
         tx = optax.masked(bind_extras(case.tx), mask)
-        updates = _assert_lives(case, tx, case.params, case.stream[:2], "masked", run)
+        updates = _assert_works(case, tx, case.params, case.stream[:2], "masked", run)
         for got, wanted, grads in zip(updates, expected, case.stream, strict=False):
             kernel = wanted["layer"]["kernel"]
-            _compare.assert_close(got["layer"]["kernel"], kernel, "masked-in", 1e-6)
+            _compare.assert_close(
+                got["layer"]["kernel"], kernel, "a selected leaf under masked", 1e-6
+            )
             bias = grads["layer"]["bias"]
-            _compare.assert_same_bits(got["layer"]["bias"], bias, "masked-out")
+            _compare.assert_same_bits(
+                got["layer"]["bias"], bias, "another leaf under masked"
+            )
     prefix = optax.masked(bind_extras(case.tx), {"layer": True})
     updates, _ = run(prefix, case.params, case.stream)
     _compare.assert_close(updates, case.expected[0], "with a prefix mask", 1e-6)
 
 
 def works_in_partition(case: Case) -> None:
-    """In optax.partition and selective_transform groups move as alone.
+    """In optax.partition and selective_transform, groups get the same updates as alone.
 
-    Groups of params have optimizers of their own.
+    Users train groups of params with different optimizers.
     """
     _require_masks(case)
     alone = {"layer": {"kernel": case.params["layer"]["kernel"]}}
@@ -144,7 +148,7 @@ def works_in_partition(case: Case) -> None:
         ),
     }
     for kind, tx in wrappers.items():
-        updates = _assert_lives(case, tx, case.params, case.stream[:1], kind, run)
+        updates = _assert_works(case, tx, case.params, case.stream[:1], kind, run)
         leaves = updates[0]["layer"]
         kernel = expected[0]["layer"]["kernel"]
         _compare.assert_close(leaves["kernel"], kernel, f"the free leaf, {kind}", 1e-6)
@@ -152,60 +156,60 @@ def works_in_partition(case: Case) -> None:
 
 
 def works_under_lookahead(case: Case) -> None:
-    """optax.lookahead runs, also with reset_state, which blends states.
+    """optax.lookahead works, also with reset_state, which interpolates states.
 
-    It averages params and, on request, resets the state by arithmetic.
+    It averages params and, with reset_state, resets the state by arithmetic.
     """
     _require_arithmetic(case)
     params = optax.LookaheadParams.init_synced(case.params)
     tx = optax.lookahead(case.optimizer, 2, 0.5, reset_state=True)
-    # One step beyond the reset: a fresh state may say "nothing yet" with an infinity.
-    _assert_lives(case, tx, params, case.stream, "lookahead(reset_state=True)")
+    # One step after the reset: a fresh state may be infinite.
+    _assert_works(case, tx, params, case.stream, "lookahead(reset_state=True)")
 
 
 def works_under_schedule_free(case: Case) -> None:
-    """optax.contrib.schedule_free keeps types and stays finite.
+    """optax.contrib.schedule_free works: types are stable and results finite.
 
     It averages the iterates of any base optimizer.
     """
     tx = optax.contrib.schedule_free(case.optimizer, case.rate, b1=0.9)
-    _assert_lives(case, tx, case.params, case.stream[:2], "schedule_free")
+    _assert_works(case, tx, case.params, case.stream[:2], "schedule_free")
 
 
 def works_under_mechanize(case: Case) -> None:
-    """optax.contrib.mechanize keeps types and stays finite.
+    """optax.contrib.mechanize works: types are stable and results finite.
 
-    It tunes the rate of any base optimizer.
+    It tunes the learning rate of any base optimizer.
     """
     tx = optax.contrib.mechanize(case.optimizer)
-    _assert_lives(case, tx, case.params, case.stream[:2], "mechanize")
+    _assert_works(case, tx, case.params, case.stream[:2], "mechanize")
 
 
 def works_under_sam(case: Case) -> None:
-    """optax.contrib.sam keeps types and stays finite.
+    """optax.contrib.sam works: types are stable and results finite.
 
-    It runs a base optimizer at perturbed params and puts it back.
+    It runs a base optimizer at perturbed params and resets its state.
     """
     _require_arithmetic(case)
     climb = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
     tx = optax.contrib.sam(case.optimizer, climb, sync_period=2, reset_state=True)
-    _assert_lives(case, tx, case.params, case.stream[:2], "sam")
+    _assert_works(case, tx, case.params, case.stream[:2], "sam")
 
 
 def works_under_flatten(case: Case) -> None:
-    """optax.flatten keeps types and stays finite.
+    """optax.flatten works: types are stable and results finite.
 
-    Many small leaves are faster as one.
+    It merges many small leaves into one, which is faster.
     """
     tx = optax.flatten(bind_extras(case.tx))
-    updates = _assert_lives(case, tx, case.params, case.stream[:2], "flatten")
+    updates = _assert_works(case, tx, case.params, case.stream[:2], "flatten")
     _compare.assert_same_dtypes(updates[0], case.params, "updates under flatten")
 
 
 def works_conditionally(case: Case) -> None:
-    """optax.conditionally_transform and conditionally_mask hold it back.
+    """optax.conditionally_transform and conditionally_mask work.
 
-    Updates are held back by a condition that is known only on the device.
+    They apply an optimizer only at some steps, which are known only on the device.
     """
     even = lambda step, **_: step % 2 == 0  # noqa: E731
     first, second, _ = case.stream
@@ -219,50 +223,53 @@ def works_conditionally(case: Case) -> None:
         _assert_stable(tx, case.params, first, "a condition")
 
 
-def works_before_other_links(case: Case) -> None:
-    """reduce_on_plateau and keep_params_nonnegative may follow it.
+def works_before_other_transformations(case: Case) -> None:
+    """reduce_on_plateau and keep_params_nonnegative work after it in a chain.
 
-    Rates that react to the loss and constraints come last in a chain.
+    They adapt the learning rate to the loss, and constrain the params.
     """
     plateau = optax.chain(case.optimizer, optax.contrib.reduce_on_plateau())
     state, last, _ = abstract_steps(plateau, case.params, case.stream[0])
     _compare.assert_same_dtypes(last, state, "state beside reduce_on_plateau")
     keep = optax.chain(case.optimizer, optax.keep_params_nonnegative())
     positive = jax.tree.map(jnp.abs, case.params)
-    updates = _assert_lives(
+    updates = _assert_works(
         case, keep, positive, case.stream[:1], "keep_params_nonnegative"
     )
     after = optax.apply_updates(positive, updates[0])
     for path, leaf in _compare.leaves(after):
-        assert np.min(leaf) >= 0, f"params{path} became {np.min(leaf)}"
+        assert np.min(leaf) >= 0, (
+            f"params{path} has an entry {np.min(leaf)}, expected none below 0"
+        )
 
 
 _MASKED = (
-    "Map over the trees; never count leaves. What calls the loss cannot work on a part "
-    "of the params: it raises a ValueError that says so of a mask."
+    "Map over the trees, and do not count leaves. An optimizer that calls the loss "
+    "needs the full params: raise a ValueError that mentions the mask."
 )
-_LIVE = (
-    "Keep the state numeric and finite and its types stable, and map over the trees "
-    "given."
-)
+_WORKS = "Keep the state numeric and finite and its types stable, and use jax.tree.map."
 
 RULES = (
-    rule(works_in_chain, (42,), "Take and return plain updates and states."),
+    rule(
+        works_in_chain,
+        (42,),
+        "Accept and return plain updates and states, and keep nothing outside them.",
+    ),
     rule(
         works_under_multi_steps,
         (15, 43),
-        "Keep state types stable, dtypes too: MultiSteps selects between two states.",
+        "Keep the types of the state stable: MultiSteps selects between two states.",
     ),
     rule(
         works_under_apply_if_finite, (44,), "Keep everything that changes in the state."
     ),
     rule(works_under_masked, (31, 45), _MASKED),
     rule(works_in_partition, (31, 45), _MASKED),
-    rule(works_under_lookahead, (16, 46), _LIVE),
-    rule(works_under_schedule_free, (46,), _LIVE),
-    rule(works_under_mechanize, (46,), _LIVE),
-    rule(works_under_sam, (16, 46), _LIVE),
-    rule(works_under_flatten, (46,), _LIVE),
-    rule(works_conditionally, (15, 46), _LIVE),
-    rule(works_before_other_links, (42, 46), _LIVE),
+    rule(works_under_lookahead, (16, 46), _WORKS),
+    rule(works_under_schedule_free, (46,), _WORKS),
+    rule(works_under_mechanize, (46,), _WORKS),
+    rule(works_under_sam, (16, 46), _WORKS),
+    rule(works_under_flatten, (46,), _WORKS),
+    rule(works_conditionally, (15, 46), _WORKS),
+    rule(works_before_other_transformations, (42, 46), _WORKS),
 )

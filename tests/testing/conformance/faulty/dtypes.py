@@ -54,7 +54,7 @@ FAULTS = {
         broken_state(follows_gradients), "gradients_may_differ_from_params", ".mu"
     ),
     "has a narrow second moment": Fault(
-        broken_init(_narrow_nu), "accumulators_are_wide", ".nu"
+        broken_init(_narrow_nu), "accumulators_are_float32", ".nu"
     ),
     "stalls": Fault(broken_init(_narrow_nu), "averages_do_not_stall", "differs"),
     "squares in float16": Fault(

@@ -84,7 +84,7 @@ FAULTS = {
         forwards_the_value_only, "forwards_extra_args", "without ['aux_grads'"
     ),
     "turns the sign": Fault(
-        broken_leaf(lambda u, g: -u), "has_right_sign", "not downhill"
+        broken_leaf(lambda u, g: -u), "has_right_sign", "not point downhill"
     ),
     "has other defaults than its primitive": Fault(
         other_defaults, "alias_is_chain", "b1 defaults to 0.9"
@@ -93,10 +93,12 @@ FAULTS = {
         refuses_old_optimizers, "forwards_extra_args", "keyword argument"
     ),
     "blends the states of what it wraps": Fault(
-        blends_states, "bears_any_inner_state", "key"
+        blends_states, "accepts_any_inner_state", "key"
     ),
     "forgets eps": Fault(forgets_eps, "alias_is_chain", "with eps=0.1"),
     "turns the ascent": Fault(
-        broken_extras(sound_ascent, turns_the_ascent), "has_right_sign", "not uphill"
+        broken_extras(sound_ascent, turns_the_ascent),
+        "has_right_sign",
+        "not point uphill",
     ),
 }

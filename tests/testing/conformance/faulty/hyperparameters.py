@@ -52,10 +52,10 @@ def checks_floats_only(b1: Any = 0.9) -> Transformation:
 
 FAULTS = {
     "promotes by its rate": Fault(
-        promotes_by_rate, "rate_of_any_type_keeps_dtypes", "np.float32 rate"
+        promotes_by_rate, "learning_rate_of_any_type_keeps_dtypes", "of type np.float32"
     ),
     "needs a concrete rate": Fault(
-        needs_a_concrete_rate, "rate_may_be_traced", "oncret"
+        needs_a_concrete_rate, "learning_rate_may_be_traced", "oncret"
     ),
     "needs a concrete rate to inject": Fault(
         needs_a_concrete_rate, "hyperparameters_may_be_injected", "oncret"
@@ -64,14 +64,14 @@ FAULTS = {
         divides_by_bias_of_b2, "injected_bfloat16_is_finite", "nan"
     ),
     "counts schedules from one": Fault(
-        counts_schedules_from_one, "schedules_count_from_zero", "update 0 asked"
+        counts_schedules_from_one, "schedules_count_from_zero", "update 0 called"
     ),
     "checks nothing": Fault(checks_nothing, "bad_values_are_refused", "b1=1.5"),
     "checks under another name": Fault(
         checks_under_another_name, "bad_values_are_refused", "another_name"
     ),
     "calls an int": Fault(
-        calls_an_int, "rate_of_any_type_keeps_dtypes", "not callable"
+        calls_an_int, "learning_rate_of_any_type_keeps_dtypes", "not callable"
     ),
     "checks floats only": Fault(checks_floats_only, "bad_values_are_refused", "b1=2"),
 }

@@ -181,6 +181,6 @@ FAULTS = {
     "forgets aux_grads": Fault(
         broken_extras(sound_mixture, forgets_aux_grads),
         "names_missing_extra_args",
-        "without aux_grads, in silence",
+        "without aux_grads and without an error",
     ),
 }

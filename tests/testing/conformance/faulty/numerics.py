@@ -88,10 +88,10 @@ FAULTS = {
         ignores_eps_root, "eps_root_makes_meta_gradients_finite", "nan"
     ),
     "takes a root of the rate": Fault(
-        takes_roots_of_the_rate, "rate_is_differentiable", "nan"
+        takes_roots_of_the_rate, "learning_rate_is_differentiable", "nan"
     ),
     "takes a root of the rate beside a search": Fault(
-        searches_and_takes_roots, "rate_is_differentiable", "nan"
+        searches_and_takes_roots, "learning_rate_is_differentiable", "nan"
     ),
     "divides zero by zero": Fault(
         broken_leaf(lambda u, g: u * (g / g)), "zero_gradients_are_safe", "nan"
@@ -110,7 +110,9 @@ FAULTS = {
         "extreme_gradients_are_safe",
         "nan",
     ),
-    "divides by the rate": Fault(divides_by_the_rate, "zero_rate_is_safe", "nan"),
+    "divides by the rate": Fault(
+        divides_by_the_rate, "zero_learning_rate_is_safe", "nan"
+    ),
     "takes logarithms": Fault(
         takes_logarithms, "edge_hyperparameters_are_safe", "b1=0"
     ),

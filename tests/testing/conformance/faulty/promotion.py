@@ -48,7 +48,7 @@ FAULTS = {
     ),
     "mixes dtypes of gradients and params": Fault(
         broken_update(adds_params),
-        "strict_promotion_holds_for_wide_gradients",
+        "strict_promotion_holds_for_float32_gradients",
         "TypePromotionError",
     ),
     "promotes by its rate and casts": Fault(

@@ -52,7 +52,7 @@ FAULTS = {
         broken_init(lambda s, p: s._replace(count=0)), "state_is_plain", "is a int"
     ),
     "has a local state class": Fault(
-        has_a_local_state, "state_is_plain", "pickle cannot find"
+        has_a_local_state, "state_is_plain", "pickle cannot import"
     ),
     "calls a moment exp_avg": Fault(
         other_state(ForeignState), "state_vocabulary", "exp_avg"
@@ -64,7 +64,7 @@ FAULTS = {
         broken_update(corrects_with_the_old_count), "trajectory_is_finite", "inf"
     ),
     "gives no update": Fault(
-        broken_leaf(lambda u, g: 0 * u), "trajectory_is_finite", "no update"
+        broken_leaf(lambda u, g: 0 * u), "trajectory_is_finite", "are zero"
     ),
     "has a weak count": Fault(
         broken_init(lambda s, p: s._replace(count=jnp.asarray(0))),

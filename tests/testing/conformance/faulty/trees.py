@@ -101,7 +101,7 @@ FAULTS = {
     "broadcasts aux_grads": Fault(
         broken_extras(sound_mixture, broadcasts_aux_grads),
         "checks_aux_grads",
-        "a broadcastable kernel passed in silence",
+        "a broadcastable kernel raised no error",
     ),
     "scales leaves that have no gradient": Fault(
         scales_every_update, "masked_integers_work", "around optax.masked"
@@ -136,7 +136,7 @@ FAULTS = {
         "zero-size",
     ),
     "broadcasts gradients": Fault(
-        broken_update(broadcasts), "other_shape_is_refused", "passed in silence"
+        broken_update(broadcasts), "other_shape_is_refused", "raised no error"
     ),
     "unzips tuples of three": Fault(
         broken_update(unzips_tuples_of_three),

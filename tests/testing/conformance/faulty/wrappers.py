@@ -56,5 +56,5 @@ FAULTS = {
     "drifts, in sam": Fault(drifts, "works_under_sam", "count"),
     "drifts, flattened": Fault(drifts, "works_under_flatten", "count"),
     "drifts, held back": Fault(drifts, "works_conditionally", "raised"),
-    "drifts, followed": Fault(drifts, "works_before_other_links", "count"),
+    "drifts, followed": Fault(drifts, "works_before_other_transformations", "count"),
 }
