@@ -6,12 +6,12 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 try:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 except ImportError:  # without the extra
     sys.exit(
@@ -139,31 +139,36 @@ def _value(text: str) -> Any:
 
 
 def _print_rules(console: Console) -> None:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("rule", no_wrap=True)
-    table.add_column("what it requires")
-    table.add_column("§")
-    for rule in conformance_rules():
-        sections = ", ".join(map(str, rule.sections))
-        table.add_row(rule.name, rule.summary, sections)
-    console.print(table)
+    for topic, rules in groupby(conformance_rules(), lambda rule: rule.topic):
+        console.print(Text(f"\n{topic}", "bold"))
+        for rule in rules:
+            _print_block(console, Text(rule.name), [rule.summary])
 
 
 def _print_report(console: Console, report: Report, *, everything: bool) -> None:
-    table = Table(box=box.SIMPLE_HEAD, show_lines=True)
-    table.add_column("rule", no_wrap=True)
-    table.add_column("outcome")
-    table.add_column("reason → fix", overflow="fold")
     for rules, reason, fix in report.causes:
-        outcome = Text("failed", _STYLES["failed"])
-        table.add_row("\n".join(rules), outcome, Text(f"{reason}\n→ {fix}"))
+        lines = [reason, f"fix: {fix}"]
+        name = rules[0]
+        if len(rules) > 1:
+            name = f"{len(rules)} rules"
+            lines.append(f"rules: {', '.join(rules)}")
+        _print_block(console, _title("failed", name), lines)
     for result in report.results:
         if result.outcome == "exempt" or (everything and result.outcome != "failed"):
-            outcome = Text(result.outcome, _STYLES.get(result.outcome, "dim"))
-            table.add_row(result.rule, outcome, Text(result.reason))
-    if table.row_count:
-        console.print(table)
+            lines = [result.reason] if result.reason else []
+            _print_block(console, _title(result.outcome, result.rule), lines)
     console.print(report.summary, markup=False, highlight=False)
+
+
+def _title(outcome: str, name: str) -> Text:
+    return Text.assemble((outcome, _STYLES.get(outcome, "dim")), f": {name}")
+
+
+def _print_block(console: Console, title: Text, lines: Sequence[str]) -> None:
+    """Prints a title, and indented below it each line, wrapped."""
+    console.print(title, highlight=False)
+    for line in lines:
+        console.print(Padding(Text(line), (0, 0, 0, 4)), highlight=False)
 
 
 if __name__ == "__main__":

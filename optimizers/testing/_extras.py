@@ -40,10 +40,11 @@ def accepted_extras(tx: Any, named: tuple[str, ...]) -> tuple[str, ...] | None:
         chosen = tx if names is None else select_extras(tx, names)
         try:
             abstract_steps(chosen, params, grads)
-        except TypeError:
-            continue
-        except (Exception, SystemExit):
-            return None
+        except (Exception, SystemExit) as error:
+            # Any other error is from inside the update, which accepted its arguments.
+            in_update = isinstance(error, jax.errors.ConcretizationTypeError)
+            if isinstance(error, TypeError) and not in_update:
+                continue
         return names
     return None
 

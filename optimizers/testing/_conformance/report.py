@@ -5,7 +5,9 @@ from typing import Literal
 
 Outcome = Literal["passed", "failed", "exempt", "skipped"]
 
-_SAME_REASON = "All these rules fail for the same reason; fix it, then check again."
+_SAME_REASON = (
+    "Fix this first, since all these rules fail for the same reason; then check again."
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Report:
 
     @property
     def causes(self) -> tuple[tuple[tuple[str, ...], str, str], ...]:
-        """The failures as (rules, reason, fix), grouped by reason."""
+        """The failures as (rules, reason, fix) by reason, most rules first."""
         alike: dict[str, list[Result]] = {}
         for result in self.failures:
             alike.setdefault(result.reason, []).append(result)
@@ -77,4 +79,4 @@ class Report:
             fixes = dict.fromkeys(result.fix for result in results)
             fix = " ".join(fixes) if len(fixes) <= 2 else _SAME_REASON
             causes.append((tuple(result.rule for result in results), reason, fix))
-        return tuple(causes)
+        return tuple(sorted(causes, key=lambda cause: -len(cause[0])))

@@ -82,7 +82,7 @@ def averages_do_not_stall(case: Case) -> None:
     finite = all(np.all(np.isfinite(x)) for x in jax.tree.leaves(last["float32"]))
     applies_if(finite, "2000 equal gradients overflow in float32 too")
     _compare.assert_close(
-        last["bfloat16"], last["float32"], "bfloat16 against float32", rtol=0.05
+        last["bfloat16"], last["float32"], "bfloat16 compared with float32", rtol=0.05
     )
 
 
@@ -118,7 +118,7 @@ def half_precision_is_accurate(case: Case) -> None:
             got, _ = run(case.tx, params, narrow)
             expected, _ = run(case.tx, _cast(params, "float32"), wide)
             tiny = 4 * float(jnp.finfo(dtype).smallest_subnormal)
-            what = f"{dtype} gradients of size {scale:g}, against float32"
+            what = f"{dtype} gradients of size {scale:g}, compared with float32"
             _compare.assert_close(got, expected, what, rtol=5 * eps, atol=tiny)
 
 

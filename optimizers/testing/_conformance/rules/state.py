@@ -57,7 +57,7 @@ def state_is_plain(case: Case) -> None:
                 _assert_importable(type(node), path)
             else:
                 assert type(node) in (tuple, list, dict), (
-                    f"state{path} is a {type(node).__name__}, expected a jax.Array or "
+                    f"state{path} has type {type(node).__name__}, expected a jax.Array or "
                     "a tuple, NamedTuple, dict or list of them"
                 )
 
@@ -203,7 +203,7 @@ def _assert_importable(kind: type, path: str) -> None:
     for part in kind.__qualname__.split("."):
         found = getattr(found, part, None)
     assert found is kind, (
-        f"state{path} is a {kind.__qualname__}, which pickle cannot import from "
+        f"state{path} has type {kind.__qualname__}, which pickle cannot import from "
         f"{kind.__module__}"
     )
 

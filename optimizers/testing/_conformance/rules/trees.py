@@ -138,7 +138,7 @@ def python_and_numpy_leaves_work(case: Case) -> None:
     _compare.assert_close(got, expected, "Python floats", rtol=1e-6)
     for path, leaf in _compare.leaves(state):
         assert isinstance(leaf, jax.Array), (
-            f"state{path} is a {type(leaf).__name__} for Python floats, expected a "
+            f"state{path} has type {type(leaf).__name__} for Python floats, expected a "
             "jax.Array"
         )
 

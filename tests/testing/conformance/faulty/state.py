@@ -49,7 +49,7 @@ def _narrow_params(state: Any, params: Tree) -> Any:
 
 FAULTS = {
     "counts with a Python int": Fault(
-        broken_init(lambda s, p: s._replace(count=0)), "state_is_plain", "is a int"
+        broken_init(lambda s, p: s._replace(count=0)), "state_is_plain", "has type int"
     ),
     "has a local state class": Fault(
         has_a_local_state, "state_is_plain", "pickle cannot import"
