@@ -1,4 +1,4 @@
-"""The list of rules for `docs/conformance.md`, from the rules themselves."""
+"""The tables of rules in `docs/conformance.md`, made from the rules."""
 
 from itertools import groupby
 

@@ -80,12 +80,12 @@ def entries(
     """Returns a strategy for real numbers that are exact in a dtype.
 
     Args:
-        dtype: Of the numbers: what a spike or a denormal is depends on it. For a
-            complex dtype, the numbers are those of its parts.
-        kinds: What may occur. `zero`; `ordinary`, multiples of 1/8 up to 8; `spike`,
-            from the square root of the largest number, so that its square may overflow,
-            to the largest; `denormal`, below the smallest normal number, which many
-            processors take for zero; `infinity`, of either sign; `nan`.
+        dtype: The dtype of the numbers, which defines spikes and denormals. For a
+            complex dtype, the strategy draws real or imaginary parts.
+        kinds: The kinds to draw from: `zero`; `ordinary`, multiples of 1/8 up to 8;
+            `spike`, from the square root of the largest number, so that its square may
+            overflow, to the largest; `denormal`, below the smallest normal number,
+            which many processors flush to zero; `infinity`, of either sign; `nan`.
 
     Raises:
         ValueError: `kinds` is empty or has a kind that is not in `KINDS`.
@@ -175,8 +175,8 @@ def sequences(  # noqa: D417 (hypothesis passes draw)
         shapes: Strategy for the tree of shapes; `st.just({"bias": (3,)})` is one tree.
         dtypes: Strategy for the dtype; `st.just("float64")` is one dtype.
         steps: The number of gradients.
-        kinds: The kinds of entries of the gradients; see `entries`. The start is zero or
-            ordinary.
+        kinds: The kinds of entries of the gradients; see `entries`. Entries of the
+            start are zero or ordinary.
     """
     start = draw(trees(shapes, dtypes))
     return Sequence(start, draw(gradients(start, steps, kinds)))

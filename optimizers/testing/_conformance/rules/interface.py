@@ -95,7 +95,7 @@ def ignores_unknown_extra_args(case: Case) -> None:
 
 
 def names_missing_extra_args(case: Case) -> None:
-    """An update that lacks an extra argument raises an error that names it.
+    """An update without a required extra argument raises an error that names it.
 
     Without an error, a forgotten argument silently trains with another method.
     """

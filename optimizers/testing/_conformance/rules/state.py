@@ -57,8 +57,8 @@ def state_is_plain(case: Case) -> None:
                 _assert_importable(type(node), path)
             else:
                 assert type(node) in (tuple, list, dict), (
-                    f"state{path} has type {type(node).__name__}, expected a jax.Array or "
-                    "a tuple, NamedTuple, dict or list of them"
+                    f"state{path} has type {type(node).__name__}, expected a "
+                    "jax.Array or a tuple, NamedTuple, dict or list of them"
                 )
 
 
