@@ -133,8 +133,8 @@ def assert_permutation_equivariant(
             that returns the extra arguments of `tx.update` as a dict.
 
     Raises:
-        AssertionError: Updates differ; the message says where first and by how much, in
-            the order of the original leaves and entries.
+        AssertionError: Updates differ; the message shows the first differences, in the
+            original order of leaves and entries.
 
     Examples:
         >>> import optax

@@ -1,4 +1,4 @@
-"""Transformations that break no rule: the ground that faults stand on."""
+"""Transformations that break no rule; the faults are variants of them."""
 
 from typing import Any, NamedTuple
 
@@ -81,7 +81,7 @@ def sound_adam(
 
 
 def by_rate(learning_rate: Any) -> optax.GradientTransformation:
-    """The last link; a schedule, which keeps the dtype of the updates."""
+    """Scales by the learning rate; as a schedule, it keeps the dtype of the updates."""
     if not callable(learning_rate):
         learning_rate = optax.constant_schedule(learning_rate)
     return optax.scale_by_learning_rate(learning_rate)
@@ -97,7 +97,7 @@ def _wide(leaf: Any) -> Any:
 
 
 def sound_ascent(rho: Any = 0.05) -> optax.GradientTransformationExtraArgs:
-    """A prefix transform: the gradient at `rho` along the gradient."""
+    """A gradient transformation: the gradient at `rho` along the gradient."""
     if isinstance(rho, NUMBERS) and not rho >= 0:
         msg = f"sound_ascent: rho must not be negative, got {rho}."
         raise ValueError(msg)
@@ -147,7 +147,7 @@ def sound_ascent(rho: Any = 0.05) -> optax.GradientTransformationExtraArgs:
 
 
 def sound_mixture(aux_weight: Any = 0.1) -> optax.GradientTransformationExtraArgs:
-    """A prefix transform: adds the weighted gradients of another loss."""
+    """A gradient transformation that adds the weighted gradients of another loss."""
 
     def add(path: Any, g: Any, aux: Any) -> jax.Array:
         g, aux = jnp.asarray(g), jnp.asarray(aux)
@@ -186,7 +186,7 @@ class SoundPauseState(NamedTuple):
 def sound_pause(
     optimizer: Any, sync_period: int = 2
 ) -> optax.GradientTransformationExtraArgs:
-    """A wrapper that lets its optimizer rest at every `sync_period`-th step."""
+    """A wrapper that skips its optimizer at every `sync_period`-th step."""
     if sync_period < 1:
         msg = f"sound_pause: sync_period must be at least 1, got {sync_period}."
         raise ValueError(msg)
@@ -216,7 +216,7 @@ class SoundLimitState(NamedTuple):
 
 
 def sound_limit() -> optax.GradientTransformationExtraArgs:
-    """A prefix transform whose state says "no limit" with an infinity."""
+    """A gradient transformation whose state is infinite, which means no limit."""
 
     def init(params: Tree) -> SoundLimitState:
         del params
@@ -236,7 +236,7 @@ def sound_limit() -> optax.GradientTransformationExtraArgs:
 
 
 def sound_curvature(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
-    """An alias that asks for an extra argument of its own."""
+    """An alias that needs its own extra argument."""
     if isinstance(learning_rate, NUMBERS) and not np.isfinite(learning_rate):
         msg = f"sound_curvature: learning_rate must be finite, got {learning_rate}."
         raise ValueError(msg)
@@ -267,7 +267,7 @@ def sound_curvature(learning_rate: Any) -> optax.GradientTransformationExtraArgs
 def sound_brake(
     optimizer: Any, learning_rate: Any = 0.1
 ) -> optax.GradientTransformationExtraArgs:
-    """A wrapper with a rate of its own."""
+    """A wrapper with its own learning rate."""
     if isinstance(learning_rate, NUMBERS) and not np.isfinite(learning_rate):
         msg = f"sound_brake: learning_rate must be finite, got {learning_rate}."
         raise ValueError(msg)

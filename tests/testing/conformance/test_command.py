@@ -77,7 +77,7 @@ def test_bad_input(
     assert captured.err.count("\n") == 1
 
 
-def test_without_the_extra_the_command_says_what_to_install() -> None:
+def test_without_chex_the_command_names_the_extra() -> None:
     program = (
         "import runpy, sys; sys.modules['chex'] = None; "
         "runpy.run_module('optimizers.testing', run_name='__main__')"
@@ -98,7 +98,7 @@ def test_rules(capsys: pytest.CaptureFixture[str]) -> None:
         assert rule.name in out
 
 
-def test_values_are_read_as_python_writes_them() -> None:
+def test_values_are_python_literals() -> None:
     values = {"0.5": 0.5, "None": None, "True": True, "bfloat16": "bfloat16"}
     assert {text: command._value(text) for text in values} == values
 

@@ -1,4 +1,4 @@
-"""docs/conformance.md is fresh, and its table of optax's aliases is true."""
+"""docs/conformance.md is fresh, and its table of optax's aliases is correct."""
 
 import importlib.metadata
 import re
@@ -9,8 +9,8 @@ from optimizers import testing
 from tools import optax_conformance, rule_table
 
 PAGE = optax_conformance.PAGE
-# What is known of optax, from its issues and from measurement: each alias with rules
-# that it must be seen to break.
+# Known failures of optax, from its issues and from measurements: aliases with rules
+# that they break.
 KNOWN = {
     "adabelief": ["zero_gradients_are_safe", "strict_promotion_holds"],
     "adam": [
@@ -103,7 +103,7 @@ KNOWN = {
     "radam": ["zero_gradients_are_safe", "no_hidden_nans"],
     "sm3": ["small_leaves_work"],
 }
-# What may look like a fault of an alias and, looked at closely, is none.
+# Rules that aliases follow, although they may seem to break them.
 SOUND = {
     "contrib.madgrad": ["complex_is_handled_or_refused"],
     "contrib.momo": ["names_missing_params"],
@@ -142,13 +142,15 @@ def test_list_of_rules_is_fresh() -> None:
     )
 
 
-def test_table_reports_what_is_known(table: dict[str, list[str]]) -> None:
+def test_table_has_the_known_failures(table: dict[str, list[str]]) -> None:
     for name, rules in KNOWN.items():
         assert set(rules) <= set(table[name]), name
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_what_is_sound_is_not_reported(name: str, table: dict[str, list[str]]) -> None:
+def test_sound_optimizers_are_not_reported(
+    name: str, table: dict[str, list[str]]
+) -> None:
     factory = optax_conformance.checked()[name]
     rules = [rule for rule in testing.conformance_rules() if rule.name in SOUND[name]]
     report = testing.check(factory, rules=rules)
@@ -163,10 +165,10 @@ def test_table_names_rules(table: dict[str, list[str]]) -> None:
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_table_is_what_a_check_says(name: str, table: dict[str, list[str]]) -> None:
+def test_table_equals_a_check(name: str, table: dict[str, list[str]]) -> None:
     version = importlib.metadata.version("optax")
     if f"of optax {version}," not in PAGE.read_text():
         pytest.skip(f"the table was made with another optax than {version}")
     report = optax_conformance.check(optax_conformance.checked()[name])
-    # Two of the rules run only where there are several devices.
+    # Two of the rules need several devices.
     assert [result.rule for result in report.failures] == table[name]

@@ -25,7 +25,7 @@ def _sign_only(**options: object) -> testing.Result:
     return report.results[0]
 
 
-def test_a_failure_says_why_and_how_to_fix() -> None:
+def test_a_failure_has_a_reason_and_a_fix() -> None:
     result = _sign_only()
     assert result.outcome == "failed"
     assert "not point downhill" in result.reason
@@ -43,7 +43,7 @@ def _branching(learning_rate: float = 0.1) -> optax.GradientTransformationExtraA
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
-def test_what_stops_many_rules_is_said_once_with_its_line() -> None:
+def test_a_common_cause_is_reported_once_with_its_line() -> None:
     names = ("jit_equals_eager", "rank_promotion_holds", "x64_follows_leaves")
     report = testing.check(_branching, rules=[RULES[name] for name in names])
     ((rules, reason, fix),) = report.causes
@@ -55,7 +55,7 @@ def test_what_stops_many_rules_is_said_once_with_its_line() -> None:
     assert "\n  3 rules: _branching raised Tracer" in str(report)
 
 
-def test_a_factory_that_ends_the_program_is_a_failure() -> None:
+def test_a_factory_that_exits_is_a_failure() -> None:
     def quits(learning_rate: float = 0.1) -> optax.GradientTransformation:
         raise SystemExit(learning_rate)
 
@@ -76,7 +76,7 @@ def test_a_factory_that_ends_the_program_is_a_failure() -> None:
         ),
     ],
 )
-def test_what_no_rule_can_use_is_refused(options: dict[str, Any], says: str) -> None:
+def test_bad_arguments_are_rejected(options: dict[str, Any], says: str) -> None:
     with pytest.raises(TypeError, match=says):
         testing.check(sound_adam, rules=[], **options)
 
@@ -88,7 +88,7 @@ def test_what_no_rule_can_use_is_refused(options: dict[str, Any], says: str) -> 
         (dict, "raised ValueError"),
     ],
 )
-def test_what_is_no_factory_is_a_failure(factory: Any, says: str) -> None:
+def test_a_wrong_factory_is_a_failure(factory: Any, says: str) -> None:
     (only,) = testing.check(factory).results
     assert only.rule == "returns_transformation"
     assert says in only.reason
@@ -107,7 +107,7 @@ def test_half_a_transformation_is_a_failure() -> None:
     assert "returned a SimpleNamespace" in only.reason
 
 
-def test_findings_name_updates_and_state() -> None:
+def test_reasons_name_updates_and_state() -> None:
     rules = [RULES["trajectory_is_finite"]]
     (failure,) = testing.check(lambda: optax.scale(jnp.nan), rules=rules).failures
     assert ".updates[0]['layer']['bias'] is [nan, nan, nan]" in failure.reason
@@ -118,7 +118,7 @@ def test_an_exemption_covers_a_failure() -> None:
     assert (result.outcome, result.reason) == ("exempt", "climbs on purpose")
 
 
-def test_an_exemption_that_is_not_needed_fails() -> None:
+def test_a_needless_exemption_fails() -> None:
     report = testing.check(
         sound_adam,
         exemptions={"has_right_sign": "climbs on purpose"},
@@ -128,12 +128,12 @@ def test_an_exemption_that_is_not_needed_fails() -> None:
     assert "no longer needed" in report.results[0].reason
 
 
-def test_an_exemption_from_no_rule_is_refused() -> None:
+def test_an_exemption_from_an_unknown_rule_is_rejected() -> None:
     with pytest.raises(ValueError, match="no_such_rule"):
         testing.check(sound_adam, exemptions={"no_such_rule": "why"}, rules=[])
 
 
-def test_assert_conforms_spells_failures_out() -> None:
+def test_assert_conforms_lists_failures() -> None:
     def climbing(learning_rate: float = 0.1) -> optax.GradientTransformation:
         return sound_adam(-learning_rate)
 
@@ -153,7 +153,7 @@ def test_kwargs_reach_the_factory() -> None:
         case.make(b1=1.5)
 
 
-def test_a_result_of_another_kind_fails_in_words() -> None:
+def test_a_wrong_return_type_is_reported() -> None:
     report = testing.check(lambda learning_rate=0.1: "adam")
     (only,) = report.results
     assert (only.rule, only.outcome) == ("returns_transformation", "failed")
@@ -175,7 +175,7 @@ def _folders_of_a_check() -> list[str | None]:
     return [seen[-1], getattr(jax.config, _FOLDER)]
 
 
-def test_programs_are_kept_for_the_length_of_a_check() -> None:
+def test_programs_are_cached_during_a_check() -> None:
     if getattr(jax.config, _FOLDER) is not None:
         pytest.skip("JAX keeps programs already")
     during, after = _folders_of_a_check()
@@ -184,7 +184,7 @@ def test_programs_are_kept_for_the_length_of_a_check() -> None:
     assert after is None
 
 
-def test_a_folder_for_programs_stays_the_users(tmp_path: Path) -> None:
+def test_a_users_cache_folder_is_kept(tmp_path: Path) -> None:
     before = getattr(jax.config, _FOLDER)
     jax.config.update(_FOLDER, str(tmp_path))
     try:
@@ -194,14 +194,14 @@ def test_a_folder_for_programs_stays_the_users(tmp_path: Path) -> None:
         compilation_cache.reset_cache()
 
 
-def test_names_of_cases_hold_no_addresses() -> None:
+def test_names_of_cases_have_no_addresses() -> None:
     kwargs = {"b1": sound_adam, "b2": 0.9, "inner": optax.sgd(0.1)}
     assert testing.Case(sound_adam, kwargs).name == (
         "sound_adam(b1=sound_adam, b2=0.9, inner=GradientTransformationExtraArgs(...))"
     )
 
 
-def test_a_rate_that_is_given_is_the_one_of_the_rules() -> None:
+def test_the_rules_use_the_given_learning_rate() -> None:
     names = ("schedules_count_from_zero", "hyperparameters_may_be_injected")
     rules = [RULES[name] for name in (*names, "bad_values_are_refused")]
     report = testing.check(sound_adam, rules=rules, learning_rate=0.01)
@@ -209,7 +209,7 @@ def test_a_rate_that_is_given_is_the_one_of_the_rules() -> None:
     assert testing.Case(sound_adam, {"learning_rate": 0.01}).rate == 0.01
 
 
-def test_equal_infinities_are_close_and_nothing_else_is() -> None:
+def test_only_equal_infinities_are_close() -> None:
     inf, nan = jnp.array([jnp.inf, 1.0]), jnp.array([jnp.nan, 1.0])
     _compare.assert_close(inf, inf, "x")
     for other in (-inf, nan, jnp.ones(2)):

@@ -1,4 +1,4 @@
-"""The rules bite, and only where they should."""
+"""The rules find faults, and pass sound optimizers."""
 
 import functools
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_a_sound_optimizer_conforms(factory: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_a_fault_meets_its_rule(fault: Fault) -> None:
+def test_a_fault_is_found_by_its_rule(fault: Fault) -> None:
     rules = [rule for rule in testing.conformance_rules() if rule.name == fault.rule]
     (result,) = testing.check(fault.factory, rules=rules).results
     assert result.outcome == "failed"
@@ -49,7 +49,7 @@ def test_a_fault_meets_its_rule(fault: Fault) -> None:
     assert result.fix == rules[0].fix
 
 
-def test_a_weak_type_is_no_fault_of_what_stands_around() -> None:
+def test_a_weak_type_does_not_fail_other_rules() -> None:
     rules = [
         rule
         for rule in testing.conformance_rules()
@@ -59,7 +59,7 @@ def test_a_weak_type_is_no_fault_of_what_stands_around() -> None:
     assert not report.failures, str(report)
 
 
-def test_a_call_of_the_loss_under_a_mask_is_reported_where_masks_are() -> None:
+def test_a_masked_loss_fails_only_rules_about_masks() -> None:
     names = {
         "empty_trees_work",
         "masked_integers_work",
@@ -76,7 +76,7 @@ def test_a_call_of_the_loss_under_a_mask_is_reported_where_masks_are() -> None:
     }
 
 
-def test_extra_arguments_that_only_the_optimizer_knows_may_be_given() -> None:
+def test_own_extra_arguments_are_passed() -> None:
     extra_args = lambda g, params: {"curvature": jax.tree.map(abs, g)}  # noqa: E731
     report = testing.check(sound_curvature, extra_args=extra_args)
     assert not report.failures, str(report)
@@ -109,14 +109,14 @@ def test_extra_arguments_that_only_the_optimizer_knows_may_be_given() -> None:
         functools.partial(sound_pause, optimizer=sound_adam(0.1)),
     ],
 )
-def test_what_a_partial_has_given_is_not_given_again(factory: Any) -> None:
+def test_arguments_of_a_partial_are_not_passed_again(factory: Any) -> None:
     names = {"counter_advances", "explicit_signature", "has_right_sign"}
     rules = [rule for rule in testing.conformance_rules() if rule.name in names]
     report = testing.check(factory, rules=rules)
     assert not report.failures, str(report)
 
 
-def test_arguments_of_ones_own_may_be_anything() -> None:
+def test_own_extra_arguments_may_be_keys_and_functions() -> None:
     def draws(learning_rate: Any = 0.1) -> Any:
         tx = sound_adam(learning_rate)
 
@@ -138,7 +138,7 @@ def test_arguments_of_ones_own_may_be_anything() -> None:
     assert failed == ["ignores_unknown_extra_args"]
 
 
-def test_parts_of_complex_numbers_may_be_two_numbers() -> None:
+def test_complex_numbers_may_be_treated_as_two_numbers() -> None:
     def split_adam(learning_rate: Any = 0.1) -> Any:
         return optax.contrib.split_real_and_imaginary(sound_adam(learning_rate))
 
@@ -151,13 +151,13 @@ def test_parts_of_complex_numbers_may_be_two_numbers() -> None:
     assert not report.failures, str(report)
 
 
-def test_an_infinity_in_a_state_stops_only_what_multiplies_states() -> None:
+def test_an_infinite_state_fails_only_where_states_are_multiplied() -> None:
     failures = testing.check(sound_limit).failures
     rules = {failure.rule for failure in failures}
     assert rules == {"works_under_lookahead", "works_under_sam"}
 
 
-def test_what_carries_the_faults_is_sound() -> None:
+def test_the_carrier_of_the_faults_is_sound() -> None:
     # It has no hyperparameters to check and wraps nothing.
     names = {fault.rule for fault in FAULTS.values()} - {"bad_values_are_refused"}
     rules = [rule for rule in testing.conformance_rules() if rule.name in names]
@@ -166,7 +166,7 @@ def test_what_carries_the_faults_is_sound() -> None:
 
 
 def test_every_rule_has_a_fault() -> None:
-    # Those about devices have theirs in test_sharding.
+    # The faults for the rules about devices are in test_sharding.
     rules = testing.conformance_rules()
     here = {rule.name for rule in rules if "sharding" not in rule.check.__module__}
     assert here == {fault.rule for fault in FAULTS.values()}

@@ -1,4 +1,4 @@
-"""Trajectories and golden files: what is recorded, what is noticed, what is said."""
+"""Trajectories and golden files: recording, comparison and messages."""
 
 import json
 from collections.abc import Callable
@@ -82,10 +82,10 @@ def _edit(path: Path, case: str, leaf: str, edit: Callable[[Any], Any]) -> None:
     path.write_text(json.dumps(content))
 
 
-# --- What is recorded.
+# --- Recording.
 
 
-def test_a_trajectory_is_what_the_optimizer_does(
+def test_a_trajectory_equals_the_equations(
     trajectories: dict[str, testing.Trajectory],
 ) -> None:
     params, stream = scenarios.make_inputs(SPIKES)
@@ -101,7 +101,7 @@ def test_a_trajectory_is_what_the_optimizer_does(
     assert len(state.count) == 8
 
 
-def test_all_cases_run_but_float64(
+def test_all_scenarios_except_float64_run(
     trajectories: dict[str, testing.Trajectory],
 ) -> None:
     skipped = set(testing.trajectory_scenarios()) - trajectories.keys()
@@ -109,7 +109,7 @@ def test_all_cases_run_but_float64(
 
 
 @pytest.mark.usefixtures("x64")
-def test_float64_runs_where_it_is_on() -> None:
+def test_float64_runs_with_x64() -> None:
     case = "vector/float64/smooth"
     found = testing.record_trajectory(heavy_ball, scenarios=[case])
     assert found[case].params.dtype == np.float64
@@ -142,7 +142,7 @@ def test_inputs_are_the_documented_ones() -> None:
     assert np.mean(sparse == 0) > 0.6
 
 
-def test_every_extra_argument_is_there() -> None:
+def test_every_extra_argument_is_passed() -> None:
     def demanding() -> optax.GradientTransformationExtraArgs:
         def update(
             grads: Tree,
@@ -189,7 +189,7 @@ def _dropping(grads: Tree, state: Tree, params: Tree = None) -> Any:
     ],
     ids=["refuses", "drops the imaginary part"],
 )
-def test_complex_is_left_out_where_it_is_refused(optimizer: Any) -> None:
+def test_complex_is_left_out_if_it_is_rejected(optimizer: Any) -> None:
     cases = ["scalar/float16/smooth", "vector/complex64/smooth"]
     assert list(testing.record_trajectory(optimizer, scenarios=cases)) == cases[:1]
 
@@ -204,17 +204,17 @@ def test_errors_of_the_optimizer_are_not_hidden() -> None:
         testing.record_trajectory(optimizer, scenarios=[SMOOTH])
 
 
-def test_unknown_cases_and_idle_arguments_are_refused() -> None:
+def test_unknown_scenarios_and_arguments_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"'layers/int8'.*trajectory_scenarios"):
         testing.record_trajectory(heavy_ball, scenarios=["layers/int8"])
     with pytest.raises(ValueError, match=r"\['b1'\] are arguments of a factory"):
         testing.record_trajectory(heavy_ball(), b1=0.9)
 
 
-# --- What is noticed.
+# --- Comparison.
 
 
-def test_what_was_recorded_matches(path: Path) -> None:
+def test_a_recorded_file_matches(path: Path) -> None:
     before = path.stat().st_mtime_ns
     testing.assert_matches_golden(heavy_ball, path)
     assert not testing.update_golden(heavy_ball(), path)
@@ -234,7 +234,7 @@ def test_what_was_recorded_matches(path: Path) -> None:
         ("vector/complex64/smooth", "params", (1, 2, 1), 5e-5),
     ],
 )
-def test_tolerance_is_that_of_the_dtype(
+def test_the_tolerance_depends_on_the_dtype(
     path: Path, case: str, leaf: str, index: tuple[int, ...], bound: float
 ) -> None:
     """Half of it passes and twice is found, at its step, leaf and place."""
@@ -286,7 +286,7 @@ def test_the_first_step_and_leaf_of_a_fault_are_named(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("again")
-def test_a_message_says_by_how_much(path: Path) -> None:
+def test_a_move_knows_its_size(path: Path) -> None:
     # The recorded number is 1, the largest so far 4: 2⁻¹⁰ is 2¹³ ulps of 2⁻²³.
     steps = [[4.0, 1.0, 0.0]] * 8
     move = diff.find_moves(
@@ -317,7 +317,7 @@ def test_a_tolerance_can_be_given_by_leaf(path: Path) -> None:
         testing.update_golden(heavy_ball, path, rtol=0.02)  # pyright: ignore
 
 
-def test_what_is_not_finite_is_recorded_and_noticed(tmp_path: Path) -> None:
+def test_infinities_and_nans_are_recorded_and_compared(tmp_path: Path) -> None:
     def diverging(limit: float) -> optax.GradientTransformation:
         return optax.stateless(lambda g, p: jax.tree.map(lambda x: x * limit, g))
 
@@ -347,7 +347,7 @@ def test_an_equal_nan_is_no_move() -> None:
 
 
 @pytest.mark.usefixtures("again")
-def test_leaves_and_cases_that_come_and_go_are_named(path: Path) -> None:
+def test_new_and_missing_leaves_and_scenarios_are_reported(path: Path) -> None:
     content = json.loads(path.read_text())
     content["cases"][SMOOTH]["state.nu float32[3]"] = [[0.0] * 3] * 8
     counts = content["cases"][SMOOTH].pop("state.count int32")
@@ -367,7 +367,7 @@ def test_leaves_and_cases_that_come_and_go_are_named(path: Path) -> None:
         assert f"  {line}\n" in str(caught.value)
 
 
-def test_a_case_that_no_longer_runs_is_named(path: Path) -> None:
+def test_a_scenario_that_no_longer_runs_is_reported(path: Path) -> None:
     with pytest.raises(AssertionError, match="is recorded, but does not run"):
         testing.assert_matches_golden(heavy_ball, path, scenarios=[SMOOTH])
 
@@ -375,7 +375,7 @@ def test_a_case_that_no_longer_runs_is_named(path: Path) -> None:
 # --- Files.
 
 
-def test_a_missing_file_says_how_to_record_it(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_explains_recording(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"missing\. .*--update-golden"):
         testing.assert_matches_golden(heavy_ball, tmp_path / "none.json")
 
@@ -393,7 +393,7 @@ BAD = {
 
 @pytest.mark.usefixtures("again")
 @pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
-def test_a_bad_file_is_refused_and_can_be_replaced(
+def test_a_bad_file_is_rejected_and_can_be_replaced(
     text: str, message: str, path: Path
 ) -> None:
     path.write_text(text)
@@ -404,7 +404,7 @@ def test_a_bad_file_is_refused_and_can_be_replaced(
 
 
 @pytest.mark.usefixtures("again")
-def test_a_file_says_what_made_it_and_one_step_per_line(recorded: str) -> None:
+def test_a_file_has_versions_and_one_step_per_line(recorded: str) -> None:
     content = json.loads(recorded)
     assert content["optimizer"] == "heavy_ball"
     assert content["recorded_with"]["jax"] == jax.__version__
@@ -414,7 +414,7 @@ def test_a_file_says_what_made_it_and_one_step_per_line(recorded: str) -> None:
 
 
 @pytest.mark.usefixtures("again")
-def test_float64_is_kept_where_it_cannot_run(path: Path) -> None:
+def test_float64_records_are_kept_without_x64(path: Path) -> None:
     content = json.loads(path.read_text())
     kept = {"params float64": [1.0] * 8}
     content["cases"]["vector/float64/smooth"] = kept
@@ -437,7 +437,7 @@ def test_numbers_in_files_are_exact(dtype: str) -> None:
     assert file_format.number_text(kind(0.5)) == "0.5"
 
 
-def test_a_file_gives_back_what_was_written(
+def test_a_file_round_trips(
     path: Path, trajectories: dict[str, testing.Trajectory]
 ) -> None:
     for case, leaves in file_format.read(path).scenarios.items():

@@ -78,9 +78,7 @@ def test_update_round_trip(pytester: pytest.Pytester, folder: Path) -> None:
     result.stdout.no_fnmatch_line("*recorded → now*")
 
 
-def test_files_that_no_test_uses_are_named(
-    pytester: pytest.Pytester, folder: Path
-) -> None:
+def test_unused_files_are_listed(pytester: pytest.Pytester, folder: Path) -> None:
     folder.mkdir()
     (folder / "gone.json").write_text("{}")
     unused = "*gone.json *not used by any test: delete it"
@@ -91,7 +89,7 @@ def test_files_that_no_test_uses_are_named(
     assert (folder / "gone.json").exists()
 
 
-def test_a_worker_reports_to_its_controller(
+def test_xdist_workers_report_to_the_summary(
     pytester: pytest.Pytester, folder: Path
 ) -> None:
     pytest.importorskip("xdist")
@@ -107,7 +105,7 @@ def test_a_worker_reports_to_its_controller(
     assert len(list(folder.iterdir())) == 2
 
 
-def test_continuous_integration_may_not_update(
+def test_update_is_rejected_in_continuous_integration(
     pytester: pytest.Pytester, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CI", "true")
@@ -119,7 +117,7 @@ def test_continuous_integration_may_not_update(
     pytester.runpytest_inprocess("--update-golden").assert_outcomes(passed=2)
 
 
-def test_a_file_that_cannot_be_read_is_recorded_anew(
+def test_an_unreadable_file_is_recorded_again(
     pytester: pytest.Pytester, folder: Path
 ) -> None:
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Each property passes an optimizer that has it and catches one that has not."""
+"""Each assertion passes an optimizer with the property and fails one without it."""
 
 from typing import Any
 
@@ -24,12 +24,12 @@ def by_leaf(transform: Any) -> optax.GradientTransformation:
     return optax.stateless(lambda grads, _: jax.tree.map(transform, grads))
 
 
-def test_adam_without_eps_does_not_feel_the_scale() -> None:
+def test_adam_without_eps_is_scale_invariant() -> None:
     testing.assert_scale_invariant(WITHOUT_EPS)
     testing.assert_scale_invariant(optimizers.adam_atan2(0.1))
 
 
-def test_an_eps_of_1e_30_feels_a_scale_of_1e_30() -> None:
+def test_an_eps_of_1e_30_breaks_scale_invariance() -> None:
     testing.assert_scale_invariant(TINY_EPS, powers=[-20, 20])
     with pytest.raises(AssertionError) as error:
         testing.assert_scale_invariant(TINY_EPS)
@@ -39,7 +39,7 @@ def test_an_eps_of_1e_30_feels_a_scale_of_1e_30() -> None:
     assert "eps" in hint
 
 
-def test_not_a_bit_may_differ_unless_allowed() -> None:
+def test_rounding_errors_fail_by_default() -> None:
     """A cube root is invariant in theory and not under rounding."""
     rounding = by_leaf(lambda g: g / jnp.cbrt(jnp.abs(g) ** 3 * 3 + 1e-300))
     with pytest.raises(AssertionError, match=r"relative error \d(\.\d)?e-1[56]"):
@@ -56,7 +56,7 @@ def test_scale_invariance_in_32_bits() -> None:
         testing.assert_scale_invariant(WITHOUT_EPS, powers=[-100], sequence=single)
 
 
-def test_decay_and_trust_ratios_see_the_origin() -> None:
+def test_decay_and_trust_ratios_break_translation_invariance() -> None:
     testing.assert_translation_invariant(ADAM)
     testing.assert_translation_invariant(optax.adamw(0.1, weight_decay=0.0))
     with pytest.raises(AssertionError, match=r"moved by 8\n  step 1: updates"):
@@ -65,11 +65,11 @@ def test_decay_and_trust_ratios_see_the_origin() -> None:
         testing.assert_translation_invariant(LAMB)
 
 
-def test_methods_that_remember_the_start_do_not_see_the_origin() -> None:
+def test_methods_that_store_the_start_are_translation_invariant() -> None:
     testing.assert_translation_invariant(optimizers.prodigy(d0=0.1))
 
 
-def test_norms_bear_a_permutation_and_matrices_do_not() -> None:
+def test_norms_are_permutation_equivariant_but_muon_is_not() -> None:
     testing.assert_permutation_equivariant(ADAM)
     testing.assert_permutation_equivariant(LAMB)
     # Vectors and scalars go to Adam: only the matrix is orthogonalized.
@@ -80,7 +80,7 @@ def test_norms_bear_a_permutation_and_matrices_do_not() -> None:
     assert "['bias']" not in str(e.value)
 
 
-def test_sequences_may_be_numbers_and_arrays_of_jax() -> None:
+def test_sequences_of_numbers_and_jax_arrays() -> None:
     gradients = [jnp.array([1.0, -3.0]), jnp.array([4.0, 0.0])]
     sequence = testing.Sequence([1.0, 2.0], gradients)
     for assertion in (
@@ -91,7 +91,7 @@ def test_sequences_may_be_numbers_and_arrays_of_jax() -> None:
         assertion(ADAM, sequence=sequence, rtol=1e-6)
 
 
-def test_the_order_of_leaves_may_not_matter() -> None:
+def test_a_dependence_on_the_order_of_leaves_fails() -> None:
     def first_is_faster(grads: Any, _: Any) -> Any:
         leaves, structure = jax.tree.flatten(grads)
         return structure.unflatten([leaves[0] * 2, *leaves[1:]])
@@ -101,7 +101,7 @@ def test_the_order_of_leaves_may_not_matter() -> None:
 
 
 @pytest.mark.parametrize("tx", [ADAM, optax.adamw(0.1), optimizers.adamax(0.1)])
-def test_elementwise_methods_are(tx: Any) -> None:
+def test_elementwise_methods_pass(tx: Any) -> None:
     testing.assert_elementwise(tx)
 
 
@@ -123,7 +123,7 @@ def test_sums_over_entries_are_not_elementwise(tx: Any) -> None:
         testing.assert_elementwise(tx)
 
 
-def test_shapes_may_not_matter_to_what_is_elementwise() -> None:
+def test_a_dependence_on_shapes_is_not_elementwise() -> None:
     with pytest.raises(AssertionError, match="with all leaves in one vector"):
         testing.assert_elementwise(by_leaf(lambda g: g / g.size))
 
@@ -139,20 +139,20 @@ def test_primitives_point_uphill() -> None:
         testing.assert_descends(optax.scale_by_adam())
 
 
-def test_a_rate_of_zero_stays() -> None:
+def test_a_learning_rate_of_zero_does_not_descend() -> None:
     with pytest.raises(AssertionError, match=r"went from 8.17\d+ to 8.17") as error:
         testing.assert_descends(optax.sgd(0.0))
     assert "uphill" not in str(error.value)
 
 
-def test_a_loss_that_is_not_finite_is_caught_in_its_step() -> None:
+def test_an_infinite_loss_is_reported_with_its_step() -> None:
     with pytest.raises(AssertionError, match="the loss is inf after step"):
         testing.assert_descends(optax.sgd(1e6), steps=1000)
     with pytest.raises(AssertionError, match="the loss is nan after step 1"):
         testing.assert_descends(by_leaf(lambda g: g * jnp.nan))
 
 
-def test_descent_on_a_loss_of_the_caller() -> None:
+def test_descent_on_a_custom_loss() -> None:
     start = {"x": np.array([-1.2, 1.0])}
 
     def rosenbrock(params: Any) -> jax.Array:
@@ -175,7 +175,7 @@ def test_descent_supplies_extra_arguments() -> None:
     testing.assert_descends(optax.GradientTransformationExtraArgs(init, update))
 
 
-def test_the_maximum_of_amsgrad_grows_and_adams_average_does_not() -> None:
+def test_nu_max_is_monotone_and_nu_is_not() -> None:
     testing.assert_monotone(optimizers.amsgrad(0.1), "nu_max")
     testing.assert_monotone(ADAM, "count")
     with pytest.raises(AssertionError) as error:
@@ -191,7 +191,7 @@ def test_fields_are_found_in_wrappers() -> None:
         testing.assert_monotone(wrapped, "nu")
 
 
-def test_every_field_of_the_name_is_looked_at() -> None:
+def test_all_fields_of_a_name_are_checked() -> None:
     warmed = optax.inject_hyperparams(optax.sgd)(lambda count: 0.1 * count)
     testing.assert_monotone(warmed, "learning_rate")
     testing.assert_monotone(COOLED, "learning_rate", "decreasing")
@@ -199,7 +199,7 @@ def test_every_field_of_the_name_is_looked_at() -> None:
         testing.assert_monotone(optax.chain(warmed, COOLED), "learning_rate")
 
 
-def test_the_direction_counts() -> None:
+def test_both_directions() -> None:
     with pytest.raises(AssertionError, match=r"not decreasing: count .* from 0 to 1"):
         testing.assert_monotone(ADAM, "count", "decreasing")
     testing.assert_monotone(COOLED, "learning_rate", "decreasing")
@@ -207,7 +207,7 @@ def test_the_direction_counts() -> None:
         testing.assert_monotone(COOLED, "learning_rate")
 
 
-def test_a_parameter_of_the_name_is_no_field() -> None:
+def test_a_param_with_the_name_is_not_a_field() -> None:
     """The moments of a parameter `nu_max` are in dictionaries with its name."""
     sequence = testing.Sequence({"nu_max": 1.0}, {"nu_max": np.array([1.0, 0.0, 0.0])})
     testing.assert_monotone(optimizers.amsgrad(0.1), "nu_max", sequence=sequence)
@@ -215,7 +215,7 @@ def test_a_parameter_of_the_name_is_no_field() -> None:
         testing.assert_monotone(optimizers.amsgrad(0.1), "nu", sequence=sequence)
 
 
-def test_what_cannot_be_asked_is_refused() -> None:
+def test_bad_arguments_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"no field 'nu_max'.*: count, mu, nu\."):
         testing.assert_monotone(ADAM, "nu_max")
     with pytest.raises(ValueError, match="or 'decreasing', got 'up'"):

@@ -1,4 +1,4 @@
-"""The comparison with NumPy passes what is right and shows what is not."""
+"""The comparison with NumPy passes correct equations and reports wrong ones."""
 
 import doctest
 import re
@@ -41,13 +41,13 @@ def stacked(x: np.ndarray, gradients: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("reference", [heavy_ball, in_place, stacked])
 @pytest.mark.parametrize("per_leaf", [True, False])
-def test_the_equations_pass_in_any_form(
+def test_references_of_every_form_pass(
     reference: Callable[..., Any], per_leaf: bool
 ) -> None:
     testing.assert_matches_reference(MOMENTUM, reference, per_leaf=per_leaf)
 
 
-def test_64_bits_are_for_this_call_alone() -> None:
+def test_x64_is_restored() -> None:
     assert not jax.config.jax_enable_x64
     testing.assert_matches_reference(MOMENTUM, heavy_ball)
     with pytest.raises(AssertionError):
@@ -77,7 +77,7 @@ def test_the_message_names_step_leaf_numbers_and_error(per_leaf: bool) -> None:
     ]
 
 
-def test_the_step_that_is_named_is_the_first() -> None:
+def test_the_first_wrong_step_is_named() -> None:
     with pytest.raises(AssertionError) as error:
         testing.assert_matches_reference(
             MOMENTUM, lambda x, g: heavy_ball(x, g, error=1e-6)
@@ -101,13 +101,13 @@ def test_the_tolerance_is_that_of_64_bits(error: float, passes: bool) -> None:
             compare()
 
 
-def test_state_in_32_bits_is_noticed() -> None:
+def test_32_bit_state_fails() -> None:
     narrow = optax.sgd(0.1, momentum=0.9, accumulator_dtype=jnp.float32)
     with pytest.raises(AssertionError, match=r"trace.*relative error [1-9.]+e-0[89]"):
         testing.assert_matches_reference(narrow, heavy_ball)
 
 
-def test_a_wrong_field_is_noticed_where_the_params_are_right() -> None:
+def test_a_wrong_field_fails_with_correct_params() -> None:
     def reference(x: np.ndarray, gradients: np.ndarray) -> Steps:
         for after, fields in heavy_ball(x, gradients):
             yield after, {"trace": 0.1 * fields["trace"]}
@@ -117,7 +117,7 @@ def test_a_wrong_field_is_noticed_where_the_params_are_right() -> None:
     assert "params" not in str(error.value)
 
 
-def test_errors_count_by_the_largest_number_so_far() -> None:
+def test_errors_are_relative_to_the_largest_number_so_far() -> None:
     """After 1e6 - 1e6 a rounding error of 1e-10 is right, though the rest is 1e-3."""
     gradients = np.array([[1e6], [-1e6], [1e-3]])
 
@@ -134,7 +134,7 @@ def test_errors_count_by_the_largest_number_so_far() -> None:
         testing.assert_matches_reference(optax.sgd(0.1), reference, sequence=tail)
 
 
-def test_a_norm_of_the_whole_tree_needs_the_whole_tree() -> None:
+def test_a_global_norm_needs_per_leaf_false() -> None:
     clipped = optax.chain(optax.clip_by_global_norm(0.5), optax.scale(-1.0))
 
     def reference(x: np.ndarray, gradients: np.ndarray) -> Iterator[np.ndarray]:
@@ -147,7 +147,7 @@ def test_a_norm_of_the_whole_tree_needs_the_whole_tree() -> None:
         testing.assert_matches_reference(clipped, reference)
 
 
-def test_fields_that_belong_to_no_leaf() -> None:
+def test_scalar_fields() -> None:
     def reference(x: np.ndarray, gradients: np.ndarray) -> Iterator[Any]:
         for t, g in enumerate(gradients, start=1):
             x = x - 0.1 / t * g
@@ -186,7 +186,7 @@ def test_complex_parameters() -> None:
         )
 
 
-def test_nan_is_never_right() -> None:
+def test_nan_always_fails() -> None:
     sequence = testing.Sequence(np.zeros(1), np.full((2, 1), np.nan))
     with pytest.raises(AssertionError, match=r"step 1: .* is nan, expected nan"):
         testing.assert_matches_reference(MOMENTUM, heavy_ball, sequence=sequence)
@@ -214,7 +214,7 @@ def _fields(**fields: Any) -> Callable[..., Any]:
         (optax.adam(0.1), _fields(count=1.0), "3 values of 'count', .* state has 1"),
     ],
 )
-def test_a_reference_of_another_form_is_refused(
+def test_a_reference_of_a_wrong_form_is_rejected(
     tx: Any, reference: Any, message: str
 ) -> None:
     sequence = testing.random_sequence()
@@ -237,7 +237,7 @@ def test_a_reference_of_another_form_is_refused(
         ([1.0], [np.ones(0)], r"at least one, got \[0\]"),
     ],
 )
-def test_a_sequence_that_does_not_fit_is_refused(
+def test_a_sequence_that_does_not_match_is_rejected(
     start: Any, gradients: Any, message: str
 ) -> None:
     sequence = testing.Sequence(start, gradients)

@@ -1,4 +1,4 @@
-"""What is drawn is what was asked for, exact in its dtype, and shrinks to zeros."""
+"""Strategies draw the requested numbers, exact in their dtype, and shrink to zeros."""
 
 import subprocess
 import sys
@@ -58,7 +58,7 @@ OF_KIND: dict[str, Callable[[float, str], bool]] = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", strategies.KINDS)
-def test_a_kind_is_what_it_is_called_in_its_dtype(kind: str, dtype: str) -> None:
+def test_entries_are_of_their_kind_in_every_dtype(kind: str, dtype: str) -> None:
     @settings(max_examples=20)
     @given(strategies.entries(dtype, [kind]))
     def check(x: float) -> None:
@@ -96,7 +96,7 @@ def test_both_signs_and_the_extremes_occur() -> None:
 
 
 @given(strategies.sequences())
-def test_finite_is_the_default(sequence: testing.Sequence) -> None:
+def test_entries_are_finite_by_default(sequence: testing.Sequence) -> None:
     for x in jax.tree.leaves(tuple(sequence)):
         assert np.isfinite(x.astype(np.float64)).all()
         assert x.dtype in (jnp.float32, jnp.bfloat16)
@@ -115,14 +115,14 @@ def test_gradients_fit_their_start(sequence: testing.Sequence) -> None:
     assert {x.dtype for x in jax.tree.leaves(tuple(sequence))} == {jnp.dtype("float16")}
 
 
-def test_the_simplest_sequence_is_a_scalar_that_stays_at_zero() -> None:
+def test_the_simplest_sequence_is_a_zero_scalar() -> None:
     start, gradients = find(strategies.sequences(), lambda _: True)
     assert (start.shape, start.dtype) == ((), np.float32)
     assert not start.any()
     assert not gradients.any()
 
 
-def test_trees_and_dtypes_of_the_caller() -> None:
+def test_custom_trees_and_dtypes() -> None:
     one = strategies.trees(st.just([(2,), ()]), st.just("float64"), ["ordinary"])
 
     @settings(max_examples=5)
@@ -151,12 +151,12 @@ def test_infinite_complex_numbers_have_no_stray_nan() -> None:
 
 
 @pytest.mark.parametrize("kinds", [(), ("zero", "huge")])
-def test_unknown_kinds_are_refused(kinds: tuple[str, ...]) -> None:
+def test_unknown_kinds_are_rejected(kinds: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"kinds must be one or more of .*'denormal'"):
         strategies.entries("float32", kinds)
 
 
-def test_the_rest_does_without_hypothesis() -> None:
+def test_only_strategies_need_hypothesis() -> None:
     code = """
 import sys
 sys.modules["hypothesis"] = None
