@@ -78,20 +78,20 @@ class Case:
         return _factory.parameters(self.factory)
 
     @cached_property
-    def rate_name(self) -> str | None:
+    def learning_rate_name(self) -> str | None:
         """The parameter that takes the learning rate, if there is one."""
         return _factory.learning_rate_name(self.factory)
 
     @property
-    def takes_rate(self) -> bool:
+    def takes_learning_rate(self) -> bool:
         """Whether the factory takes a learning rate."""
-        return self.rate_name is not None
+        return self.learning_rate_name is not None
 
     @cached_property
     def takes_schedules(self) -> bool:
         """Whether a first update works with a schedule as the learning rate."""
         try:
-            tx = self.make(optax.constant_schedule(self.rate))
+            tx = self.make(optax.constant_schedule(self.learning_rate))
             abstract_steps(tx, self.params, self.stream[0])
         except (Exception, SystemExit):
             return False
@@ -122,7 +122,7 @@ class Case:
         return any(map(_is_key, leaves))
 
     @cached_property
-    def rate(self) -> float:
+    def learning_rate(self) -> float:
         """The learning rate of the rules: the one given, the default, else 0.1."""
         return _factory.default_learning_rate(self.factory, self.kwargs)
 
@@ -131,15 +131,19 @@ class Case:
         kwargs = self._arguments(learning_rate, changes)
         if self.is_wrapper:
             # A wrapper's own learning rate is not that of the optimizer inside.
-            inner = self.descent(learning_rate if self.rate_name is None else None)
+            inner = self.descent(
+                learning_rate if self.learning_rate_name is None else None
+            )
             return self.factory(inner, **kwargs)
         return self.factory(**kwargs)
 
     def _arguments(self, learning_rate: Any, changes: dict[str, Any]) -> dict[str, Any]:
         kwargs = {**self.kwargs, **changes}
-        if self.rate_name is not None:
-            given = kwargs.get(self.rate_name, self.rate)
-            kwargs[self.rate_name] = given if learning_rate is None else learning_rate
+        if self.learning_rate_name is not None:
+            given = kwargs.get(self.learning_rate_name, self.learning_rate)
+            kwargs[self.learning_rate_name] = (
+                given if learning_rate is None else learning_rate
+            )
         return kwargs
 
     def build(self, learning_rate: Any = None, **changes: Any) -> Any:
@@ -162,9 +166,13 @@ class Case:
             return {}
         return dict(self.extra_args(grads, self.params if params is None else params))
 
-    def descent(self, rate: Any = None) -> optax.GradientTransformationExtraArgs:
+    def descent(
+        self, learning_rate: Any = None
+    ) -> optax.GradientTransformationExtraArgs:
         """Returns an SGD that follows all rules, to be wrapped."""
-        return _factory.descent(self.rate if rate is None else rate)
+        return _factory.descent(
+            self.learning_rate if learning_rate is None else learning_rate
+        )
 
     def make_eager(self, learning_rate: Any = None, **changes: Any) -> Any:
         """Returns the transformation, without the extra arguments that it rejects.
@@ -294,7 +302,11 @@ class Case:
         For wrappers of optax, some of which drop extra arguments.
         """
         bound = bind_extras(self.tx)
-        return bound if self.descends else optax.chain(bound, optax.scale(-self.rate))
+        return (
+            bound
+            if self.descends
+            else optax.chain(bound, optax.scale(-self.learning_rate))
+        )
 
     @cached_property
     def params(self) -> Tree:

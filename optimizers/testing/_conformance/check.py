@@ -101,11 +101,11 @@ def assert_conforms(
 
 def _require_usable(case: Case) -> None:
     """Raises on bad arguments, which would look like faults of the optimizer."""
-    rate = case.given.get(case.rate_name or "")
+    rate = case.given.get(case.learning_rate_name or "")
     if callable(rate):
         msg = (
-            f"{case.rate_name} is a schedule, expected a number; the rules try "
-            "schedules themselves. To check one schedule, bind it with a lambda around "
+            f"{case.learning_rate_name} is a schedule, expected a number; the rules "
+            "try schedules themselves. To check one schedule, bind it with a lambda around "
             "the factory."
         )
         raise TypeError(msg)

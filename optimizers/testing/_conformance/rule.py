@@ -56,7 +56,7 @@ class Rule:
         """Checks the case.
 
         Raises:
-            AssertionError: The optimizer breaks the rule. The message states the failure,
+            AssertionError: The optimizer breaks the rule. The message has the failure,
                 with the value and the path of the leaf. An exception of the optimizer
                 itself is chained.
             NotApplicable: The rule does not apply to this case.

@@ -206,7 +206,7 @@ def test_the_rules_use_the_given_learning_rate() -> None:
     rules = [RULES[name] for name in (*names, "bad_values_are_refused")]
     report = testing.check(sound_adam, rules=rules, learning_rate=0.01)
     assert not report.failures, str(report)
-    assert testing.Case(sound_adam, {"learning_rate": 0.01}).rate == 0.01
+    assert testing.Case(sound_adam, {"learning_rate": 0.01}).learning_rate == 0.01
 
 
 def test_only_equal_infinities_are_close() -> None:

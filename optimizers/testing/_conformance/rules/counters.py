@@ -79,7 +79,7 @@ def _assert_own_counters_move(case: Case) -> None:
     The optimizer inside has no counter, so all integers are the wrapper's own. Some
     restart every few steps, others wait for the end of a period: one change is enough.
     """
-    tx = case.make_around(case.wrap(optax.scale(-case.rate)))
+    tx = case.make_around(case.wrap(optax.scale(-case.learning_rate)))
     step = quick_jit(partial(update, tx))
     state = tx.init(case.params)
     moved, counters = False, set()

@@ -115,7 +115,7 @@ def weight_decay_mask_is_any_mask(case: Case) -> None:
 
 def _decay_at_rest(case: Case) -> Tree:
     """Returns the update for zero gradients, which only decay can move."""
-    applies_if("weight_decay" in case.parameters, "no weight_decay")
+    applies_if("weight_decay" in case.parameters, "has no weight_decay")
     tx = case.make(weight_decay=0.5)
     zeros = _inputs.full_like(case.params, 0.0)
     (at_rest,), _ = run(tx, case.params, [zeros])

@@ -137,7 +137,7 @@ def moment_dtype_is_kept(case: Case) -> None:
     step.
     """
     chosen = [name for name in ("mu_dtype", "nu_dtype") if name in case.parameters]
-    applies_if(bool(chosen), "no mu_dtype and no nu_dtype")
+    applies_if(bool(chosen), "has no mu_dtype and no nu_dtype")
     for name in chosen:
         field = name.removesuffix("_dtype")
         for dtype in ("bfloat16", jnp.bfloat16, jnp.float32):

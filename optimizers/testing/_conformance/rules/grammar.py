@@ -47,10 +47,10 @@ def alias_is_chain(case: Case) -> None:
     Users rebuild aliases from their parts, and a default that is written twice tends
     to diverge.
     """
-    is_alias = case.takes_rate and case.descends and not case.is_wrapper
-    applies_if(is_alias, "not an alias")
+    is_alias = case.takes_learning_rate and case.descends and not case.is_wrapper
+    applies_if(is_alias, "is not an alias")
     primitive = _find_primitive(case)
-    applies_if(primitive is not None, f"no scale_by_{case.base_name} beside it")
+    applies_if(primitive is not None, f"there is no scale_by_{case.base_name}")
     own = dict(inspect.signature(primitive).parameters)
     alias = inspect.signature(case.function).parameters
     for name, parameter in own.items():
@@ -67,7 +67,7 @@ def alias_is_chain(case: Case) -> None:
         f"{Case(primitive).base_name} takes the learning rate itself",
     )
     # With a schedule the state has a step count.
-    for rate in (case.rate, optax.constant_schedule(case.rate)):
+    for rate in (case.learning_rate, optax.constant_schedule(case.learning_rate)):
         chained = _chain(case, primitive, own, rate)
         if _kept(chained, case) == _kept(case.tx, case):
             break
@@ -78,10 +78,10 @@ def alias_is_chain(case: Case) -> None:
     _compare.assert_close(
         updates, case.expected[0], "the chain compared with the alias", 1e-6
     )
-    _assert_hands_arguments_on(case, primitive, own, rate)
+    _assert_passes_arguments_on(case, primitive, own, rate)
 
 
-def _assert_hands_arguments_on(
+def _assert_passes_arguments_on(
     case: Case, primitive: Any, own: dict[str, inspect.Parameter], rate: Any
 ) -> None:
     """Asserts that alias and chain stay equal when arguments of both change."""
@@ -185,7 +185,7 @@ def forwards_extra_args(case: Case) -> None:
 
     The optimizer inside may need the loss, or may accept no extra arguments at all.
     """
-    applies_if(case.is_wrapper, "not a wrapper")
+    applies_if(case.is_wrapper, "is not a wrapper")
     seen: set[str] = set()
 
     def recording_update(
@@ -220,7 +220,7 @@ def accepts_any_inner_state(case: Case) -> None:
 
     A wrapper that interpolates states by arithmetic breaks them.
     """
-    applies_if(case.is_wrapper, "not a wrapper")
+    applies_if(case.is_wrapper, "is not a wrapper")
 
     def init(params: Any) -> Any:
         del params

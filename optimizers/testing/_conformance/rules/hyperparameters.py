@@ -43,7 +43,7 @@ _BAD_VALUES: dict[str, tuple[Any, ...]] = {
 
 
 def _require_rate(case: Case) -> None:
-    applies_if(case.takes_rate, "has no learning rate")
+    applies_if(case.takes_learning_rate, "has no learning rate")
 
 
 def learning_rate_of_any_type_keeps_dtypes(case: Case) -> None:
@@ -52,7 +52,7 @@ def learning_rate_of_any_type_keeps_dtypes(case: Case) -> None:
     A learning rate that NumPy computed must not promote bfloat16 params to float32.
     """
     _require_rate(case)
-    number = case.rate
+    number = case.learning_rate
     rates = {
         "np.float32": np.float32(number),
         "np.float64": np.float64(number),
@@ -101,18 +101,18 @@ def schedules_count_from_zero(case: Case) -> None:
     """
     _require_rate(case)
     applies_if(
-        case.takes_schedules or case.rate_name == "learning_rate",
-        f"{case.rate_name} need not be a schedule",
+        case.takes_schedules or case.learning_rate_name == "learning_rate",
+        f"{case.learning_rate_name} need not be a schedule",
     )
     assert case.takes_schedules, (
-        f"{case.base_name} does not accept a schedule as {case.rate_name}; in optax a "
-        "learning rate is a ScalarOrSchedule"
+        f"{case.base_name} does not accept a schedule as {case.learning_rate_name}; "
+        "in optax a learning rate is a ScalarOrSchedule"
     )
     asked: list[int] = []
 
     def schedule(count: Any) -> float:
         asked.append(int(count))
-        return case.rate
+        return case.learning_rate
 
     tx = case.make_eager(schedule)
     state = tx.init(case.params)
@@ -128,7 +128,7 @@ def learning_rate_may_be_traced(case: Case) -> None:
     Sweeps vmap over learning rates, and programs take the learning rate as input.
     """
     _require_rate(case)
-    rates = jnp.asarray([case.rate, 0.5 * case.rate], jnp.float32)
+    rates = jnp.asarray([case.learning_rate, 0.5 * case.learning_rate], jnp.float32)
 
     def sweep(rate: jax.Array) -> list[Tree]:
         return run(case.make(rate), case.params, case.stream[:2])[0]
@@ -139,7 +139,7 @@ def learning_rate_may_be_traced(case: Case) -> None:
         first, case.expected[0][:2], "with the first of two learning rates under vmap"
     )
     second = jax.tree.map(lambda leaf: leaf[1], both)
-    expected, _ = run(case.make(0.5 * case.rate), case.params, case.stream[:2])
+    expected, _ = run(case.make(0.5 * case.learning_rate), case.params, case.stream[:2])
     _compare.assert_agree(
         second, expected, "with the second of two learning rates under vmap"
     )
@@ -185,8 +185,8 @@ def _injected(case: Case, **options: Any) -> Any:
         "is a wrapper; hyperparameters are injected into the optimizer inside",
     )
     kwargs = dict(case.kwargs)
-    if case.rate_name is not None:
-        kwargs[case.rate_name] = case.rate
+    if case.learning_rate_name is not None:
+        kwargs[case.learning_rate_name] = case.learning_rate
     # optax takes every function for a schedule.
     values = {name: p.default for name, p in case.parameters.items()} | kwargs
     static = tuple(name for name, value in values.items() if callable(value))

@@ -65,11 +65,11 @@ def zero_learning_rate_is_safe(case: Case) -> None:
 
     Most warm-ups start at 0.
     """
-    applies_if(case.takes_rate or case.is_wrapper, "has no learning rate")
+    applies_if(case.takes_learning_rate or case.is_wrapper, "has no learning rate")
     result = run(case.make(0.0), case.params, case.stream)
     case.assert_finite(result, "with a learning rate of 0")
     applies_if(case.takes_schedules or case.is_wrapper, "does not accept schedules")
-    warm_up = lambda count: jnp.where(count < 2, 0.0, case.rate)  # noqa: E731
+    warm_up = lambda count: jnp.where(count < 2, 0.0, case.learning_rate)  # noqa: E731
     result = run(case.make(warm_up), case.params, case.stream)
     case.assert_finite(result, "with a learning rate of 0 for two steps")
 
@@ -126,7 +126,7 @@ def learning_rate_is_differentiable(case: Case) -> None:
 
     Meta-learning tunes hyperparameters by gradients through the steps.
     """
-    applies_if(case.takes_rate, "has no learning rate")
+    applies_if(case.takes_learning_rate, "has no learning rate")
 
     def travelled(rate: jax.Array) -> jax.Array:
         updates, _ = run(case.make(rate), case.params, case.stream[:2])
@@ -134,7 +134,9 @@ def learning_rate_is_differentiable(case: Case) -> None:
 
     # Reverse mode does not support a loop of unknown length.
     derivative = jax.jacfwd if case.has_open_loop else jax.grad
-    slope = quick_jit(derivative(travelled))(jnp.asarray(case.rate, jnp.float32))
+    slope = quick_jit(derivative(travelled))(
+        jnp.asarray(case.learning_rate, jnp.float32)
+    )
     _compare.assert_finite({"learning_rate": slope}, "derivative of two steps")
 
 

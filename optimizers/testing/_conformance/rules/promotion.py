@@ -54,9 +54,9 @@ def strict_promotion_holds(case: Case) -> None:
     Users turn it on to find accidental promotions, which they cannot if an optimizer
     raises. A float32 learning rate and complex leaves are covered too.
     """
-    rate = jnp.asarray(case.rate, jnp.float32)
-    with_rate = [case.make(rate)] if case.takes_rate else []
-    if case.takes_rate and case.takes_schedules:
+    rate = jnp.asarray(case.learning_rate, jnp.float32)
+    with_rate = [case.make(rate)] if case.takes_learning_rate else []
+    if case.takes_learning_rate and case.takes_schedules:
         with_rate.append(case.make(lambda count: rate))
     steps = [(case.tx, dtype) for dtype in ("float32", "bfloat16", _inputs.MIXED)]
     steps += [(tx, "bfloat16") for tx in with_rate]

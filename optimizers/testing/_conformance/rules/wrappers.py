@@ -172,7 +172,7 @@ def works_under_schedule_free(case: Case) -> None:
 
     It averages the iterates of any base optimizer.
     """
-    tx = optax.contrib.schedule_free(case.optimizer, case.rate, b1=0.9)
+    tx = optax.contrib.schedule_free(case.optimizer, case.learning_rate, b1=0.9)
     _assert_works(case, tx, case.params, case.stream[:2], "schedule_free")
 
 
