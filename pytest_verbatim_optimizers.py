@@ -1,8 +1,8 @@
 """The pytest plugin of optimizers.testing: golden trajectories and their updates.
 
-A module beside the package and not in it, because pytest loads it in every run where
-the package is installed: `import optimizers` would bring jax, and a conftest.py that
-sets JAX_PLATFORMS would come too late.
+This module is not in the package because pytest loads it in every run where the package
+is installed: `import optimizers` would import jax before a conftest.py can set
+JAX_PLATFORMS.
 """
 
 import os
@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-# The test that each file belongs to.
+# The test that uses each file.
 _OWNERS = pytest.StashKey[dict[Path, str]]()
 
-# What happened to a file is a property of its test: so it reaches the summary also
-# from the workers of pytest-xdist.
+# The outcome of a file is a user property of its test, which pytest-xdist sends from
+# its workers to the summary.
 _PROPERTY = "golden_trajectory"
 
-# Options with which a run leaves out tests of a module.
+# Options that may deselect tests of a module.
 _PARTIAL = ("keyword", "markexpr", "deselect", "lf", "maxfail", "stepwise")
 
 
@@ -29,17 +29,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("optimizers").addoption(
         "--update-golden",
         action="store_true",
-        help="record golden trajectories that are missing or moved, and show what did",
+        help="record golden trajectories that are missing or have changed, and show "
+        "the changes; select one with -k NAME",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuses to record where nobody looks at the result."""
+    """Refuses to record in continuous integration, where no test could then fail."""
     ci = os.environ.get("CI", "")
     if config.getoption("update_golden") and ci.lower() not in ("", "0", "false"):
         msg = (
-            f"--update-golden with CI={ci}: a file that is recorded where it is "
-            "compared agrees with everything. Record on your machine and commit."
+            f"--update-golden with CI={ci}: a file recorded in continuous integration "
+            "matches by construction. Record it on your machine and commit it."
         )
         raise pytest.UsageError(msg)
     config.stash[_OWNERS] = {}
@@ -47,17 +48,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def golden_trajectory(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Asserts that an optimizer does what it did when its golden file was recorded.
+    """Asserts that an optimizer gives the numbers in its golden file.
 
         def test_numbers_stay(golden_trajectory):
             golden_trajectory(my_optimizer, b1=0.95)
 
-    The file lies in a folder called like the test's module, and is called like the
-    optimizer: tests/test_mine/my_optimizer-b1=0.95.json for tests/test_mine.py. Where
-    that is not enough, or the argument is a transformation and not a factory, there
-    is `name=`. All else is as for `optimizers.testing.assert_matches_golden`.
+    The file is named after the test's module and the optimizer:
+    tests/test_mine/my_optimizer-b1=0.95.json for tests/test_mine.py. Pass `name=` if
+    that is not unique, or if the argument is a transformation and not a factory. The
+    other arguments are those of `optimizers.testing.assert_matches_golden`.
 
-    Under `pytest --update-golden` files that are missing or moved are recorded.
+    `pytest --update-golden` records files that are missing or no longer match; add
+    `-k NAME` to record those of some tests only.
     """
     used: set[Path] = set()
 
@@ -66,24 +68,24 @@ def golden_trajectory(request: pytest.FixtureRequest) -> Callable[..., None]:
         *,
         name: str | None = None,
         rtol: Mapping[str, float] | None = None,
-        cases: Iterable[str] | None = None,
+        scenarios: Iterable[str] | None = None,
         **kwargs: Any,
     ) -> None:
         __tracebackhide__ = True
-        from optimizers import testing  # not earlier: it imports jax
+        from optimizers import testing  # imports jax
 
         if name is None and hasattr(optimizer, "update"):
-            pytest.fail("golden_trajectory: a transformation needs a name=.", False)
+            pytest.fail("golden_trajectory: a transformation needs name=.", False)
         path = _path(request, name or testing.Case(optimizer, kwargs).name)
         owner = request.config.stash[_OWNERS].setdefault(path, request.node.nodeid)
         if path in used or owner != request.node.nodeid:
             msg = (
-                f"golden_trajectory: {path.name} already belongs to {owner}; give one "
-                "of the two a name=."
+                f"golden_trajectory: {path.name} already belongs to {owner}; pass "
+                "name= to one of the two."
             )
             pytest.fail(msg, False)
         used.add(path)
-        options: dict[str, Any] = {"rtol": rtol, "cases": cases, **kwargs}
+        options: dict[str, Any] = {"rtol": rtol, "scenarios": scenarios, **kwargs}
         if request.config.getoption("update_golden"):
             change = testing.update_golden(optimizer, path, **options)
             request.node.user_properties.append((_PROPERTY, _summary(path, change)))
@@ -99,7 +101,7 @@ def _path(request: pytest.FixtureRequest, name: str) -> Path:
 
 
 def _summary(path: Path, change: Any) -> dict[str, Any]:
-    """Returns what a line or two of the summary say, in types that can travel."""
+    """Returns the rows of the summary for a file, in types that can be serialized."""
     if change is None:
         return {"path": str(path), "outcome": "recorded", "rows": []}
     rows = [
@@ -117,7 +119,7 @@ def _summary(path: Path, change: Any) -> dict[str, Any]:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Shows what --update-golden did, and which files no test used."""
+    """Shows the files that --update-golden recorded, and those that no test used."""
     updates = {update["path"]: update for update in _updates(terminalreporter)}
     if not updates:
         return
@@ -127,18 +129,18 @@ def pytest_terminal_summary(
         for outcome in ("moved", "recorded", "unchanged")
     ]
     terminalreporter.section(f"golden trajectories: {', '.join(counts)}")
-    table = [("file", "what", "change", "where it changed most: recorded → now")]
+    table = [("file", "part", "change", "largest change: recorded → now")]
     for path, update in sorted(updates.items()):
         file = os.path.relpath(path, config.rootpath)
         if update["outcome"] == "recorded":
-            table.append((file, "all", "", "is new"))
+            table.append((file, "all", "", "new"))
         for what, change, where in update["rows"]:
             table.append((file, what, change, where))
             file = ""
     if not _is_partial(config):
         for path in _unused(updates):
             file = os.path.relpath(path, config.rootpath)
-            table.append((file, "all", "", "was used by no test: delete it"))
+            table.append((file, "all", "", "not used by any test: delete it"))
     if len(table) > 1:
         widths = [
             max(map(len, column)) for column in list(zip(*table, strict=True))[:3]

@@ -1,8 +1,8 @@
-"""Check what optax itself offers and write the table of what it breaks.
+"""Check optax's own optimizers, and write the table of the rules that they break.
 
-`python -m tools.optax_conformance` takes some minutes and writes the table into
+`python -m tools.optax_conformance` takes a few minutes and writes the table into
 `docs/conformance.md`; `python -m tools.optax_conformance adam lion` prints the reports
-of a few instead.
+of these two instead.
 """
 
 import inspect
@@ -25,7 +25,7 @@ DEVICES = 8  # for the rules about sharding
 BEGIN, END = "<!-- optax: python -m tools.optax_conformance -->\n", "<!-- end -->"
 NOT_CHECKED = {
     "contrib.dpsgd": "takes the gradient of every example, not their mean",
-    "lookahead": "needs params of a class of its own and refuses extra arguments",
+    "lookahead": "needs params of its own class and rejects extra arguments",
 }
 _ASCENT = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
 _SAM = partial(optax.contrib.sam, adv_optimizer=_ASCENT)
@@ -40,7 +40,7 @@ OTHERS = {
 
 
 def checked() -> dict[str, Callable[..., Any]]:
-    """optax's public factories that take a learning rate first, and `OTHERS`."""
+    """Returns optax's public functions with a learning rate first, and `OTHERS`."""
     found = {}
     for prefix, module in (("", optax), ("contrib.", optax.contrib)):
         for name, thing in vars(module).items():
@@ -52,14 +52,14 @@ def checked() -> dict[str, Callable[..., Any]]:
 
 
 def check(factory: Callable[..., Any]) -> testing.Report:
-    """Checks one of them; optax's warnings about its own future are not our subject."""
+    """Returns the report of one of them, without optax's deprecation warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return testing.check(factory)
 
 
 def render(reports: Iterable[tuple[str, testing.Report]]) -> str:
-    """A row for each: how many rules it passes, and which it breaks."""
+    """Returns the table: how many rules each passes, and which it breaks."""
     rows = [
         f"| `{name}` | {_count(report, 'passed')} | {len(report.failures)} | "
         f"{', '.join(f'`{result.rule}`' for result in report.failures)} |\n"
@@ -67,11 +67,11 @@ def render(reports: Iterable[tuple[str, testing.Report]]) -> str:
     ]
     skipped = "; ".join(f"`{name}` {why}" for name, why in NOT_CHECKED.items())
     return (
-        f"{len(rows) - len(OTHERS)} aliases and {len(OTHERS)} others of optax "
+        f"{len(rows) - len(OTHERS)} aliases and {len(OTHERS)} other functions of optax "
         f"{optax.__version__}, checked on {jax.device_count()} devices ("
-        f"{jax.default_backend()}) with jax {jax.__version__}. Not among them: "
+        f"{jax.default_backend()}) with jax {jax.__version__}. Not checked: "
         f"{skipped}.\n\n"
-        f"| optimizer | passed | broken | the broken rules |\n|---|---:|---:|---|\n"
+        f"| optimizer | passed | failed | rules that failed |\n|---|---:|---:|---|\n"
         f"{''.join(rows)}"
     )
 
@@ -92,7 +92,7 @@ def _count(report: testing.Report, outcome: str) -> int:
 
 def _main(names: list[str]) -> None:
     jax.config.update("jax_num_cpu_devices", DEVICES)
-    # With a thread per device alone, as on few cores, sums over them may wait for ever.
+    # With only one thread per device, as on few cores, sums over devices may deadlock.
     os.environ.setdefault("PJRT_NPROC", str(2 * DEVICES))
     chosen = checked()
     if names:
@@ -102,7 +102,7 @@ def _main(names: list[str]) -> None:
     reports = []
     for name, factory in chosen.items():
         reports.append((name, check(factory)))
-        print(f"{name}: {len(reports[-1][1].failures)} broken", flush=True)
+        print(f"{name}: {len(reports[-1][1].failures)} failed", flush=True)
     before, _, rest = PAGE.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     PAGE.write_text(f"{before}{BEGIN}{render(reports)}{END}{after}")

@@ -1,4 +1,4 @@
-"""The list of rules for `docs/conformance.md`, from the rules themselves."""
+"""The tables of rules in `docs/conformance.md`, made from the rules."""
 
 from itertools import groupby
 
@@ -6,7 +6,7 @@ from optimizers import testing
 
 
 def render() -> str:
-    """One table for each module of rules, under the module's docstring."""
+    """Returns one table for each module of rules, under the module's docstring."""
     return "\n".join(
         f"### {title}\n\n{_HEADER}{''.join(map(_row, rules))}"
         for title, rules in groupby(testing.conformance_rules(), _title)
@@ -14,7 +14,7 @@ def render() -> str:
 
 
 _HEADER = (
-    "| rule | what it demands | why | how to mend it | § |\n|---|---|---|---|---|\n"
+    "| rule | what it requires | why | how to fix it | § |\n|---|---|---|---|---|\n"
 )
 
 
@@ -24,5 +24,5 @@ def _title(rule: testing.Rule) -> str:
 
 def _row(rule: testing.Rule) -> str:
     sections = ", ".join(map(str, rule.sections))
-    cells = (f"`{rule.name}`", rule.summary, rule.why, rule.mend, sections)
+    cells = (f"`{rule.name}`", rule.summary, rule.why, rule.fix, sections)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"

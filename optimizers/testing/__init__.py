@@ -5,18 +5,20 @@
     def test_my_optimizer_conforms():
         testing.assert_conforms(my_optimizer, b1=0.95)
 
-`check` returns the same as a report, and `conformance_rules` are the single rules, for
+`check` returns a report instead, and `conformance_rules` returns the rules, for
 `pytest.mark.parametrize`:
+
+    CASE = testing.Case(my_optimizer)
 
     @pytest.mark.parametrize("rule", testing.conformance_rules(), ids=lambda r: r.name)
     def test_my_optimizer(rule):
-        rule.run(testing.Case(my_optimizer))
+        rule.run(CASE)
 
-`assert_matches_reference` compares an optimizer with equations written in NumPy;
-`assert_scale_invariant`, `assert_translation_invariant`,
-`assert_permutation_equivariant`, `assert_elementwise`, `assert_descends` and
-`assert_monotone` are properties that optimizers claim. `optimizers.testing.strategies`,
-a module of its own, draws trees and gradients with hypothesis.
+`assert_matches_golden` compares an optimizer with numbers recorded in a file, and
+`assert_matches_reference` with equations written in NumPy. `assert_scale_invariant`,
+`assert_translation_invariant`, `assert_permutation_equivariant`, `assert_elementwise`,
+`assert_descends` and `assert_monotone` check properties that optimizers claim. The
+module `optimizers.testing.strategies` draws trees and gradients with hypothesis.
 """
 
 import importlib.util
@@ -25,21 +27,19 @@ if importlib.util.find_spec("chex") is None:
     msg = "optimizers.testing needs chex: install verbatim-optimizers[testing]."
     raise ModuleNotFoundError(msg, name="chex")
 
-from optimizers.testing._case import Case
-from optimizers.testing._conformance import (
-    Report,
-    Result,
+from optimizers.testing._conformance.case import Case
+from optimizers.testing._conformance.check import (
     assert_conforms,
     check,
     conformance_rules,
 )
-from optimizers.testing._golden import (
-    GoldenChange,
-    Move,
-    assert_matches_golden,
-    update_golden,
-)
-from optimizers.testing._properties import (
+from optimizers.testing._conformance.report import Report, Result
+from optimizers.testing._conformance.rule import NotApplicable, Rule
+from optimizers.testing._golden.api import assert_matches_golden, update_golden
+from optimizers.testing._golden.diff import GoldenChange, Move
+from optimizers.testing._golden.scenarios import trajectory_scenarios
+from optimizers.testing._golden.trajectory import Trajectory, record_trajectory
+from optimizers.testing._reference.properties import (
     assert_descends,
     assert_elementwise,
     assert_monotone,
@@ -47,14 +47,8 @@ from optimizers.testing._properties import (
     assert_scale_invariant,
     assert_translation_invariant,
 )
-from optimizers.testing._reference import assert_matches_reference
-from optimizers.testing._replay import Sequence, random_sequence
-from optimizers.testing._rule import NotApplicable, Rule
-from optimizers.testing._trajectory import (
-    Trajectory,
-    record_trajectory,
-    trajectory_cases,
-)
+from optimizers.testing._reference.reference import assert_matches_reference
+from optimizers.testing._reference.sequence import Sequence, random_sequence
 
 __all__ = [
     "Case",
@@ -79,6 +73,6 @@ __all__ = [
     "conformance_rules",
     "random_sequence",
     "record_trajectory",
-    "trajectory_cases",
+    "trajectory_scenarios",
     "update_golden",
 ]

@@ -6,25 +6,26 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 try:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 except ImportError:  # without the extra
     sys.exit(
         "error: the command line needs rich; install verbatim-optimizers[testing]."
     )
 
-from optimizers.testing._conformance import Report, check, conformance_rules
+from optimizers.testing._conformance.check import check, conformance_rules
+from optimizers.testing._conformance.report import Report
 
 _STYLES = {"passed": "green", "failed": "bold red", "exempt": "yellow"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0 if all rules hold, 1 if some fail, 2 on bad input."""
+    """Runs the command; returns 0 if no rule fails, 1 if some do, 2 on bad input."""
     options = _parser().parse_args(arguments)
     console = Console()
     if options.command == "rules":
@@ -49,28 +50,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m optimizers.testing",
-        description="Conformance of an optax optimizer.",
+        description="Check an optax optimizer against the rules of optax's contract.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("rules", help="list the rules")
-    command = commands.add_parser("check", help="check an optimizer against the rules")
-    command.add_argument("factory", help="module:factory, for example optax:adam")
+    commands.add_parser("rules", help="list the rules", description="List the rules.")
+    command = commands.add_parser(
+        "check",
+        help="check an optimizer against the rules",
+        description="Check an optimizer against the rules, and show which fail, why "
+        "and how to fix them. Exits with 0 if no rule fails, 1 if some do, 2 on bad "
+        "input.",
+    )
+    command.add_argument(
+        "factory",
+        help="the function that makes the optimizer, as module:function, for example "
+        "optax:adam",
+    )
     command.add_argument(
         "--arg",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an argument of the factory, as Python writes it: --arg b1=0.95",
+        help="keyword argument of the factory, in Python syntax, such as b1=0.95; may "
+        "be repeated",
     )
     command.add_argument(
         "--exempt",
         action="append",
         default=[],
         metavar="RULE=REASON",
-        help="a rule that may be broken, and why",
+        help="rule that may fail, and why; may be repeated",
     )
     command.add_argument(
-        "--all", action="store_true", help="show passed and skipped rules, too"
+        "--all",
+        action="store_true",
+        help="also show the rules that passed or were skipped",
     )
     return parser
 
@@ -78,13 +92,12 @@ def _parser() -> argparse.ArgumentParser:
 def _find(target: str) -> Callable[..., Any]:
     module_name, _, path = target.partition(":")
     if not (module_name and path):
-        msg = f"{target!r} is not module:factory, for example optax:adam."
+        msg = f"{target!r} is not module:function, for example optax:adam."
         raise ValueError(msg)
-    # python -m puts the current folder first on the path; a script does not.
     try:
         thing: Any = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        # Whatever a module of the user raises while it loads is bad input.
+        # A module of the user may raise anything while it loads.
         kind = type(error).__name__
         msg = f"cannot import {module_name!r}: {kind}: {error}"
         raise ValueError(msg) from error
@@ -118,7 +131,7 @@ def _split(text: str, option: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> Any:
-    """Reads a number, a bool, None, a tuple or a quoted text; other text is itself."""
+    """Reads a Python literal; any other text is a string."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -126,31 +139,36 @@ def _value(text: str) -> Any:
 
 
 def _print_rules(console: Console) -> None:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("rule", no_wrap=True)
-    table.add_column("what it demands")
-    table.add_column("§")
-    for rule in conformance_rules():
-        sections = ", ".join(map(str, rule.sections))
-        table.add_row(rule.name, rule.summary, sections)
-    console.print(table)
+    for topic, rules in groupby(conformance_rules(), lambda rule: rule.topic):
+        console.print(Text(f"\n{topic}", "bold"))
+        for rule in rules:
+            _print_block(console, Text(rule.name), [rule.summary])
 
 
 def _print_report(console: Console, report: Report, *, everything: bool) -> None:
-    table = Table(box=box.SIMPLE_HEAD, show_lines=True)
-    table.add_column("rule", no_wrap=True)
-    table.add_column("outcome")
-    table.add_column("reason, and how to mend it", overflow="fold")
-    for rules, reason, mend in report.causes:
-        outcome = Text("failed", _STYLES["failed"])
-        table.add_row("\n".join(rules), outcome, Text(f"{reason}\n→ {mend}"))
+    for rules, reason, fix in report.causes:
+        lines = [reason, f"fix: {fix}"]
+        name = rules[0]
+        if len(rules) > 1:
+            name = f"{len(rules)} rules"
+            lines.append(f"rules: {', '.join(rules)}")
+        _print_block(console, _title("failed", name), lines)
     for result in report.results:
         if result.outcome == "exempt" or (everything and result.outcome != "failed"):
-            outcome = Text(result.outcome, _STYLES.get(result.outcome, "dim"))
-            table.add_row(result.rule, outcome, Text(result.reason))
-    if table.row_count:
-        console.print(table)
-    console.print(str(report).partition("\n")[0], markup=False, highlight=False)
+            lines = [result.reason] if result.reason else []
+            _print_block(console, _title(result.outcome, result.rule), lines)
+    console.print(report.summary, markup=False, highlight=False)
+
+
+def _title(outcome: str, name: str) -> Text:
+    return Text.assemble((outcome, _STYLES.get(outcome, "dim")), f": {name}")
+
+
+def _print_block(console: Console, title: Text, lines: Sequence[str]) -> None:
+    """Prints a title, and indented below it each line, wrapped."""
+    console.print(title, highlight=False)
+    for line in lines:
+        console.print(Padding(Text(line), (0, 0, 0, 4)), highlight=False)
 
 
 if __name__ == "__main__":

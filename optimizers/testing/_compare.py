@@ -1,4 +1,4 @@
-"""Comparisons of trees whose messages name the leaf."""
+"""Comparisons of trees, with messages that name the leaf."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,32 +7,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimizers.testing._data import Tree
+from optimizers.testing._inputs import Tree
 
-# XLA fuses and reorders. Where a method subtracts nearly equal sums, as distance
-# estimates do, a rounding in the last place grows to a few times 1e-5.
+# XLA fuses and reorders operations. If a method subtracts nearly equal sums, as
+# distance estimates do, one rounding error grows to a few times 1e-5.
 _FUSED = 1e-4
-# Where an update is the difference of two points, it has their rounding.
+# An update that is a difference of two points has their rounding errors.
 _ROUNDING = 2.5e-7
 
 
 def leaves(tree: Tree) -> Iterator[tuple[str, Any]]:
-    """Yields every leaf after its path, written `.mu['kernel']`."""
+    """Yields the path, such as `.mu['kernel']`, and the value of every leaf."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         yield jax.tree_util.keystr(path) or "(the whole tree)", leaf
 
 
 def type_of(leaf: Any) -> str:
-    """Returns dtype, shape and weakness of an array or abstract value."""
+    """Returns the dtype, shape and weak type of an array or abstract value."""
     aval = jax.typeof(leaf) if isinstance(leaf, jax.Array) else leaf
     weak = "weak " if getattr(aval, "weak_type", False) else ""
     if not hasattr(aval, "dtype"):
         return type(aval).__name__
-    return f"{weak}{aval.dtype}{list(aval.shape)}"
+    return f"{weak}{_dtype_and_shape(aval)}"
+
+
+def _dtype_and_shape(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def assert_same_structure(actual: Tree, expected: Tree, what: str) -> None:
-    """Asserts that two trees have one structure."""
+    """Asserts that two trees have the same structure."""
     got, wanted = jax.tree.structure(actual), jax.tree.structure(expected)
     assert got == wanted, f"{what}: structure is {got}, expected {wanted}"
 
@@ -50,11 +54,8 @@ def assert_same_dtypes(actual: Tree, expected: Tree, what: str) -> None:
     """Asserts equal structure and, leaf by leaf, shape and dtype."""
     assert_same_structure(actual, expected, what)
     for (path, a), (_, b) in zip(leaves(actual), leaves(expected), strict=True):
-        got, wanted = (a.dtype, a.shape), (b.dtype, b.shape)
-        assert got == wanted, (
-            f"{what}: {path} is {a.dtype}{list(a.shape)}, "
-            f"expected {b.dtype}{list(b.shape)}"
-        )
+        got, wanted = _dtype_and_shape(a), _dtype_and_shape(b)
+        assert got == wanted, f"{what}: {path} is {got}, expected {wanted}"
 
 
 def assert_close(
@@ -62,18 +63,18 @@ def assert_close(
 ) -> None:
     """Asserts |actual - expected| ≤ atol + rtol·(largest |expected| of the leaf).
 
-    Relative to the leaf, not to the entry: a sum that another order of additions
-    rounds otherwise is wrong by an ulp of its largest term.
+    Relative to the leaf, not to the entry: adding the terms of a sum in another order
+    changes it by an ulp of its largest term.
     """
     assert_same_structure(actual, expected, what)
     for (path, a), (_, b) in zip(leaves(actual), leaves(expected), strict=True):
-        x, y = _wide(a), _wide(b)
+        x, y = as_wide(a), as_wide(b)
         assert x.shape == y.shape, f"{what}: {path} is {x.shape}, expected {y.shape}"
-        with np.errstate(invalid="ignore"):  # the same infinity twice is no error
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
             error = float(np.max(np.where(x == y, 0.0, np.abs(x - y)), initial=0.0))
         size = np.abs(y[np.isfinite(y)])
         bound = atol + rtol * float(np.max(size, initial=0.0))
-        # Written so that a NaN on either side fails.
+        # Written so that NaN fails.
         assert error <= bound, (
             f"{what}: {path} differs by {error:.3g} (allowed {bound:.3g}): "
             f"got {short(a)}, expected {short(b)}"
@@ -81,21 +82,21 @@ def assert_close(
 
 
 def names(path: tuple[Any, ...]) -> list[Any]:
-    """The fields and keys that lead to a leaf, from NamedTuples and dicts alike."""
+    """Returns the fields and keys on the path to a leaf."""
     found = [getattr(key, "name", getattr(key, "key", None)) for key in path]
     return [name for name in found if name is not None]
 
 
 def assert_agree(actual: Tree, expected: Tree, what: str) -> None:
-    """Asserts equal trees up to what another program for the same formulas changes."""
+    """Asserts that trees are equal up to the rounding of another compiled program."""
     assert_close(actual, expected, what, _FUSED, _ROUNDING)
 
 
 def assert_same_bits(actual: Tree, expected: Tree, what: str) -> None:
-    """Asserts that two trees agree to the bit, NaNs included."""
+    """Asserts that two trees have the same bits, NaNs included."""
     assert_same_dtypes(actual, expected, what)
     for (path, a), (_, b) in zip(leaves(actual), leaves(expected), strict=True):
-        same = _numbers(a).tobytes() == _numbers(b).tobytes()
+        same = as_numpy(a).tobytes() == as_numpy(b).tobytes()
         assert same, f"{what}: {path} is {short(a)}, expected exactly {short(b)}"
 
 
@@ -104,10 +105,10 @@ def assert_finite(
     what: str,
     may_be_infinite: Callable[[tuple[Any, ...]], bool] = lambda path: False,
 ) -> None:
-    """Asserts that no entry is NaN, nor infinite but where its path allows it."""
+    """Asserts that nothing is NaN, or infinite unless its path allows it."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            values = _wide(leaf)
+            values = as_wide(leaf)
             wrong = ~np.isfinite(values)
             if np.any(wrong) and may_be_infinite(path):
                 wrong = np.isnan(values)
@@ -120,32 +121,37 @@ def assert_finite(
 def assert_zero(tree: Tree, what: str) -> None:
     """Asserts that every entry is exactly zero."""
     for path, leaf in leaves(tree):
-        zero = not np.any(_wide(leaf))
+        zero = not np.any(as_wide(leaf))
         assert zero, f"{what}: {path} is {short(leaf)}, expected exactly zero"
 
 
-def assert_says(error: Exception, *words: str) -> None:
-    """Asserts that the message of an exception has one of the words."""
+def assert_mentions(error: Exception, *words: str) -> None:
+    """Asserts that the message of an exception contains one of the words."""
     if isinstance(error, jax.errors.ConcretizationTypeError):
-        raise error  # says nothing about its arguments
-    said = any(word in str(error) for word in words)
-    assert said, f"the {type(error).__name__} says none of {words}: {error}"
+        raise error  # from JAX, not a check of the arguments
+    found = any(word in str(error) for word in words)
+    expected = " or ".join(map(repr, words))
+    assert found, (
+        f"the message of the {type(error).__name__} does not contain {expected}: "
+        f"{error}"
+    )
 
 
-def _numbers(leaf: Any) -> np.ndarray:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return np.asarray(jax.random.key_data(leaf))
+def as_numpy(leaf: Any) -> np.ndarray:
+    """Returns a leaf as a NumPy array; a PRNG key as the integers in it."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
     return np.asarray(leaf)
 
 
-def _wide(leaf: Any) -> np.ndarray:
-    array = _numbers(jnp.asarray(leaf) if isinstance(leaf, float) else leaf)
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        return array.astype(np.complex128)
-    return array.astype(np.float64)
+def as_wide(leaf: Any) -> np.ndarray:
+    """Returns a leaf in float64, or in complex128 if it is complex."""
+    array = as_numpy(leaf)
+    is_complex = jnp.issubdtype(array.dtype, jnp.complexfloating)
+    return array.astype(np.complex128 if is_complex else np.float64)
 
 
 def short(leaf: Any) -> str:
-    """Returns the first entries of an array."""
-    entries = ", ".join(f"{entry:.6g}" for entry in _wide(leaf).ravel()[:4])
+    """Returns the first four entries of an array as text."""
+    entries = ", ".join(f"{entry:.6g}" for entry in as_wide(leaf).ravel()[:4])
     return f"[{entries}{', …' if np.size(leaf) > 4 else ''}]"

@@ -1,4 +1,4 @@
-"""Compiling quickly what runs a few steps of something small."""
+"""Fast compilation of small programs that run for a few steps."""
 
 import contextlib
 import tempfile
@@ -21,7 +21,7 @@ def _options() -> dict[str, Any]:
     }
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:  # another XLA, which knows other options
+    except jax.errors.JaxRuntimeError:  # this version of XLA has other options
         return {}
     return options
 
@@ -29,18 +29,18 @@ def _options() -> dict[str, Any]:
 def quick_jit(function: Callable[..., Any], **kwargs: Any) -> Callable[..., Any]:
     """Returns `jax.jit(function, **kwargs)` that compiles in a fraction of the time.
 
-    Nearly all time of a check is the compiler's. Not for functions that are called
-    inside another jit.
+    A check spends nearly all its time in the compiler. Do not call the result inside
+    another jit.
     """
     return jax.jit(function, compiler_options=_options(), **kwargs)
 
 
 @contextlib.contextmanager
 def equal_programs_compile_once() -> Iterator[None]:
-    """Keeps JAX's compilation cache in a folder of its own, unless it has one.
+    """Turns on JAX's compilation cache in a temporary folder, unless it is on already.
 
-    JAX knows a function again, not a program: what a rule builds anew, and each loop
-    that runs without jit, would be compiled again.
+    Without it, JAX caches by function identity, not by program: it would compile again
+    for every function that a rule builds and every loop that runs without jit.
     """
     if getattr(jax.config, _FOLDER) is not None:
         yield
@@ -62,4 +62,4 @@ def equal_programs_compile_once() -> Iterator[None]:
 def _configure(settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
-    compilation_cache.reset_cache()  # or JAX stays with the folder it knows
+    compilation_cache.reset_cache()  # or JAX keeps using the old folder

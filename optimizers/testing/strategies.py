@@ -1,4 +1,4 @@
-"""Hypothesis strategies for trees and gradients that optimizers must bear.
+"""Hypothesis strategies for trees and gradients, to test optimizers with.
 
     from hypothesis import given
     from optimizers.testing import strategies
@@ -7,12 +7,12 @@
     def test_parameters_stay_finite(sequence):
         ...
 
-Values are NumPy arrays, so that drawing compiles nothing; shapes and dtypes come from a
-few, so that a jitted optimizer compiles a few times and not once for each example.
+Values are NumPy arrays, so drawing does not compile anything. There are only a few
+shapes and dtypes, so a jitted optimizer compiles a few times, not once per example.
 Examples shrink to zeros in small trees.
 
-This module imports hypothesis, which the extra `[testing]` installs; the rest of
-`optimizers.testing` does without.
+This module needs hypothesis, which the extra `[testing]` installs; the rest of
+`optimizers.testing` does not.
 """
 
 import math
@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis.extra import numpy as hnp
 
-from optimizers.testing._data import Tree
-from optimizers.testing._replay import Sequence
+from optimizers.testing._inputs import Tree
+from optimizers.testing._reference.sequence import Sequence
 
 __all__ = [
     "FINITE",
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 FINITE = ("zero", "ordinary", "spike", "denormal")
-"""The kinds of entries that are finite, simplest first."""
+"""The finite kinds of entries, simplest first."""
 
 KINDS = (*FINITE, "infinity", "nan")
 """All kinds of entries."""
@@ -52,14 +52,14 @@ SHAPES: tuple[Tree, ...] = (
     {"bias": (3,), "kernel": (2, 3)},
     [(4,), {"scale": (), "empty": (0,)}],
 )
-"""Trees of shapes: a scalar, two leaves, and a list in which a leaf has no entries."""
+"""Trees of shapes: a scalar, two leaves, and a list with a leaf of size zero."""
 
 
 def dtypes(names: Iterable[str] = ("float32", "bfloat16")) -> st.SearchStrategy[Any]:
     """Returns a strategy for the dtype of a tree.
 
     Args:
-      names: Those to choose from, simplest first.
+        names: The dtypes to choose from, simplest first.
     """
     return st.sampled_from([jnp.dtype(name) for name in names])
 
@@ -68,7 +68,8 @@ def shapes(trees: Iterable[Tree] = SHAPES) -> st.SearchStrategy[Tree]:
     """Returns a strategy for trees of shapes, whose leaves are tuples of integers.
 
     Args:
-      trees: Those to choose from, simplest first. Each is one more program to compile.
+        trees: The trees to choose from, simplest first. An optimizer is compiled for
+            each of them.
     """
     return st.sampled_from(list(trees))
 
@@ -79,15 +80,15 @@ def entries(
     """Returns a strategy for real numbers that are exact in a dtype.
 
     Args:
-      dtype: Of the numbers: what a spike or a denormal is depends on it. For a complex
-        dtype, the numbers are those of its parts.
-      kinds: What may occur. `zero`; `ordinary`, multiples of 1/8 up to 8; `spike`,
-        from the square root of the largest number, so that its square may overflow, to
-        the largest; `denormal`, below the smallest normal number, which many
-        processors take for zero; `infinity`, of either sign; `nan`.
+        dtype: The dtype of the numbers, which defines spikes and denormals. For a
+            complex dtype, the strategy draws real or imaginary parts.
+        kinds: The kinds to draw from: `zero`; `ordinary`, multiples of 1/8 up to 8;
+            `spike`, from the square root of the largest number, so that its square may
+            overflow, to the largest; `denormal`, below the smallest normal number,
+            which many processors flush to zero; `infinity`, of either sign; `nan`.
 
     Raises:
-      ValueError: No kind is given, or one that is not in `KINDS`.
+        ValueError: `kinds` is empty or has a kind that is not in `KINDS`.
     """
     if not kinds or not set(kinds) <= set(KINDS):
         msg = f"strategies: kinds must be one or more of {KINDS}, got {tuple(kinds)}."
@@ -95,7 +96,7 @@ def entries(
     return _entries(jnp.dtype(dtype), tuple(kind for kind in KINDS if kind in kinds))
 
 
-# One choice for each number: a choice of kind and then of number is four times slower.
+# One choice per number: choosing a kind first and then a number is four times slower.
 @lru_cache
 def _entries(dtype: np.dtype[Any], kinds: tuple[str, ...]) -> st.SearchStrategy[float]:
     info = jnp.finfo(dtype)
@@ -111,7 +112,7 @@ def _entries(dtype: np.dtype[Any], kinds: tuple[str, ...]) -> st.SearchStrategy[
     }
     numbers = []
     for kind in kinds:
-        # Every kind is as likely as any other.
+        # All kinds are equally likely.
         positive = np.resize(sizes[kind], 64).astype(info.dtype).astype(np.float64)
         numbers += [*positive, *(0.0 - positive)]
     return st.sampled_from([float(x) for x in numbers])
@@ -124,12 +125,12 @@ def trees(  # noqa: D417 (hypothesis passes draw)
     dtypes: st.SearchStrategy[Any] = dtypes(),  # noqa: B008
     kinds: Collection[str] = ("zero", "ordinary"),
 ) -> Tree:
-    """Returns a strategy for trees of arrays of one dtype, such as parameters.
+    """Returns a strategy for trees of arrays of one dtype, such as params.
 
     Args:
-      shapes: Strategy for the tree of shapes; `st.just({"bias": (3,)})` is one tree.
-      dtypes: Strategy for the dtype; `st.just("float64")` is one dtype.
-      kinds: What entries may be; see `entries`.
+        shapes: Strategy for the tree of shapes; `st.just({"bias": (3,)})` is one tree.
+        dtypes: Strategy for the dtype; `st.just("float64")` is one dtype.
+        kinds: The kinds of entries; see `entries`.
     """
     shape_tree, dtype = draw(shapes), jnp.dtype(draw(dtypes))
     return jax.tree.map(
@@ -143,17 +144,17 @@ def trees(  # noqa: D417 (hypothesis passes draw)
 def gradients(  # noqa: D417 (hypothesis passes draw)
     draw: st.DrawFn, params: Tree, steps: int = 5, kinds: Collection[str] = FINITE
 ) -> Tree:
-    """Returns a strategy for gradients of the steps of a run.
+    """Returns a strategy for the gradients of several steps.
 
-    About half of the leaves are sparse: one number nearly everywhere, often zero.
+    About half of the leaves are sparse: almost all entries are equal, often zero.
 
     Args:
-      params: A tree of arrays, or of their shapes and dtypes.
-      steps: How many gradients there are.
-      kinds: What entries may be; see `entries`.
+        params: A tree of arrays, or of their shapes and dtypes.
+        steps: The number of gradients.
+        kinds: The kinds of entries; see `entries`.
 
     Returns:
-      A strategy for trees like `params` with an axis of steps in front of each leaf.
+        A strategy for trees like `params` with an axis of steps in front of each leaf.
     """
     return jax.tree.map(
         lambda x: draw(_arrays((steps, *x.shape), jnp.dtype(x.dtype), kinds)), params
@@ -168,14 +169,14 @@ def sequences(  # noqa: D417 (hypothesis passes draw)
     steps: int = 5,
     kinds: Collection[str] = FINITE,
 ) -> Sequence:
-    """Returns a strategy for a start and gradients, as the assertions take them.
+    """Returns a strategy for a `Sequence`, a start with gradients.
 
     Args:
-      shapes: Strategy for the tree of shapes; `st.just({"bias": (3,)})` is one tree.
-      dtypes: Strategy for the dtype; `st.just("float64")` is one dtype.
-      steps: How many gradients there are.
-      kinds: What entries of the gradients may be; see `entries`. The start is zero or
-        ordinary.
+        shapes: Strategy for the tree of shapes; `st.just({"bias": (3,)})` is one tree.
+        dtypes: Strategy for the dtype; `st.just("float64")` is one dtype.
+        steps: The number of gradients.
+        kinds: The kinds of entries of the gradients; see `entries`. Entries of the
+            start are zero or ordinary.
     """
     start = draw(trees(shapes, dtypes))
     return Sequence(start, draw(gradients(start, steps, kinds)))
@@ -185,8 +186,8 @@ def _arrays(
     shape: tuple[int, ...], dtype: np.dtype[Any], kinds: Collection[str]
 ) -> st.SearchStrategy[np.ndarray]:
     numbers = entries(dtype, kinds)
-    # In float64, which has the numbers of all the others: NumPy and hypothesis do not
-    # know bfloat16.
+    # In float64, which contains all other dtypes: NumPy and hypothesis do not support
+    # bfloat16.
     sparse = hnp.arrays(np.float64, shape, elements=numbers, fill=numbers)
     dense = hnp.arrays(np.float64, shape, elements=numbers, fill=st.nothing())
     parts = st.one_of(sparse, dense)

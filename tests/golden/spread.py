@@ -23,7 +23,8 @@ import optax
 import optimizers
 from optimizers import catalog, testing
 from optimizers.catalog import Kind
-from optimizers.testing import _golden
+from optimizers.testing._golden.diff import find_moves
+from optimizers.testing._golden.format import flatten, read, render
 
 SETTINGS = {
     "without FMA": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX"},
@@ -90,20 +91,20 @@ def compare(folder: Path) -> Iterator[tuple[str, str, str, float, bool]]:
             trajectories = testing.record_trajectory(factory)
             with jax.enable_x64(True):
                 trajectories |= testing.record_trajectory(
-                    factory, cases=["vector/float64/smooth"]
+                    factory, scenarios=["vector/float64/smooth"]
                 )
         except Exception as error:
             sys.stderr.write(f"{name} is left out: {type(error).__name__}\n")
             continue
-        records = {case: _golden._flatten(t) for case, t in trajectories.items()}
+        records = {case: flatten(t) for case, t in trajectories.items()}
         if not path.exists():
-            path.write_text(_golden._render(name, records))
+            path.write_text(render(name, records))
             continue
-        recorded = _golden._read(path).cases
+        recorded = read(path).scenarios
         for case in records.keys() & recorded.keys():
             leaves = (case, records[case], recorded[case])
-            out = {move.leaf for move in _golden._moves(*leaves, {})}
-            for move in _golden._moves(*leaves, {"": 0.0}):
+            out = {move.leaf for move in find_moves(*leaves, {})}
+            for move in find_moves(*leaves, {"": 0.0}):
                 dtype = str(move.recorded.dtype).replace("complex64", "float32")
                 error = move.relative_error
                 yield name, dtype, move.quantity, error, move.leaf in out

@@ -1,0 +1,1 @@
+"""Conformance: the rules of optax's contract, and reports of what breaks them."""

@@ -1,0 +1,159 @@
+"""Checks an optimizer against the rules."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from optimizers.testing._conformance.case import Case
+from optimizers.testing._conformance.report import Report, Result
+from optimizers.testing._conformance.rule import NotApplicable, Rule, describe
+from optimizers.testing._conformance.rules import ALL
+from optimizers.testing._inputs import ExtraArgs
+from optimizers.testing._jit import equal_programs_compile_once
+
+
+def conformance_rules() -> tuple[Rule, ...]:
+    """Returns all rules, for `pytest.mark.parametrize`."""
+    return ALL
+
+
+def check(
+    factory: Callable[..., Any],
+    *,
+    exemptions: Mapping[str, str] | None = None,
+    rules: Iterable[Rule] | None = None,
+    extra_args: ExtraArgs | None = None,
+    **kwargs: Any,
+) -> Report:
+    """Checks an optimizer against the rules of optax's contract.
+
+    Args:
+        factory: Makes the transformation. The signature decides whether it is called
+            as `factory(learning_rate, **kwargs)`, as a wrapper
+            `factory(optimizer, **kwargs)` or as a gradient transformation
+            `factory(**kwargs)`.
+        exemptions: Rules that may fail, as a dict from their names to your reasons. An
+            exemption from a rule that holds is itself a failure.
+        rules: The rules to check; all if None.
+        extra_args: Function of the gradients and params of an update that returns, as
+            a dict, extra arguments that only this optimizer needs; those of optax and
+            of this library are always passed. It must accept any tree: bare arrays,
+            empty trees and trees with `optax.MaskedNode`.
+        **kwargs: Keyword arguments of every call of the factory.
+
+    Returns:
+        A report with one result per rule. If the factory raises or does not return a
+        transformation, the only result is that of `returns_transformation`. Exceptions
+        of the optimizer are reported, not raised.
+
+    Raises:
+        TypeError: The learning rate is a schedule, or `extra_args` does not return a
+            dict.
+        ValueError: An exemption does not name a rule.
+    """
+    exemptions = dict(exemptions or {})
+    unknown = exemptions.keys() - {rule.name for rule in ALL}
+    if unknown:
+        msg = (
+            f"exemptions has unknown rules: {sorted(unknown)}; see conformance_rules()."
+        )
+        raise ValueError(msg)
+    case = Case(factory, kwargs, extra_args)
+    # A factory that raises is one failure, not one per rule.
+    broken = _broken_factory(case)
+    if broken is not None:
+        return Report(case.name, (broken,))
+    _require_usable(case)
+    chosen = ALL if rules is None else tuple(rules)
+    with equal_programs_compile_once():
+        results = tuple(
+            _result(rule, case, exemptions.get(rule.name)) for rule in chosen
+        )
+    return Report(case.name, results)
+
+
+def assert_conforms(
+    factory: Callable[..., Any],
+    *,
+    exemptions: Mapping[str, str] | None = None,
+    rules: Iterable[Rule] | None = None,
+    extra_args: ExtraArgs | None = None,
+    **kwargs: Any,
+) -> None:
+    """Asserts that an optimizer follows all rules; arguments as for `check`.
+
+    Raises:
+        AssertionError: The optimizer breaks rules; the message lists each with the
+            reason and a fix.
+        TypeError: As for `check`.
+        ValueError: As for `check`.
+    """
+    __tracebackhide__ = True  # pytest shows the message alone
+    report = check(
+        factory,
+        exemptions=exemptions,
+        rules=rules,
+        extra_args=extra_args,
+        **kwargs,
+    )
+    if report.failures:
+        raise AssertionError(str(report))
+
+
+def _require_usable(case: Case) -> None:
+    """Raises on bad arguments, which would look like faults of the optimizer."""
+    rate = case.given.get(case.learning_rate_name or "")
+    if callable(rate):
+        msg = (
+            f"{case.learning_rate_name} is a schedule, expected a number; the rules "
+            "try schedules themselves. To check one schedule, bind it with a lambda "
+            "around the factory."
+        )
+        raise TypeError(msg)
+    try:
+        own = case.own_extras(case.stream[0], case.params)
+    except Exception as error:
+        msg = (
+            "extra_args must be a function of gradients and params that returns a "
+            f"dict, but {case.extra_args!r} raised {type(error).__name__}: {error}"
+        )
+        raise TypeError(msg) from error
+    if not all(isinstance(name, str) for name in own):
+        msg = f"extra_args must return a dict with names as keys, got {list(own)}."
+        raise TypeError(msg)
+
+
+def _broken_factory(case: Case) -> Result | None:
+    first = ALL[0]
+    if not callable(case.factory):
+        reason = (
+            f"{case.name} is not a factory; pass a function that returns a "
+            "transformation, such as optax.adam"
+        )
+        return Result(first.name, "failed", reason, first.fix)
+    try:
+        tx = case.build()
+    except (Exception, SystemExit) as error:
+        reason = describe(error, case)
+    else:
+        if all(callable(getattr(tx, name, None)) for name in ("init", "update")):
+            return None
+        kind = type(tx).__name__
+        reason = (
+            f"{case.name} returned a {kind}, which has no functions init and update"
+        )
+    return Result(first.name, "failed", reason, first.fix)
+
+
+def _result(rule: Rule, case: Case, exemption: str | None) -> Result:
+    try:
+        rule.run(case)
+    except NotApplicable as why:
+        return Result(rule.name, "skipped", str(why))
+    except AssertionError as error:
+        if exemption is not None:
+            return Result(rule.name, "exempt", exemption)
+        return Result(rule.name, "failed", str(error), rule.fix)
+    if exemption is not None:
+        reason = f"the exemption is no longer needed: {exemption}"
+        return Result(rule.name, "failed", reason, "Remove the exemption.")
+    return Result(rule.name, "passed")

@@ -1,0 +1,1 @@
+"""Golden files: trajectories on disk, and what changed since they were recorded."""

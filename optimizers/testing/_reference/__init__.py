@@ -1,0 +1,1 @@
+"""Comparisons with equations in NumPy, and properties that optimizers claim."""

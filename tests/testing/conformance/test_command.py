@@ -1,0 +1,111 @@
+"""`python -m optimizers.testing`: outcomes, exit codes and messages."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import optax
+import pytest
+
+from optimizers import testing
+from optimizers.testing import __main__ as command
+from tests.testing.conformance.sound import sound_adam
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks one cheap rule, which is enough to see what the command does with it."""
+
+    def check(factory: object, **options: object) -> testing.Report:
+        rules = [r for r in testing.conformance_rules() if r.name == "has_right_sign"]
+        return testing.check(factory, rules=rules, **options)
+
+    monkeypatch.setattr(command, "check", check)
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module in the current folder, as its author has it."""
+    (tmp_path / "my_rates.py").write_text(
+        "import optax\n"
+        "def climbing(learning_rate=0.1, scale=1.0):\n"
+        "    return optax.sgd(-scale * learning_rate)\n"
+        "def descending(learning_rate=0.1):\n"
+        "    return optax.sgd(learning_rate)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("only", "module")
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["my_rates:descending"], 0, "1 passed"),
+        (["my_rates:descending", "--all"], 0, "has_right_sign"),
+        (["my_rates:climbing"], 1, "not point downhill"),
+        (["my_rates:climbing", "--arg", "scale=-2"], 0, "climbing(scale=-2)"),
+        (["my_rates:climbing", "--exempt", "has_right_sign=a game"], 0, "a game"),
+        (["my_rates:descending", "--exempt", "has_right_sign=x"], 1, "no longer"),
+    ],
+)
+def test_check(
+    arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["check", *arguments]) == code
+    assert says in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["optax"], "'optax' is not module:function"),
+        (["no_such_module:x"], "cannot import 'no_such_module': ModuleNotFoundError"),
+        (["optax:no_such_name"], "'optax' has no attribute 'no_such_name'"),
+        (["optax:__version__"], "is a str, expected a function"),
+        (["optax:sgd", "--arg", "lr=0.1"], "unexpected keyword argument 'lr'"),
+        (["optax:sgd", "--arg", "momentum"], "'momentum' is not name=value"),
+        (["optax:sgd", "--exempt", "no_such_rule=why"], "no_such_rule"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["check", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_without_chex_the_command_names_the_extra() -> None:
+    program = (
+        "import runpy, sys; sys.modules['chex'] = None; "
+        "runpy.run_module('optimizers.testing', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: optimizers.testing needs chex: "
+        "install verbatim-optimizers[testing]."
+    )
+
+
+def test_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["rules"]) == 0
+    out = capsys.readouterr().out
+    for rule in testing.conformance_rules():
+        assert rule.name in out
+
+
+def test_values_are_python_literals() -> None:
+    values = {"0.5": 0.5, "None": None, "True": True, "bfloat16": "bfloat16"}
+    assert {text: command._value(text) for text in values} == values
+
+
+def test_reserved_names_reach_the_factory() -> None:
+    # A factory may call an argument what `check` calls its own.
+    def named(rules: float = 0.1) -> optax.GradientTransformation:
+        return sound_adam(rules)
+
+    assert testing.Case(named, {"rules": 0.5}).name == "named(rules=0.5)"
