@@ -1,30 +1,34 @@
 """The definition of a benchmark problem."""
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
 
 
-def _whole_data(key: jax.Array, data: PyTree) -> PyTree:
+def _whole_data(data: PyTree) -> PyTree:
+    return data
+
+
+def _sample_whole_data(key: jax.Array, data: PyTree) -> PyTree:
     del key
     return data
 
 
-class Front(NamedTuple):
-    """Where two objectives are compared: fronts of methods, not single runs.
+class FrontSpec(NamedTuple):
+    """How the Pareto fronts of a problem with two objectives are compared.
 
     Attributes:
-      reference: Main and auxiliary loss from which the hypervolume is measured;
-        points beyond it in either count for nothing.
+      reference: Main and auxiliary loss of the reference point of the hypervolume.
+        Points that are worse in either loss do not count.
       level: Auxiliary loss at which the main losses are compared.
-      points: The Pareto front in closed form, `[n, 2]`, main loss ascending; None
+      points: The true Pareto front, `[n, 2]`, sorted by increasing main loss; None
         where it is unknown.
     """
 
@@ -35,42 +39,44 @@ class Front(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """An optimisation problem, complete with start, data, targets and provenance.
+    """An optimization problem: its start, loss, data, evaluation and description.
 
-    Exactly one of `evaluate` and `evaluate_exact` is given. Both return the
-    metrics of the parameters by name, `"loss"` first: the number that targets
-    are set on.
+    Give exactly one of `evaluate` and `evaluate_exact`. Both return metrics of the
+    parameters by name. The first one is `"loss"`, on which targets are set.
 
     Attributes:
-      name: The stem of the file that defines it.
-      summary: One sentence: what it is and what it is hard about.
-      formula: The loss as one line of plain text mathematics.
-      source: Where it comes from.
-      tags: Words such as `convex`, `nonconvex`, `stochastic`, `network`.
-      budget: Number of gradients of one run; an optimizer that takes two for each
-        step makes half as many steps.
-      init: Key to starting parameters (float32). A deterministic problem lets
-        the key perturb the start, so that seeds are instances.
+      name: The name of the file that defines the problem, without `.py`.
+      summary: One sentence: what the problem is and what makes it difficult.
+      formula: The loss as mathematics in one line of plain text.
+      source: The paper or data set that it comes from.
+      tags: One of `convex`, `nonconvex` and `game`, one of `deterministic` and
+        `stochastic`, and any others.
+      budget: Number of gradients in one run. An optimizer that takes two gradients
+        per step makes half as many steps.
+      init: `(key)` to float32 starting parameters. They must depend on the key, also
+        in a deterministic problem, because each seed is a different instance.
       loss: `(params, batch)` to the float32 training loss that is differentiated.
-      sample: `(key, data)` to one batch; by default the whole data.
-      data: Arrays that `sample` and `evaluate` get; put on the device once.
-      evaluate: `(params, data)` to float32 metrics; runs inside the compiled
-        program.
-      evaluate_exact: Parameters as float64 NumPy arrays, each with the same
-        leading axes `[...]` before its own shape, to float64 metrics `[...]`;
-        runs on the host.
-      f_star: The smallest value of `"loss"`, where it is known.
-      minimizer: Parameters at which `"loss"` is `f_star`, where they are known.
-      metric: What `"loss"` is, as the axes of figures call it.
-      scored: Whether it has targets and counts in a suite's score; if not, it is
-        reported in a table of its own, and rates are chosen by the final `"loss"`.
-      gradient: `(params, batch)` to the field that a step descends, where it is not
-        the gradient of `loss`: in a game each player has a loss of his own.
-      project: Parameters to the nearest admissible ones, after every update.
+      sample: `(key, data)` to one batch. The default returns the whole data.
+      full_batch: `(data)` to one batch of all training data, whose loss is the mean of
+        the loss over random batches. The default returns the whole data. Used by
+        tests.
+      data: Arrays that `sample` and `evaluate` receive. They are transferred to the
+        device once.
+      evaluate: `(params, data)` to float32 metrics, inside the compiled program.
+      evaluate_exact: `(params)` to float64 metrics of shape `[...]`, on the host, where
+        `params` are float64 NumPy arrays with leading axes `[...]`.
+      f_star: The smallest value of `"loss"`, if known.
+      minimizer: Parameters at which `"loss"` is `f_star`, if known.
+      metric: The name of `"loss"` on the axes of figures.
+      scored: Whether the problem has targets and counts in a suite's score. If not, it
+        gets a table of its own, and learning rates are chosen by the final `"loss"`.
+      gradient: `(params, batch)` to the vector field that a step descends, if it is not
+        the gradient of `loss`. In a game, each player descends its own loss.
+      project: `(params)` to the nearest feasible parameters, applied after each step.
       aux_loss: `(params, batch)` to an auxiliary loss, the second objective;
         `evaluate` reports it as `"aux"`.
-      front: How fronts are compared, for a problem with an auxiliary loss.
-      tail_loss: `(params, batch)` to the part of `loss` that is due to rare classes.
+      front: How Pareto fronts are compared; required with `aux_loss`.
+      tail_loss: `(params, batch)` to the part of `loss` that comes from rare classes.
     """
 
     name: str
@@ -81,7 +87,8 @@ class Problem:
     budget: int
     init: Callable[[jax.Array], PyTree]
     loss: Callable[[PyTree, PyTree], jax.Array]
-    sample: Callable[[jax.Array, PyTree], PyTree] = _whole_data
+    sample: Callable[[jax.Array, PyTree], PyTree] = _sample_whole_data
+    full_batch: Callable[[PyTree], PyTree] = _whole_data
     data: PyTree = None
     evaluate: Callable[[PyTree, PyTree], Mapping[str, jax.Array]] | None = None
     evaluate_exact: Callable[[PyTree], Mapping[str, np.ndarray]] | None = None
@@ -92,22 +99,32 @@ class Problem:
     gradient: Callable[[PyTree, PyTree], PyTree] | None = None
     project: Callable[[PyTree], PyTree] | None = None
     aux_loss: Callable[[PyTree, PyTree], jax.Array] | None = None
-    front: Front | None = None
+    front: FrontSpec | None = None
     tail_loss: Callable[[PyTree, PyTree], jax.Array] | None = None
 
     def __post_init__(self) -> None:
-        """Refuses a problem without exactly one way to evaluate it."""
+        """Checks that there is exactly one evaluation function."""
         if (self.evaluate is None) == (self.evaluate_exact is None):
-            msg = f"{self.name}: give exactly one of evaluate and evaluate_exact."
+            found = "neither" if self.evaluate is None else "both"
+            msg = (
+                f"Problem {self.name!r}: give exactly one of evaluate and "
+                f"evaluate_exact; found {found}."
+            )
             raise ValueError(msg)
 
 
-def extra_arguments(problem: Problem, params: PyTree, batch: PyTree) -> dict[str, Any]:
-    """Everything that an optimizer's `update` is given by keyword.
+def near(key: jax.Array, start: tuple[float, ...], spread: float) -> jax.Array:
+    """A start, float32 `[n]`: `start` plus normal noise with deviation `spread`."""
+    noise = jax.random.normal(key, (len(start),), jnp.float32)
+    return jnp.asarray(start, jnp.float32) + spread * noise
 
-    `value`, `grad`, `value_fn`, `grad_fn` on every problem; `aux_grads` with an
-    auxiliary loss, `tail_grad_fn` with a loss of rare classes. What an optimizer does
-    not use is traced, and then removed by the compiler.
+
+def extra_arguments(problem: Problem, params: PyTree, batch: PyTree) -> dict[str, Any]:
+    """The keyword arguments that an optimizer's `update` receives.
+
+    Every problem provides `value`, `grad`, `value_fn` and `grad_fn`. A problem with an
+    auxiliary loss also provides `aux_grads`, and one with rare classes `tail_grad_fn`.
+    The compiler removes what an optimizer does not use.
     """
 
     def value_fn(
@@ -116,7 +133,7 @@ def extra_arguments(problem: Problem, params: PyTree, batch: PyTree) -> dict[str
         aux_grads: Any = None,
         tail_grad_fn: Any = None,
     ) -> jax.Array:
-        # optax's line searches hand on, by name, what else they are given.
+        # optax's line searches pass all keyword arguments on to `value_fn`.
         del grad_fn, aux_grads, tail_grad_fn
         return problem.loss(params, batch)
 
@@ -124,7 +141,11 @@ def extra_arguments(problem: Problem, params: PyTree, batch: PyTree) -> dict[str
         grad_fn = jax.grad(value_fn)
         value, grad = jax.value_and_grad(value_fn)(params)
     else:
-        grad_fn = functools.partial(problem.gradient, batch=batch)
+        gradient = problem.gradient
+
+        def grad_fn(params: PyTree) -> PyTree:
+            return gradient(params, batch)
+
         value, grad = value_fn(params), grad_fn(params)
     given = {"value": value, "grad": grad, "value_fn": value_fn, "grad_fn": grad_fn}
     if problem.aux_loss is not None:
@@ -136,7 +157,7 @@ def extra_arguments(problem: Problem, params: PyTree, batch: PyTree) -> dict[str
 
 
 def data_hash(problem: Problem) -> str:
-    """SHA-256, in hex, of a problem's arrays with their paths, dtypes and shapes."""
+    """SHA-256, in hex, of a problem's arrays, their paths, dtypes and shapes."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(problem.data):
         array = np.ascontiguousarray(leaf)

@@ -1,1 +1,1 @@
-"""Data that problems share."""
+"""Data sets that several problems share."""

@@ -1,1 +1,1 @@
-"""Flax modules that the problems train."""
+"""Flax modules that problems train."""

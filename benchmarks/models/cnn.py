@@ -1,8 +1,8 @@
-"""Small convolutional network, its convolutions written as matrix × patches.
+"""Small convolutional network whose convolutions are matrix products with patches.
 
-Vectorised over lanes that each have their own kernel, a convolution turns into a
-grouped one, which compilers for CPUs treat badly: this network runs several times
-slower with it. A matrix product with patches stays a matrix product.
+Vectorized over runs with different kernels, a convolution becomes a grouped
+convolution, which is several times slower on a CPU. A matrix product with patches
+remains a matrix product.
 """
 
 import jax
@@ -13,17 +13,17 @@ from benchmarks.models.layers import Dense
 
 
 def patches(x: jax.Array) -> jax.Array:
-    """The 3 × 3 windows at every second pixel, padded as `SAME` does.
+    """The 3 × 3 windows at every second pixel, with `SAME` padding.
 
     Args:
-      x: Images `[channels, height, width, batch]` of even height and width.
+      x: Images `[channels, height, width, batch]`; height and width must be even.
 
     Returns:
-      `[9 * channels, height / 2, width / 2, batch]`, ordered by row of the window,
-      then column, then channel.
+      `[9 * channels, height / 2, width / 2, batch]`, the first axis ordered by row of
+      the window, then column, then channel.
     """
     _, height, width, _ = x.shape
-    # At stride 2 and even size, SAME puts its one row and column of zeros last.
+    # With stride 2 and even size, SAME adds one row and column of zeros at the end.
     padded = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
     windows = [
         padded[:, row : row + height - 1 : 2, column : column + width - 1 : 2]
@@ -40,7 +40,7 @@ class CNN(nn.Module):
 
     Attributes:
       features: Number of features of each convolution.
-      outputs: Width of the last layer.
+      outputs: Number of outputs of the last layer.
     """
 
     features: tuple[int, ...]
@@ -48,11 +48,11 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The outputs of the last layer, before any non-linearity."""
+        """The outputs of the last layer, without an activation function."""
         for features in self.features:
             windows = patches(x)
             maps = Dense(features)(windows.reshape(windows.shape[0], -1))
-            # ReLU after the reshape: before it, the compiled gradient is 1.5 times
-            # as slow on a CPU.
+            # With ReLU before the reshape, the compiled gradient takes 1.5 times as
+            # long on a CPU.
             x = nn.relu(maps.reshape(features, *windows.shape[1:]))
         return Dense(self.outputs)(x.reshape(-1, x.shape[-1]))

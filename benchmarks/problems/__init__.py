@@ -1,4 +1,4 @@
-"""One file = one problem, found by its name."""
+"""The problems: each file defines one, and its name is the name of the problem."""
 
 import difflib
 import functools
@@ -16,10 +16,11 @@ def problem_names() -> tuple[str, ...]:
 
 @functools.cache
 def load_problem(name: str) -> Problem:
-    """The problem of that name, with its data loaded.
+    """The problem with the given name, with its data loaded.
 
     Raises:
-      UserError: No file of `benchmarks/problems` has that name.
+      UserError: `benchmarks/problems` has no file of that name.
+      ValueError: The problem's `name` is not the name of its file.
     """
     if name not in problem_names():
         close = difflib.get_close_matches(name, problem_names(), n=2)
@@ -29,4 +30,11 @@ def load_problem(name: str) -> Problem:
             "List all with: python -m benchmarks list problems"
         )
         raise UserError(msg)
-    return importlib.import_module(f"benchmarks.problems.{name}").problem()
+    problem = importlib.import_module(f"benchmarks.problems.{name}").problem()
+    if problem.name != name:
+        msg = (
+            f"benchmarks/problems/{name}.py: the problem is named {problem.name!r}; "
+            f"give it the name of its file, {name!r}."
+        )
+        raise ValueError(msg)
+    return problem

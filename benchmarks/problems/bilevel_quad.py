@@ -1,25 +1,25 @@
-"""Two quadratics: a main loss flat along half of the space, and a second one.
+"""Two quadratics: a main loss that is flat on half of the space, and an auxiliary loss.
 
     main(x) = ½ (x − a)ᵀ H (x − a), rank 10 of 20        aux(x) = ½ ‖x − c‖²
 
-Source: the question of Hsieh, Thornton, Ndiaye, Klein, Cuturi and Ablin, Careful with
-that Scalpel: Improving Gradient Surgery with an EMA (2024): of all minima of the main
-loss, find the one with the smallest auxiliary loss.
+Source: the simple bilevel problem of Hsieh, Thornton, Ndiaye, Klein, Cuturi and
+Ablin, Careful with that Scalpel: Improving Gradient Surgery with an EMA (2024): among
+all minimizers of the main loss, find the one with the smallest auxiliary loss.
 
-Hard about it: the gradient of the main loss is noisy as it is in least squares, with
-covariance H, so that the direction that must not be disturbed is known only on
-average. A fixed weight λ trades one loss against the other and never reaches the
-minimum of the main loss at all.
+Difficulty: the gradient of the main loss has noise with covariance proportional to H,
+as in least squares, so the direction of the main gradient is known only on average.
+The minimizer of main + λ aux, with a fixed weight λ > 0, is not a minimizer of the
+main loss.
 
-Everything is known in closed form: the answer a + N (c − a), where N projects on the
-null space of H, and the Pareto front, traced by x(λ) = (H + λI)⁻¹ (H a + λ c).
+The solution is known in closed form, a + N (c − a), where N projects onto the null
+space of H. So is the Pareto front, which consists of x(λ) = (H + λI)⁻¹ (H a + λ c).
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.problem import Front, Problem
+from benchmarks.problem import FrontSpec, Problem
 
 SIZE, RANK = 20, 10
 SMALLEST = 0.1
@@ -35,14 +35,14 @@ def _rotation(random: np.random.RandomState) -> np.ndarray:
 
 
 def _sample(key: jax.Array, data: Arrays) -> Arrays:
-    """The quadratic, tilted by noise whose covariance is that of the curvature."""
+    """The data with a random linear term, its covariance proportional to H."""
     draw = jax.random.normal(key, (RANK,), jnp.float32)
     return data | {"tilt": NOISE * jnp.matmul(data["root"], draw, precision="highest")}
 
 
 def _loss(x: jax.Array, batch: Arrays) -> jax.Array:
     offset = x - jnp.asarray(batch["main"], x.dtype)
-    # H as its root on its range: (x − a)ᵀ R Rᵀ (x − a).
+    # With H = R Rᵀ: (x − a)ᵀ R Rᵀ (x − a).
     image = jnp.matmul(offset, batch["root"], precision="highest")
     return 0.5 * jnp.sum(image**2) + jnp.sum(batch["tilt"] * offset)
 
@@ -52,11 +52,11 @@ def _aux_loss(x: jax.Array, batch: Arrays) -> jax.Array:
 
 
 def problem() -> Problem:
-    """The pair, started from standard normal points."""
+    """The two quadratics, started at a standard normal point."""
     random = np.random.RandomState(0)
     axes = _rotation(random)
     eigenvalues = np.geomspace(1.0, SMALLEST, RANK)
-    root = np.float32(axes[:, :RANK] * np.sqrt(eigenvalues))
+    root = (axes[:, :RANK] * np.sqrt(eigenvalues)).astype(np.float32)
     main, aux = DISTANCE * random.standard_normal((2, SIZE))
     exact = root.astype(np.float64)
     hessian = exact @ exact.T
@@ -72,14 +72,14 @@ def problem() -> Problem:
         return np.linalg.solve(hessian + weight * np.eye(SIZE), tilted)
 
     onto_range = exact @ np.linalg.pinv(exact)
-    answer = aux + onto_range @ (main - aux)
-    ends = [evaluate_exact(x) for x in (answer, aux)]
+    solution = aux + onto_range @ (main - aux)
+    ends = [evaluate_exact(x) for x in (solution, aux)]
     middle = [evaluate_exact(trade_off(w)) for w in np.geomspace(1e-5, 1e4, 181)]
     front = np.array([[v["loss"], v["aux"]] for v in (ends[0], *middle, ends[1])])
     return Problem(
         name="bilevel_quad",
-        summary="Quadratic with a flat half, on which a second one has a minimum.",
-        formula="main ½ (x − a)ᵀ H (x − a), rank 10; aux ½ ‖x − c‖²; x ∈ R²⁰",
+        summary="Quadratic with many minimizers; a second one selects among them.",
+        formula="main: ½ (x − a)ᵀ H (x − a), rank 10; aux: ½ ‖x − c‖²; x ∈ R²⁰",
         source="Hsieh et al., Careful with that Scalpel (2024)",
         tags=frozenset({"convex", "stochastic", "analytic", "two objectives"}),
         budget=20_000,
@@ -94,11 +94,11 @@ def problem() -> Problem:
         },
         evaluate_exact=evaluate_exact,
         f_star=0.0,
-        minimizer=answer,
+        minimizer=solution,
         metric="main loss",
         scored=False,
         aux_loss=_aux_loss,
-        front=Front(
+        front=FrontSpec(
             reference=(float(ends[1]["loss"]), float(1.1 * ends[0]["aux"])),
             level=float(0.9 * ends[0]["aux"]),
             points=front,

@@ -1,17 +1,17 @@
-"""Bilinear game: one player wants (x − a)ᵀ A (y − b) small, the other wants it large.
+"""Bilinear game: one player minimizes (x − a)ᵀ A (y − b), the other maximizes it.
 
-Source: the game on which Daskalakis, Ilyas, Syrgkanis and Zeng, Training GANs with
-Optimism (2018), section 3, show that the last iterate of gradient descent moves away
-from the equilibrium and that of optimistic descent converges to it.
+Source: Daskalakis, Ilyas, Syrgkanis and Zeng, Training GANs with Optimism (2018),
+section 3. In this game the last iterate of gradient descent moves away from the
+equilibrium, and that of optimistic gradient descent converges to it.
 
-Hard about it: there is no loss to descend. The field turns around the equilibrium
-(a, b), and every step along it, however small, leads outwards; with singular values
-of A from 1 to 0.2 the five rotations have different speeds. Only a method that looks
-ahead, or averages what it passes through, comes closer.
+Difficulty: there is no loss to descend. The vector field rotates around the
+equilibrium (a, b), and each step along it, however small, leads away from it. The
+singular values of A, from 1 to 0.2, give five rotations with different speeds. Only
+methods that look ahead or average their iterates come closer.
 
-The field that a step descends is A (y − b) for x, the minimising player, and
-−Aᵀ (x − a) for y, the maximising one. What is measured is the squared distance to the
-equilibrium, on float64; A and the equilibrium are fixed draws.
+A step descends A (y − b) in x, the minimizing player, and −Aᵀ (x − a) in y, the
+maximizing player. The metric is the squared distance to the equilibrium, in float64.
+A, a and b are drawn once.
 """
 
 import jax
@@ -30,7 +30,7 @@ def _orthogonal(random: np.random.RandomState) -> np.ndarray:
 
 
 def problem() -> Problem:
-    """The game of two players with five numbers each."""
+    """The game of two players with five variables each."""
     random = np.random.RandomState(0)
     singular = np.linspace(1.0, SMALLEST, SIZE)
     matrix = (_orthogonal(random) * singular) @ _orthogonal(random)
@@ -48,16 +48,16 @@ def problem() -> Problem:
     def gradient(z: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
         x, y = players(z, batch)
         matrix = batch["matrix"]
-        minimise = jnp.matmul(matrix, y, precision="highest")
-        maximise = -jnp.matmul(x, matrix, precision="highest")
-        return jnp.concatenate([minimise, maximise])
+        for_x = jnp.matmul(matrix, y, precision="highest")
+        for_y = -jnp.matmul(x, matrix, precision="highest")
+        return jnp.concatenate([for_x, for_y])
 
     def evaluate_exact(z: np.ndarray) -> dict[str, np.ndarray]:
         return {"loss": ((z - equilibrium) ** 2).sum(axis=-1)}
 
     return Problem(
         name="bilinear",
-        summary="Game whose field turns around the equilibrium and never points to it.",
+        summary="Game whose vector field rotates around the equilibrium.",
         formula="min over x, max over y of (x − a)ᵀ A (y − b), x, y ∈ R⁵",
         source="Daskalakis, Ilyas, Syrgkanis and Zeng, Training GANs with Optimism "
         "(2018)",

@@ -2,17 +2,19 @@
 
     f(w, b) = mean log(1 + exp(−yᵢ(wᵀaᵢ + b))) + λ/2 ‖w‖²
 
-Source: the Wisconsin diagnostic breast cancer data (Street, Wolberg, Mangasarian,
-1993) as scikit-learn ships them: 569 tumours, 30 features, standardised here; label
-y = 1 for benign and −1 for malignant, λ = 1e-3, the bias b free.
+Source: the Wisconsin diagnostic breast cancer data (Street, Wolberg and Mangasarian,
+1993) as shipped with scikit-learn: 569 tumours, 30 features, standardized here. The
+label y is 1 for benign and −1 for malignant tumours, λ = 1e-3, and the bias b has no
+penalty.
 
-Hard about it: smooth and strongly convex, but only by the penalty: along many
-correlated features the data say nothing, and the Hessian at the minimum reaches
-from 1.0e-3 to 0.14. Full batch, so that conditioning is all there is.
+Difficulty: smooth and strongly convex, but only because of the penalty. Many features
+are correlated, the data barely determine the weights along these directions, and the
+eigenvalues of the Hessian at the minimum range from 1.0e-3 to 0.14. Each step uses
+all data, so conditioning is the only difficulty.
 
-The standardised features are rounded to float32 and those numbers are the problem:
-float32 training and float64 evaluation see one and the same function. The minimum
-is found by Newton's method in float64 when the problem is loaded.
+The standardized features are rounded to float32, and the problem is defined by the
+rounded numbers, so that training in float32 and evaluation in float64 use the same
+function. Newton's method finds the minimum in float64 when the problem is loaded.
 """
 
 import jax
@@ -27,18 +29,18 @@ START_DEVIATION = 0.1
 
 
 def _signed_features() -> np.ndarray:
-    """Columns yᵢ (aᵢ, 1) in float32, `[31, 569]`: the label is the column's sign.
+    """Columns yᵢ (aᵢ, 1), float32 `[31, 569]`.
 
-    Examples last, which makes a vectorised step twice as fast on a CPU.
+    With the examples on the last axis, a vectorized step is twice as fast on a CPU.
     """
-    features, benign = load_breast_cancer(return_X_y=True)
+    features, benign = map(np.asarray, load_breast_cancer(return_X_y=True))
     standardised = (features - features.mean(0)) / features.std(0)
     with_bias = np.column_stack([standardised, np.ones(len(benign))])
     return np.ascontiguousarray((2 * benign - 1) * with_bias.T, np.float32)
 
 
 def _newton(columns: np.ndarray, iterations: int = 20) -> np.ndarray:
-    """The minimizer `[31]`; from 0 the iteration settles in half the iterations."""
+    """The minimizer, `[31]`; half as many iterations would suffice."""
     curvature = PENALTY * np.diag(np.append(np.ones(len(columns) - 1), 0.0))
     x = np.zeros(len(columns))
     for _ in range(iterations):
@@ -67,7 +69,7 @@ def problem() -> Problem:
     minimizer = _newton(columns)
     return Problem(
         name="logreg_bc",
-        summary="Convex classification of real data that barely determine the answer.",
+        summary="Convex classification of data that barely determine the weights.",
         formula="f(w, b) = mean log(1 + exp(−yᵢ(wᵀaᵢ + b))) + 5e-4 ‖w‖², w ∈ R³⁰",
         source="Wisconsin diagnostic breast cancer data (1993), via scikit-learn",
         tags=frozenset({"convex", "deterministic", "data"}),

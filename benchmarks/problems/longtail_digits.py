@@ -1,17 +1,17 @@
-"""Perceptron 64-128-128-10 on digits of which some classes are rare.
+"""Perceptron 64-128-128-10 on digits with rare classes.
 
-Source: Zhou, Qu, Xu and Shen, ImbSAM: A Closer Look at Sharpness-Aware Minimization in
-Class-Imbalanced Recognition (2023), on the digits of Alpaydin and Kaynak (1998) as
-scikit-learn ships them: 100 zeros, 72 ones and so on down to 5 nines to train in
-batches of 32, all others held out.
+Source: Zhou, Qu, Xu and Shen, ImbSAM: A Closer Look at Sharpness-Aware Minimization
+in Class-Imbalanced Recognition (2023), on the digits of Alpaydin and Kaynak (1998) as
+shipped with scikit-learn. The training set has 100 zeros, 72 ones and so on down to 5
+nines, in batches of 32; all other digits are held out.
 
-Hard about it: the five rare classes, those with fewer than 20 training digits, have
-one batch example in six, and the network learns them by heart. Accuracy is the mean
-over classes, so that rare ones weigh as much as others; for the rare ones alone it
-stands beside it.
+Difficulty: the five rare classes, those with fewer than 20 training digits,
+contribute only one example in six, and the network memorizes them. The accuracy is
+the mean over classes, so that all classes have equal weight; the accuracies of common
+and of rare classes are reported beside it.
 
-`tail_loss` is the part of the loss that rare classes contribute, divided by the size
-of the whole batch: head and tail add up to the loss.
+`tail_loss` is the sum of the losses of rare examples divided by the size of the whole
+batch, so that the losses of common and rare examples add up to `loss`.
 """
 
 import jax
@@ -19,7 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.datasets.digits import Labelled, cross_entropy, digits
+from benchmarks.datasets.digits import (
+    Labelled,
+    cross_entropy,
+    digits,
+    sample_digits,
+    training_digits,
+)
+from benchmarks.models.layers import apply
 from benchmarks.models.mlp import MLP
 from benchmarks.problem import Problem, PyTree
 
@@ -34,18 +41,12 @@ def _init(key: jax.Array) -> PyTree:
     return _MODEL.init(key, jnp.zeros((64, 1), jnp.float32))
 
 
-def _sample(key: jax.Array, data: dict[str, Labelled]) -> Labelled:
-    images, labels = data["train"]
-    index = jax.random.bits(key, (BATCH_SIZE,)) % images.shape[1]
-    return Labelled(images[:, index], labels[:, index])
-
-
 def _loss(params: PyTree, batch: Labelled) -> jax.Array:
-    return cross_entropy(_MODEL.apply(params, batch.images), batch.labels)
+    return cross_entropy(apply(_MODEL, params, batch.images), batch.labels)
 
 
 def _tail_loss(params: PyTree, batch: Labelled) -> jax.Array:
-    logits = _MODEL.apply(params, batch.images)
+    logits = apply(_MODEL, params, batch.images)
     losses = optax.softmax_cross_entropy(logits, batch.labels, axis=0)
     rare = jnp.sum(batch.labels * _TAIL, axis=0)
     return jnp.mean(losses * rare)
@@ -53,9 +54,9 @@ def _tail_loss(params: PyTree, batch: Labelled) -> jax.Array:
 
 def _evaluate(params: PyTree, data: dict[str, Labelled]) -> dict[str, jax.Array]:
     images, labels = data["test"]
-    guessed = jnp.argmax(_MODEL.apply(params, images), axis=0)
-    right = (guessed == jnp.argmax(labels, axis=0)).astype(labels.dtype)
-    by_class = labels @ right / jnp.sum(labels, axis=1)
+    predicted = jnp.argmax(apply(_MODEL, params, images), axis=0)
+    correct = (predicted == jnp.argmax(labels, axis=0)).astype(labels.dtype)
+    by_class = labels @ correct / jnp.sum(labels, axis=1)
     rare = _TAIL[:, 0]
     accuracy = jnp.mean(by_class)
     return {
@@ -67,7 +68,7 @@ def _evaluate(params: PyTree, data: dict[str, Labelled]) -> dict[str, jax.Array]
 
 
 def _long_tailed() -> dict[str, Labelled]:
-    """The first digits of each class train, as many as `COUNTS` says."""
+    """The first `COUNTS` digits of each class for training, the others for testing."""
     whole = digits()
     images, labels = (
         np.concatenate(parts, 1) for parts in zip(*whole.values(), strict=True)
@@ -84,17 +85,18 @@ def _long_tailed() -> dict[str, Labelled]:
 
 
 def problem() -> Problem:
-    """The network, scored by its mean accuracy over classes."""
+    """The network, evaluated by its mean accuracy over classes."""
     return Problem(
         name="longtail_digits",
-        summary="Network on images of which some classes are rare.",
+        summary="Network on images with rare classes.",
         formula="mean cross-entropy of a 64-128-128-10 ReLU network, batches of 32",
         source="Zhou, Qu, Xu and Shen, ImbSAM (2023), on digits",
         tags=frozenset({"nonconvex", "stochastic", "data", "network", "long tail"}),
         budget=2200,
         init=_init,
         loss=_loss,
-        sample=_sample,
+        sample=sample_digits(BATCH_SIZE),
+        full_batch=training_digits,
         data=_long_tailed(),
         evaluate=_evaluate,
         metric="clean test error",

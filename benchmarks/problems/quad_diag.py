@@ -1,15 +1,15 @@
 """Diagonal quadratic: ½ Σ λᵢ (xᵢ − cᵢ)², 100 eigenvalues λ log-spaced from 1 to 1e-4.
 
-Source: the strongly convex model problem of Nesterov, Introductory Lectures on
-Convex Optimization (2004), section 2.1, with condition number κ = 1e4.
+Source: the strongly convex model problem of Nesterov, Introductory Lectures on Convex
+Optimization (2004), section 2.1, with condition number κ = 1e4.
 
-Hard about it: one learning rate must serve curvatures that differ by 1e4, so
-gradient descent needs of the order of κ steps. The axes are the eigenvectors: a
-method that scales every coordinate by itself sees no conditioning at all, and is
-denied that in `quad_rot`.
+Difficulty: one learning rate must serve curvatures that differ by a factor of 1e4, so
+gradient descent needs on the order of κ steps. The eigenvectors are the coordinate
+axes: a method that rescales each coordinate is not affected by the conditioning.
+`quad_rot` takes this advantage away.
 
-The centre c is a fixed normal draw in float64: the minimizer is neither the
-origin nor any float32 vector, so no method can land on it by luck.
+The centre c is drawn once from a normal distribution, in float64. Its coordinates are
+not float32 numbers, so no optimizer reaches the minimizer exactly by chance.
 """
 
 import jax
@@ -23,7 +23,7 @@ CONDITION = 1e4
 
 
 def problem() -> Problem:
-    """The quadratic, started from standard normal points."""
+    """The quadratic, started at a standard normal point."""
     eigenvalues = np.geomspace(1.0, 1.0 / CONDITION, DIMENSION).astype(np.float32)
     center = np.random.RandomState(0).standard_normal(DIMENSION)
 
@@ -36,7 +36,7 @@ def problem() -> Problem:
 
     return Problem(
         name="quad_diag",
-        summary="Axis-aligned quadratic whose curvatures span four decades.",
+        summary="Axis-aligned quadratic with curvatures over four orders of magnitude.",
         formula="f(x) = ½ Σ λᵢ (xᵢ − cᵢ)², λ log-spaced in [1e-4, 1], x ∈ R¹⁰⁰",
         source="Nesterov, Introductory Lectures on Convex Optimization (2004), §2.1",
         tags=frozenset({"convex", "deterministic", "analytic"}),

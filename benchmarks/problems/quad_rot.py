@@ -1,15 +1,17 @@
-"""Rotated quadratic: ½ Σ λᵢ (Q(x − c))ᵢ², the spectrum of `quad_diag` off its axes.
+"""Rotated quadratic: ½ Σ λᵢ (Q(x − c))ᵢ², the spectrum of `quad_diag` off the axes.
 
-Source: `quad_diag` behind a fixed rotation, as the ill-conditioned ellipsoid of
-the COCO suite (Hansen et al., 2009, function f10) stands to its separable twin.
+Source: `quad_diag` with a fixed rotation. The ill-conditioned ellipsoid of the COCO
+suite (Hansen et al., 2009, function f10) is related to its separable version in the
+same way.
 
-Hard about it: curvatures differ by 1e4 along directions that no coordinate shows,
-so a method that scales coordinates one by one has nothing left to gain from it.
-What an optimizer loses between `quad_diag` and here is its debt to the axes.
+Difficulty: curvatures differ by a factor of 1e4 along directions that are not
+coordinate axes, so rescaling coordinates does not help. The difference between the
+results on `quad_diag` and here shows how much an optimizer depends on the choice of
+coordinates.
 
-Q is the orthogonal factor of a fixed normal matrix, rounded to float32. The
-function is defined with the rounded matrix, whose deviation from a rotation (1e-7)
-moves neither the minimum 0 nor the minimizer c; c itself is no float32 vector.
+Q is the orthogonal factor of a fixed normal matrix, rounded to float32. The function
+is defined by the rounded matrix, which deviates from a rotation by 1e-7; the minimum
+is still 0 at c. The coordinates of c are not float32 numbers.
 """
 
 import jax
@@ -24,13 +26,12 @@ CONDITION = 1e4
 
 def _rotation(random: np.random.RandomState) -> np.ndarray:
     q, r = np.linalg.qr(random.standard_normal((DIMENSION, DIMENSION)))
-    # The signs of a QR factorisation are the library's choice; positive diagonals
-    # of R make it unique.
+    # A QR factorization is unique only with a positive diagonal of R.
     return (q * np.sign(np.diag(r))).astype(np.float32)
 
 
 def problem() -> Problem:
-    """The quadratic, started from standard normal points."""
+    """The quadratic, started at a standard normal point."""
     random = np.random.RandomState(0)
     center = random.standard_normal(DIMENSION)
     rotation = _rotation(random)
@@ -38,7 +39,7 @@ def problem() -> Problem:
 
     def loss(x: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
         offset = x - jnp.asarray(data["center"], x.dtype)
-        # An accelerator's short floats would round the small curvatures away.
+        # The reduced precision of accelerators would lose the small curvatures.
         principal = jnp.matmul(data["rotation"], offset, precision="highest")
         return 0.5 * jnp.sum(data["eigenvalues"] * principal**2)
 
@@ -48,7 +49,7 @@ def problem() -> Problem:
 
     return Problem(
         name="quad_rot",
-        summary="Quadratic with curvatures over four decades, off the axes.",
+        summary="Rotated quadratic with curvatures over four orders of magnitude.",
         formula="f(x) = ½ Σ λᵢ (Q(x − c))ᵢ², λ log-spaced in [1e-4, 1], x ∈ R¹⁰⁰",
         source="quad_diag rotated; compare f10 of the BBOB suite, Hansen et al. (2009)",
         tags=frozenset({"convex", "deterministic", "analytic"}),

@@ -1,14 +1,14 @@
 """Softmax regression on handwritten digits: mean cross-entropy of W x + b.
 
-Source: the digits of Alpaydin and Kaynak (1998), 8 × 8 pixels, as scikit-learn
-ships them: 1437 to train in batches of 64, 360 held out.
+Source: the digits of Alpaydin and Kaynak (1998), 8 × 8 pixels, as shipped with
+scikit-learn: 1437 for training in batches of 64, 360 held out.
 
-Hard about it: little, and that is its use: convex, 650 parameters, well scaled.
-What is measured is how an optimizer settles under the noise of small batches. The
-loss is that of the held-out digits, so that fitting noise is no gain, and has no
-known minimum.
+Difficulty: only the noise of small batches. The problem is convex and well scaled,
+with 650 parameters. The loss is evaluated on the held-out digits, so that fitting
+noise is no advantage; its minimum is not known.
 
-A seed draws the start, normal with deviation 0.01 around 0, and the batches.
+A seed draws the start, from a normal distribution with standard deviation 0.01, and
+the batches.
 """
 
 import jax
@@ -20,9 +20,11 @@ from benchmarks.datasets.digits import (
     digits,
     sample_digits,
     scores,
+    training_digits,
 )
 from benchmarks.problem import Problem
 
+BATCH_SIZE = 64
 START_DEVIATION = 0.01
 
 
@@ -49,17 +51,18 @@ def _evaluate(
 
 
 def problem() -> Problem:
-    """The regression, scored on the held-out digits."""
+    """The regression, evaluated on the held-out digits."""
     return Problem(
         name="softmax_digits",
-        summary="Convex classification of digits under the noise of small batches.",
+        summary="Convex classification of digits with the noise of small batches.",
         formula="f(W, b) = mean cross-entropy of softmax(W x + b), batches of 64",
         source="Alpaydin and Kaynak, handwritten digits (1998), via scikit-learn",
         tags=frozenset({"convex", "stochastic", "data"}),
         budget=1000,
         init=_init,
         loss=_loss,
-        sample=sample_digits,
+        sample=sample_digits(BATCH_SIZE),
+        full_batch=training_digits,
         data=digits(),
         evaluate=_evaluate,
     )

@@ -1,16 +1,16 @@
-"""Smallest Wasserstein GAN: a shift θ and a linear critic w, clipped to [−1, 1].
+"""Small Wasserstein GAN: a shift θ and a linear critic w, clipped to [−1, 1].
 
     min over θ, max over |w| ≤ 1 of mean(w · real) − mean(w · (latent + θ))
 
 Source: Arjovsky, Chintala and Bottou, Wasserstein GAN (2017), which clips the critic
-after every update, with the linear critic and the learned mean of Daskalakis, Ilyas,
+after each step, with the linear critic and the learned mean of Daskalakis, Ilyas,
 Syrgkanis and Zeng, Training GANs with Optimism (2018), section 4.
 
-Hard about it: far from the answer the critic sits at its bound and the generator walks
-at constant speed; near it the pair circles the equilibrium (mean(real) −
-mean(latent), 0), and descent meets the bound again and again instead of settling.
+Difficulty: far from the equilibrium (mean(real) − mean(latent), 0) the critic is at
+its bound and the generator moves at constant speed. Near it, the two rotate around
+it, and gradient descent reaches the bound again and again without converging.
 
-256 numbers of each kind, all of them in every step. What is measured is the squared
+Each step uses all 256 real and all 256 latent numbers. The metric is the squared
 distance to the equilibrium, in float64.
 """
 
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.problem import Problem
+from benchmarks.problem import Problem, near
 
 SAMPLES = 256
 MEAN = 2.0
@@ -34,7 +34,7 @@ def _loss(params: jax.Array, samples: dict[str, jax.Array]) -> jax.Array:
 
 
 def _gradient(params: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
-    """The critic, who maximises, descends the negative."""
+    """The gradient for the shift, and the negative gradient for the critic."""
     return jax.grad(_loss)(params, batch) * jnp.array([1.0, -1.0], params.dtype)
 
 
@@ -42,13 +42,8 @@ def _project(params: jax.Array) -> jax.Array:
     return params.at[1].set(jnp.clip(params[1], -BOUND, BOUND))
 
 
-def _init(key: jax.Array) -> jax.Array:
-    noise = jax.random.normal(key, (2,), jnp.float32)
-    return jnp.array(START, jnp.float32) + SPREAD * noise
-
-
 def problem() -> Problem:
-    """The game in the plane, where every path can be drawn."""
+    """The game in the plane, where the paths of optimizers can be drawn."""
     random = np.random.RandomState(0)
     samples = {
         "real": np.float32(MEAN + random.standard_normal(SAMPLES)),
@@ -62,12 +57,12 @@ def problem() -> Problem:
 
     return Problem(
         name="wgan_toy",
-        summary="Generator and critic of one number each, the critic clipped.",
+        summary="Generator and critic with one parameter each, the critic clipped.",
         formula="min over θ, max over |w| ≤ 1 of mean(w · real) − mean(w · (z + θ))",
         source="Arjovsky, Chintala and Bottou, Wasserstein GAN (2017)",
         tags=frozenset({"game", "deterministic", "analytic", "plane"}),
         budget=5000,
-        init=_init,
+        init=lambda key: near(key, START, SPREAD),
         loss=_loss,
         data=samples,
         evaluate_exact=evaluate_exact,

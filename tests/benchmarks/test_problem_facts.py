@@ -1,4 +1,4 @@
-"""Single problems against independent knowledge of them."""
+"""Tests of single problems against independent results."""
 
 import collections
 import importlib
@@ -43,7 +43,7 @@ def test_the_number_of_parameters(name: str, dimension: int) -> None:
     assert sum(leaf.size for leaf in leaves) == dimension
 
 
-# What the protocol measured.
+# Measured results.
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_tuned_adam_reaches_the_last_target(name: str, rate: float, steps: int) 
     assert np.median(best) <= 1e-5
 
 
-def test_the_rotation_takes_the_advantage_of_scaling_coordinates() -> None:
+def test_the_rotation_removes_the_advantage_of_scaling_coordinates() -> None:
     gaps = []
     for name in ("quad_diag", "quad_rot"):
         first, path = adam(PROBLEMS[name], rate=0.1, steps=200)
@@ -80,7 +80,7 @@ def test_the_rotation_takes_the_advantage_of_scaling_coordinates() -> None:
 
 @pytest.mark.parametrize("name", ["quad_diag", "quad_rot"])
 @pytest.mark.usefixtures("x64")
-def test_the_quadratics_have_the_spectrum_they_declare(name: str) -> None:
+def test_the_quadratics_have_the_documented_spectrum(name: str) -> None:
     problem = PROBLEMS[name]
     hessian = jax.jit(jax.hessian(problem.loss))(
         problem.minimizer, float64(problem.data)
@@ -112,19 +112,19 @@ def test_the_regression_agrees_with_another_solver() -> None:
 
 
 @pytest.mark.parametrize("name", ["rosen2", "rosen10"])
-def test_the_valley_is_that_of_scipy(name: str) -> None:
+def test_the_rosenbrock_function_agrees_with_scipy(name: str) -> None:
     generator = np.random.RandomState(0)
     points = 3 * generator.standard_normal((20, len(PROBLEMS[name].minimizer)))
     ours = PROBLEMS[name].evaluate_exact(points)["loss"]
     np.testing.assert_allclose(ours, scipy.optimize.rosen(points.T), rtol=1e-13)
 
 
-def test_the_plane_valley_has_the_declared_conditioning() -> None:
+def test_the_rosenbrock_function_has_the_documented_condition_number() -> None:
     hessian = scipy.optimize.rosen_hess(np.ones(2))
     assert np.linalg.cond(hessian) == pytest.approx(2508, abs=0.5)
 
 
-def test_the_long_valley_has_a_local_minimum_and_starts_outside_its_basin() -> None:
+def test_rosen10_has_a_local_minimum_and_starts_outside_its_basin() -> None:
     problem = PROBLEMS["rosen10"]
 
     def end_of(start: np.ndarray) -> float:
@@ -137,7 +137,7 @@ def test_the_long_valley_has_a_local_minimum_and_starts_outside_its_basin() -> N
     assert np.sum(ends < 1.0) >= 9
 
 
-def test_the_digits_are_split_once_for_all() -> None:
+def test_the_split_of_the_digits_is_fixed() -> None:
     split = digits.digits()
     train, test = split["train"], split["test"]
     assert train.images.shape == (64, 1437)
@@ -165,7 +165,7 @@ def test_scores_are_cross_entropy_and_accuracy() -> None:
     assert digits.scores(100 * sure, sure)["accuracy"] == 1.0
 
 
-def test_the_perceptron_is_two_affine_maps_and_relu() -> None:
+def test_the_perceptron_is_affine_maps_with_relu_between_them() -> None:
     x = np.random.RandomState(4).standard_normal((64, 5)).astype(np.float32)
     model = MLP((32, 10))
     params = jax.jit(model.init)(jax.random.key(0), x)
@@ -177,13 +177,13 @@ def test_the_perceptron_is_two_affine_maps_and_relu() -> None:
     assert deviation == pytest.approx(math.sqrt(2 / 64), rel=0.05)
 
 
-def test_the_network_of_patches_is_one_of_convolutions() -> None:
+def test_matrix_products_with_patches_are_convolutions() -> None:
     class Reference(nn.Module):
         @nn.compact
         def __call__(self, x: jax.Array) -> jax.Array:
             for i, features in enumerate((8, 16)):
                 x = nn.relu(nn.Conv(features, (3, 3), (2, 2), name=f"Dense_{i}")(x))
-            # Ours flattens channel first.
+            # Our network flattens with the channel first.
             x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
             return nn.Dense(10, name="Dense_2")(x)
 
@@ -191,7 +191,7 @@ def test_the_network_of_patches_is_one_of_convolutions() -> None:
     model = CNN((8, 16), 10)
     ours = images.transpose(3, 1, 2, 0)
     params = jax.jit(model.init)(jax.random.key(0), ours)["params"]
-    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # biases that show
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # biases that are not 0
 
     def theirs(layer: dict[str, jax.Array], channels: int) -> dict[str, jax.Array]:
         kernel = layer["kernel"].reshape(-1, 3, 3, channels).transpose(1, 2, 3, 0)
@@ -216,7 +216,7 @@ def _with_topics(
     return importlib.import_module("benchmarks.problems.bigram_text").problem()
 
 
-def test_the_pairs_of_a_text_follow_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pairs_of_a_text_are_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = _with_topics(monkeypatch, {"z": "b\ta", "a": "ab\n\xe9"})
     symbols = sorted(set("ab\n b a"))  # the text is "ab\n b a", topics sorted by name
     pairs = [divmod(code, len(symbols)) for code in problem.data["pairs"]]
@@ -226,14 +226,14 @@ def test_the_pairs_of_a_text_follow_the_recipe(monkeypatch: pytest.MonkeyPatch) 
     assert problem.f_star == pytest.approx(4 / 6 * math.log(2))
 
 
-def test_a_python_without_the_text_is_told_what_to_do(
+def test_the_error_without_the_text_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(UserError, match=r"pydoc_data.topics.*leave the problem out"):
         _with_topics(monkeypatch, None)
 
 
-def test_the_entropy_of_the_text_is_that_of_counting() -> None:
+def test_the_entropy_of_the_text_agrees_with_counting() -> None:
     topics = importlib.import_module("pydoc_data.topics").topics
     text = "".join(topics[name] for name in sorted(topics))
     text = "".join(c if c == "\n" or 32 <= ord(c) < 127 else " " for c in text)
@@ -245,7 +245,7 @@ def test_the_entropy_of_the_text_is_that_of_counting() -> None:
     )
     problem = PROBLEMS["bigram_text"]
     assert problem.f_star == pytest.approx(entropy, rel=1e-12)
-    if len(text) == 464970:  # Python 3.11.7, where the protocol measured it
+    if len(text) == 464970:  # Python 3.11.7, on which it was measured
         assert problem.f_star == pytest.approx(2.45251, abs=5e-6)
         assert start(problem).shape == (94, 94)
         assert sum(count < 100 for count in lasts.values()) == 21
@@ -260,11 +260,13 @@ def test_the_text_model_approaches_its_infimum() -> None:
     assert problem.f_star < value < problem.f_star + 1e-6
 
 
-# Methods around the gradient.
+# Two objectives, games, label noise and rare classes.
 
 
 @pytest.mark.parametrize("weight", [0.003, 0.1, 2.0])
-def test_the_front_of_the_quadratics_is_that_of_another_solver(weight: float) -> None:
+def test_the_pareto_front_of_the_quadratics_agrees_with_another_solver(
+    weight: float,
+) -> None:
     problem = PROBLEMS["bilevel_quad"]
 
     def both(x: np.ndarray) -> float:
@@ -285,7 +287,7 @@ def test_the_front_of_the_quadratics_is_that_of_another_solver(weight: float) ->
     assert found["loss"] == pytest.approx(expected, rel=2e-2)
 
 
-def test_the_answer_of_the_quadratics_is_the_nearest_main_minimum() -> None:
+def test_the_minimizer_of_the_quadratics_is_the_main_minimum_nearest_to_aux() -> None:
     problem = PROBLEMS["bilevel_quad"]
     root, main, aux = (np.float64(problem.data[n]) for n in ("root", "main", "aux"))
     step, *_ = np.linalg.lstsq(root.T, root.T @ (main - aux), rcond=None)
@@ -295,7 +297,7 @@ def test_the_answer_of_the_quadratics_is_the_nearest_main_minimum() -> None:
 
 @pytest.mark.parametrize("name", ["bilinear", "wgan_toy"])
 @pytest.mark.usefixtures("x64")
-def test_players_of_a_game_pull_in_opposite_directions(name: str) -> None:
+def test_the_players_of_a_game_have_opposite_gradients(name: str) -> None:
     problem = PROBLEMS[name]
     full, point = float64(problem.data), float64(start(problem))
     slope = jax.grad(problem.loss)(point, full)
@@ -303,7 +305,7 @@ def test_players_of_a_game_pull_in_opposite_directions(name: str) -> None:
     field = problem.gradient(point, full)
     np.testing.assert_allclose(field[:half], slope[:half], rtol=1e-12)
     np.testing.assert_allclose(field[half:], -slope[half:], rtol=1e-12)
-    # It turns around the equilibrium: a step of descent leads away from it.
+    # The field rotates around the equilibrium: a step of descent moves away from it.
     offset = point - problem.minimizer
     assert abs(field @ offset) < 1e-7 * np.linalg.norm(field) * np.linalg.norm(offset)
     before, after = (
@@ -313,7 +315,7 @@ def test_players_of_a_game_pull_in_opposite_directions(name: str) -> None:
     assert after == pytest.approx(before + 0.01 * float(field @ field), rel=1e-6)
 
 
-def test_the_game_has_the_singular_values_it_declares() -> None:
+def test_the_game_has_the_documented_singular_values() -> None:
     found = np.linalg.svd(PROBLEMS["bilinear"].data["matrix"], compute_uv=False)
     np.testing.assert_allclose(found, np.linspace(1.0, 0.2, 5), rtol=1e-6)
 
@@ -324,7 +326,7 @@ def test_the_critic_is_clipped_and_the_generator_is_not() -> None:
     np.testing.assert_array_equal(project(jnp.array([-3.0, 0.25])), [-3.0, 0.25])
 
 
-def test_spectral_norms_and_their_gradients_are_those_of_numpy() -> None:
+def test_spectral_norms_and_their_gradients_agree_with_numpy() -> None:
     problem = PROBLEMS["smooth_mlp"]
     params = start(problem, 3)
     value, slope = jax.jit(jax.value_and_grad(problem.aux_loss))(params, None)
@@ -337,18 +339,18 @@ def test_spectral_norms_and_their_gradients_are_those_of_numpy() -> None:
         np.testing.assert_allclose(layer["kernel"], expected, atol=2e-4)
 
 
-def test_four_in_ten_labels_are_drawn_anew() -> None:
+def test_four_in_ten_labels_are_replaced() -> None:
     clean = digits.digits(1297)
     noisy = PROBLEMS["noisy_digits"].data
     np.testing.assert_array_equal(noisy["train"].images, clean["train"].images)
     np.testing.assert_array_equal(noisy["test"].labels, clean["test"].labels)
     wrong = (noisy["train"].labels != clean["train"].labels).any(axis=0).mean()
-    # A tenth of those drawn anew are right by chance; 4 standard deviations.
+    # A tenth of the new labels are correct by chance; 4 standard deviations.
     assert wrong == pytest.approx(0.36, abs=4 * math.sqrt(0.36 * 0.64 / 1297))
     assert noisy["train"].labels.sum(axis=0).tolist() == [1.0] * 1297
 
 
-def test_sam_withstands_wrong_labels_at_the_same_number_of_gradients() -> None:
+def test_sam_is_more_accurate_with_wrong_labels_at_equal_gradients() -> None:
     problem = PROBLEMS["noisy_digits"]
 
     def accuracy(wrap: Any, steps: int) -> float:
@@ -374,7 +376,7 @@ def test_sam_withstands_wrong_labels_at_the_same_number_of_gradients() -> None:
     assert flat - plain > 0.15
 
 
-def test_the_long_tail_has_its_counts_and_adds_up() -> None:
+def test_the_long_tail_has_the_documented_counts_and_losses_add_up() -> None:
     problem = PROBLEMS["longtail_digits"]
     train, test = problem.data["train"], problem.data["test"]
     counts = [100, 72, 51, 37, 26, 19, 14, 10, 7, 5]

@@ -1,0 +1,1 @@
+"""Test functions that several problems share."""
