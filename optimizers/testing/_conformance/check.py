@@ -105,8 +105,8 @@ def _require_usable(case: Case) -> None:
     if callable(rate):
         msg = (
             f"{case.learning_rate_name} is a schedule, expected a number; the rules "
-            "try schedules themselves. To check one schedule, bind it with a lambda around "
-            "the factory."
+            "try schedules themselves. To check one schedule, bind it with a lambda "
+            "around the factory."
         )
         raise TypeError(msg)
     try:

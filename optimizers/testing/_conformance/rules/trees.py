@@ -311,8 +311,8 @@ RULES = (
     rule(
         other_structure_is_refused,
         (35,),
-        "Map over gradients and state together: jax.tree.map compares their "
-        "structures.",
+        "Use jax.tree.map(f, gradients, state), gradients first: it raises a ValueError "
+        "if the structures differ.",
     ),
     rule(
         other_shape_is_refused,
