@@ -311,8 +311,8 @@ RULES = (
     rule(
         other_structure_is_refused,
         (35,),
-        "Use jax.tree.map(f, gradients, state), gradients first: it raises a ValueError "
-        "if the structures differ.",
+        "Use jax.tree.map(f, gradients, state), gradients first: it raises a "
+        "ValueError if the structures differ.",
     ),
     rule(
         other_shape_is_refused,
