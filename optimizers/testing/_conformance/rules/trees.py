@@ -44,7 +44,7 @@ def _nested(kind: Any, tree: Tree) -> Tree:
 
 
 def any_container_works(case: Case) -> None:
-    """Params may be in any container; updates have the same container and values.
+    """Params may be in any container; updates come in the same one, with equal values.
 
     Params may be in dicts, tuples, NamedTuples, FrozenDicts or callable modules.
     """
