@@ -168,7 +168,7 @@ def _print_block(console: Console, title: Text, lines: Sequence[str]) -> None:
     """Prints a title, and indented below it each line, wrapped."""
     console.print(title, highlight=False)
     for line in lines:
-        console.print(Padding(Text(line), (0, 0, 0, 4)), highlight=False)
+        console.print(Padding(Text(line), (0, 0, 0, 4), expand=False), highlight=False)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,18 @@ def test_a_common_cause_is_reported_once_with_its_line() -> None:
     assert "\n  3 rules: _branching raised Tracer" in str(report)
 
 
+def test_an_error_is_not_hidden_by_rejected_extra_arguments() -> None:
+    def branching(learning_rate: float = 0.1) -> optax.GradientTransformation:
+        tx = _branching(learning_rate)
+        update = lambda updates, state, params=None: tx.update(updates, state, params)  # noqa: E731
+        return optax.GradientTransformation(tx.init, update)
+
+    rules = [RULES["jit_equals_eager"], RULES["has_right_sign"]]
+    jitted, eager = testing.check(branching, rules=rules).results
+    assert "TracerBoolConversionError" in jitted.reason
+    assert eager.outcome == "passed"
+
+
 def test_a_factory_that_exits_is_a_failure() -> None:
     def quits(learning_rate: float = 0.1) -> optax.GradientTransformation:
         raise SystemExit(learning_rate)

@@ -17,7 +17,7 @@ from optimizers.testing._jit import quick_jit
 
 
 def jit_equals_eager(case: Case) -> None:
-    """jit gives the numbers of eager mode, and two steps are traced once.
+    """jit gives the same numbers as eager mode, and traces two steps once.
 
     Code is debugged without jit and trained with it. A second trace compiles the
     program again.

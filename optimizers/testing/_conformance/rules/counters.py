@@ -113,7 +113,7 @@ RULES = (
     rule(
         counter_advances,
         (11,),
-        "Increment the counter exactly once per update, and do not name a counter of "
-        "anything else `count`.",
+        "Increment the counter exactly once per update, and reserve the name `count` "
+        "for it.",
     ),
 )

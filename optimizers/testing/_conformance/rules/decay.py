@@ -139,7 +139,7 @@ RULES = (
     rule(
         weight_decay_mask_is_any_mask,
         (29, 40),
-        "Hand the mask to optax.add_decayed_weights; decide whether it is a function "
-        "by its leaves, since a tree may be callable too.",
+        "Pass the mask to optax.add_decayed_weights. To see whether it is a function, "
+        "look at its leaves, since a tree may be callable too.",
     ),
 )

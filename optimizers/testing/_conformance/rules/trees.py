@@ -44,7 +44,7 @@ def _nested(kind: Any, tree: Tree) -> Tree:
 
 
 def any_container_works(case: Case) -> None:
-    """Params may be in any container; updates have the same container and values.
+    """Params may be in any container; updates come in the same one, with equal values.
 
     Params may be in dicts, tuples, NamedTuples, FrozenDicts or callable modules.
     """
@@ -311,8 +311,8 @@ RULES = (
     rule(
         other_structure_is_refused,
         (35,),
-        "Map over gradients and state together: jax.tree.map compares their "
-        "structures.",
+        "Use jax.tree.map(f, gradients, state), gradients first: it raises a "
+        "ValueError if the structures differ.",
     ),
     rule(
         other_shape_is_refused,

@@ -146,14 +146,14 @@ def calls_b1_beta_1(learning_rate: Any = 0.1, beta_1: Any = 0.9) -> Transformati
 FAULTS = {
     "returns a pair": Fault(returns_a_pair, "returns_transformation", "tuple"),
     "is unhashable": Fault(is_unhashable, "is_hashable", "unhashable"),
-    "misses a value in silence": Fault(
+    "needs value without saying so": Fault(
         needs_value, "names_missing_extra_args", "KeyError"
     ),
     "takes **kwargs": Fault(hides_its_arguments, "explicit_signature", "kwargs"),
     "refuses extra arguments": Fault(
         refuses_extra_args, "ignores_unknown_extra_args", "keyword argument"
     ),
-    "needs params in silence": Fault(
+    "reads params without a check": Fault(
         broken_update(indexes_params), "names_missing_params", "NoneType"
     ),
     "counts in Python": Fault(counts_in_python, "is_pure", "repeated update"),
