@@ -10,22 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from optimizers import catalog
+from optimizers.catalog import Kind
 from optimizers.testing._extras import accepted_extras, select_extras
 
 Factory = Callable[..., Any]
 
-_WRAPPED_ARGUMENTS = (
-    "optimizer",
-    "inner",
-    "base_optimizer",
-    "inner_optimizer",
-    "fast_optimizer",
-)
-
 
 def is_wrapper(factory: Factory) -> bool:
     """Returns whether the first parameter of a factory is an optimizer."""
-    return next(iter(parameters(factory)), "") in _WRAPPED_ARGUMENTS
+    return catalog.kind(factory) is Kind.WRAPPER
 
 
 def parameters(factory: Factory) -> dict[str, inspect.Parameter]:
