@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, numerics, reductions, trees
+from optimizers._common import auxiliary, checks, numerics, reductions, schedules, trees
 from optimizers._common.auxiliary import AuxWeight
 from optimizers._common.typing import PyTree, Reduce, Scalar
 
@@ -130,12 +130,12 @@ def bloop(
       [3. 0.]
     """
     name = "bloop"
-    weights, number = auxiliary.weights(name, aux_weight)
-    auxiliary.check_share(name, ema_rate=ema_rate)
+    weights, number = auxiliary.checked_weights(name, aux_weight)
+    checks.unit_interval(name, ema_rate=ema_rate)
 
     def init(params: PyTree) -> BloopState:
         return BloopState(
-            count=auxiliary.first_count(weights),
+            count=schedules.init_count(weights),
             grad_average=tuple(jax.tree.map(_zeros, params) for _ in weights),
         )
 
@@ -151,7 +151,7 @@ def bloop(
         trees.require_shapes_of(
             name, "updates", updates, "the params of init()", state.grad_average[0]
         )
-        grads, several = auxiliary.gradients(name, updates, aux_grads, number)
+        grads, several = auxiliary.main_and_auxiliary(name, updates, aux_grads, number)
         new = tuple(
             _averaged(ema_rate, g, m)
             for g, m in zip([grads, *several[:-1]], state.grad_average, strict=True)
@@ -159,16 +159,16 @@ def bloop(
         axes = _orthonormal(new if use_updated_ema else state.grad_average, reduce)
 
         direction, total = grads, 1.0
-        values = auxiliary.values(weights, state.count)
+        values = schedules.values_at(weights, state.count)
         for level, (weight, aux) in enumerate(zip(values, several, strict=True), 1):
             for axis in axes[:level]:
-                aux = auxiliary.without(aux, axis, reduce)  # (1)
-            direction = auxiliary.add(direction, weight, aux)  # (2), (4)
+                aux, _ = reductions.orthogonal(aux, axis, reduce)  # (1)
+            direction = trees.add_multiple(direction, weight, aux)  # (2), (4)
             total = total + weight
         if rescale:
-            direction = auxiliary.multiply(1.0 / total, direction)
-        return auxiliary.cast_like(direction, grads), BloopState(
-            auxiliary.next_count(state.count), new
+            direction = trees.multiply(1.0 / total, direction)
+        return trees.saturating_cast_like(direction, grads), BloopState(
+            schedules.next_count(state.count), new
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -178,11 +178,11 @@ def _orthonormal(averages: tuple[PyTree, ...], reduce: Reduce | None) -> list[Py
     """Gram-Schmidt; 0 for an average that depends on those before it."""
     axes: list[PyTree] = []
     for average in averages:
-        axis = auxiliary.direction(average, reduce)
+        axis = reductions.normalized(average, reduce)
         # What one pass leaves is orthogonal up to errors of the size of the average,
         # what two leave up to errors of its own size.
         for other in axes + axes:
-            axis = auxiliary.without(axis, other, reduce)
+            axis, _ = reductions.orthogonal(axis, other, reduce)
         if axes:
             length = reductions.norm(axis, reduce)
             noise = _DEPENDENT * _eps(average)

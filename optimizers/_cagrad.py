@@ -100,8 +100,8 @@ def cagrad(
         **extra_args: Any,
     ) -> tuple[PyTree, Any]:
         del params, extra_args
-        grads, (aux,) = auxiliary.gradients(name, updates, aux_grads)
-        along = auxiliary.direction(auxiliary.add(aux, -1.0, grads), reduce)  # e
+        grads, (aux,) = auxiliary.main_and_auxiliary(name, updates, aux_grads)
+        along = reductions.normalized(trees.add_multiple(aux, -1.0, grads), reduce)  # e
         start = reductions.dot(grads, along, reduce)
         end = reductions.dot(aux, along, reduce)
         middle = 0.5 * (start + end)
@@ -122,14 +122,14 @@ def cagrad(
         )
         best = jnp.clip(best, start, end)  # (2)
         size = jnp.hypot(height, best)
-        direction = auxiliary.add(
-            auxiliary.multiply(
+        direction = trees.add_multiple(
+            trees.multiply(
                 height + radius * numerics.safe_divide(height, size), across
             ),
             middle + radius * numerics.safe_divide(best, size),
             along,
         )  # (3)
-        return auxiliary.cast_like(direction, grads), state
+        return trees.saturating_cast_like(direction, grads), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 

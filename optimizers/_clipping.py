@@ -1,6 +1,5 @@
 """Clipping by the norm: Pascanu et al. (2013); unit by unit: Brock et al. (2021)."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, numerics, reductions, trees
+from optimizers._common import checks, donation, numerics, reductions, trees
 from optimizers._common.typing import PyTree, Reduce, Scalar
 
 __all__ = ["adaptive_grad_clip", "clip_by_global_norm"]
@@ -70,7 +69,7 @@ def clip_by_global_norm(
       >>> print(clipped.round(2))
       [0.6 0.8]
     """
-    _check_limit("clip_by_global_norm", max_norm=max_norm)
+    checks.limits("clip_by_global_norm", max_norm=max_norm)
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
@@ -81,10 +80,10 @@ def clip_by_global_norm(
         norm = reductions.norm(updates, reduce)
         # A norm that is no number is not below the limit.
         below = norm.root / norm.scale < limit
-        # Another number than the norm was made with, as far as XLA knows, which would
-        # write to memory what the norm and the directions have in common.
-        again = jnp.where(jnp.isnan(norm.root), norm.root, norm.scale)
-        directions = reductions.unit(updates, norm._replace(scale=again))
+        # The norm and the directions share the scaled gradients, which are as fast to
+        # recompute as to store.
+        scale = donation.after_sum(norm.root, norm.scale)
+        directions = reductions.unit(updates, norm._replace(scale=scale))
         clipped = trees.map_inexact(
             lambda g, u: _scaled_unless(below, limit, g, u), updates, directions
         )  # (1)
@@ -166,7 +165,7 @@ def adaptive_grad_clip(
       [0.3 0.4]
     """
     name = "adaptive_grad_clip"
-    _check_limit(name, clipping=clipping)
+    checks.limits(name, clipping=clipping)
     checks.non_negative(name, eps=eps)
     if axis is not None and axis_fn is not None:
         msg = f"{name}: give axis for all leaves or axis_fn for each, not both."
@@ -203,12 +202,6 @@ def adaptive_grad_clip(
 def _no_state(params: PyTree) -> optax.EmptyState:
     del params
     return optax.EmptyState()
-
-
-def _check_limit(function: str, **limit: Scalar) -> None:
-    (value,) = limit.values()
-    if not (isinstance(value, float) and value == math.inf):
-        checks.non_negative(function, **limit)
 
 
 def _default_axes(path: tuple[Any, ...], leaf: jax.Array) -> Axes:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, checks, numerics, reductions
+from optimizers._common import auxiliary, checks, numerics, reductions, schedules, trees
 from optimizers._common.typing import PyTree, Reduce, ScalarOrSchedule
 
 __all__ = ["DynamicBarrierState", "dynamic_barrier"]
@@ -91,7 +91,7 @@ def dynamic_barrier(
 
     def init(params: PyTree) -> DynamicBarrierState:
         del params
-        return DynamicBarrierState(auxiliary.first_count(weights))
+        return DynamicBarrierState(schedules.init_count(weights))
 
     def update(
         updates: PyTree,
@@ -102,15 +102,17 @@ def dynamic_barrier(
         **extra_args: Any,
     ) -> tuple[PyTree, DynamicBarrierState]:
         del params, extra_args
-        grads, (aux,) = auxiliary.gradients(name, updates, aux_grads)
-        (weight,) = auxiliary.values(weights, state.count)
+        grads, (aux,) = auxiliary.main_and_auxiliary(name, updates, aux_grads)
+        (weight,) = schedules.values_at(weights, state.count)
         length = reductions.norm(grads, reduce)
         axis = reductions.unit(grads, length)
         along = numerics.wide_scalar(weight) * reductions.dot(aux, axis, reduce)
         # (1), where g - |g| axis is 0
         less = jnp.minimum(along, length.root / length.scale)
-        direction = auxiliary.add(auxiliary.add(grads, -less, axis), weight, aux)
-        count = auxiliary.next_count(state.count)
-        return auxiliary.cast_like(direction, grads), DynamicBarrierState(count)
+        direction = trees.add_multiple(
+            trees.add_multiple(grads, -less, axis), weight, aux
+        )
+        count = schedules.next_count(state.count)
+        return trees.saturating_cast_like(direction, grads), DynamicBarrierState(count)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -7,20 +7,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import ascent, checks, links, numerics, trees
+from optimizers._common import ascent, checks, numerics, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
-__all__ = ["FriendlySharpnessAwareState", "friendly_sam", "friendly_sharpness_aware"]
+__all__ = ["FriendlySamState", "friendly_sam", "friendly_sam_gradient"]
 
 
-class FriendlySharpnessAwareState(NamedTuple):
-    """State of `friendly_sharpness_aware`."""
+class FriendlySamState(NamedTuple):
+    """State of `friendly_sam_gradient`."""
 
     count: jax.Array  # t, shape (), int32
     mu: PyTree  # m, shapes of the params, at least float32
 
 
-def friendly_sharpness_aware(
+def friendly_sam_gradient(
     rho: ScalarOrSchedule = 0.05,
     sigma: Scalar = 1.0,
     decay: Scalar = 0.9,
@@ -47,7 +47,7 @@ def friendly_sharpness_aware(
         params are masked; in `update`, there are no params, neither grad_fn nor
         value_fn, or gradients without the structure and shapes of the params.
     """
-    return _prefix("friendly_sharpness_aware", rho, sigma, decay, mask, reduce)
+    return _gradient("friendly_sam_gradient", rho, sigma, decay, mask, reduce)
 
 
 def friendly_sam(
@@ -75,7 +75,7 @@ def friendly_sam(
 
     but :math:`s_1 = m_1 = g_1`, and 0/0 is 0. `update` needs ``grad_fn`` or
     ``value_fn``, a function from params to the gradient or to the loss of the same
-    batch. `friendly_sharpness_aware` is (1) to (4) as the first link of a chain; it
+    batch. `friendly_sam_gradient` is (1) to (4) as the first link of a chain; it
     composes as `sharpness_aware`.
 
     Cost: two gradients per step, and a state of the size of the params.
@@ -108,7 +108,7 @@ def friendly_sam(
 
     Raises:
       TypeError: The optimizer is no transformation.
-      ValueError: As `friendly_sharpness_aware`.
+      ValueError: As `friendly_sam_gradient`.
 
     References:
       Li, Zhou, He, Cheng and Huang, Friendly Sharpness-Aware Minimization, CVPR 2024;
@@ -128,12 +128,12 @@ def friendly_sam(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    inner = ascent.base("friendly_sam", optimizer)
-    prefix = _prefix("friendly_sam", rho, sigma, decay, mask, reduce)
-    return optax.chain(prefix, inner)  # (5)
+    inner = checks.inner_optimizer("friendly_sam", optimizer, "rho=0.05")
+    gradient = _gradient("friendly_sam", rho, sigma, decay, mask, reduce)
+    return optax.chain(gradient, inner)  # (5)
 
 
-def _prefix(
+def _gradient(
     name: str,
     rho: ScalarOrSchedule,
     sigma: Scalar,
@@ -144,9 +144,10 @@ def _prefix(
     checks.non_negative(name, rho=rho, sigma=sigma)
     checks.decay_rates(name, decay=decay)
 
-    def init(params: PyTree) -> FriendlySharpnessAwareState:
-        return FriendlySharpnessAwareState(
-            count=jnp.zeros([], jnp.int32), mu=ascent.averages_like(name, params)
+    def init(params: PyTree) -> FriendlySamState:
+        ascent.require_unmasked(name, params)
+        return FriendlySamState(
+            count=jnp.zeros([], jnp.int32), mu=ascent.optional_averages_like(params)
         )
 
     def update(
@@ -157,16 +158,16 @@ def _prefix(
         grad_fn: Callable[[PyTree], PyTree] | None = None,
         value_fn: Callable[[PyTree], Any] | None = None,
         **extra_args: Any,
-    ) -> tuple[PyTree, FriendlySharpnessAwareState]:
+    ) -> tuple[PyTree, FriendlySamState]:
         del extra_args
-        radius = links.value_at(rho, state.count)
-        grads = ascent.gradients(name, updates, params)
+        radius = schedules.value_at(rho, state.count)
+        grads = ascent.gradients_of_params(name, updates, params)
         gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
         is_first = state.count == 0
         share, weight = 1.0 - numerics.scalar(decay), -numerics.scalar(sigma)
-        slopes = trees.map_inexact(
+        noise = trees.map_inexact(
             lambda g, m: jnp.where(
-                is_first, numerics.widen(g), ascent.plus(g, weight, m)
+                is_first, numerics.widen(g), numerics.add_scaled(g, weight, m)
             ),
             grads,
             state.mu,
@@ -176,11 +177,11 @@ def _prefix(
             grads,
             state.mu,
         )  # (2)
-        higher = ascent.uphill(
-            name, gradient, params, grads, radius, slopes, mask, reduce
+        perturbed = ascent.perturbed_gradient(
+            name, gradient, params, grads, radius, noise, mask, reduce
         )  # (3), (4)
         count = numerics.increment(state.count)
-        return higher, FriendlySharpnessAwareState(count, mu)
+        return perturbed, FriendlySamState(count, mu)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, numerics, reductions, trees
+from optimizers._common import auxiliary, checks, numerics, reductions, trees
 from optimizers._common.typing import PyTree, Reduce, Scalar
 
 __all__ = ["GradvacState", "gradvac"]
@@ -88,7 +88,7 @@ def gradvac(
       True
     """
     name = "gradvac"
-    auxiliary.check_share(name, ema_rate=ema_rate)
+    checks.unit_interval(name, ema_rate=ema_rate)
 
     def init(params: PyTree) -> GradvacState:
         leaves = [x for x in jax.tree.leaves(params) if trees.is_inexact(x)]
@@ -103,10 +103,10 @@ def gradvac(
         **extra_args: Any,
     ) -> tuple[PyTree, GradvacState]:
         del params, extra_args
-        grads, (aux,) = auxiliary.gradients(name, updates, aux_grads)
-        axis = auxiliary.direction(aux, reduce)
+        grads, (aux,) = auxiliary.main_and_auxiliary(name, updates, aux_grads)
+        axis = reductions.normalized(aux, reduce)
         along = reductions.dot(grads, axis, reduce)
-        foot = reductions.norm(auxiliary.add(grads, -along, axis), reduce)
+        foot = reductions.norm(trees.add_multiple(grads, -along, axis), reduce)
         across = foot.root / foot.scale
         cosine = numerics.safe_divide(along, jnp.hypot(along, across))  # (1)
 
@@ -115,11 +115,11 @@ def gradvac(
         wanted = numerics.safe_divide(mean, sine) * across
         turns = (cosine < mean) & (sine > 0.0)
         missing = jnp.where(turns, wanted - along, 0.0)
-        direction = auxiliary.add(grads, missing, axis)  # (2)
+        direction = trees.add_multiple(grads, missing, axis)  # (2)
 
         rate = numerics.wide_scalar(ema_rate)
         mean = (1.0 - rate) * mean + rate * cosine  # (3)
-        return auxiliary.cast_like(direction, grads), GradvacState(
+        return trees.saturating_cast_like(direction, grads), GradvacState(
             mean.astype(state.mean_cosine.dtype)
         )
 

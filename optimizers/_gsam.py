@@ -6,10 +6,17 @@ from typing import Any
 import jax
 import optax
 
-from optimizers._common import ascent, checks, links, numerics, reductions, trees
+from optimizers._common import (
+    ascent,
+    checks,
+    numerics,
+    reductions,
+    schedules,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
-__all__ = ["gap_guided_sharpness_aware", "gsam", "gsam_rho_schedule"]
+__all__ = ["gsam", "gsam_gradient", "gsam_rho_schedule"]
 
 
 def gsam_rho_schedule(
@@ -57,7 +64,7 @@ def gsam_rho_schedule(
     def schedule(count: jax.Array) -> jax.Array:
         low, high = map(numerics.wide_scalar, (learning_rate_min, learning_rate_max))
         rho_low, rho_high = map(numerics.wide_scalar, (rho_min, rho_max))
-        rate = numerics.wide_scalar(links.value_at(learning_rate, count))
+        rate = numerics.wide_scalar(schedules.value_at(learning_rate, count))
         # From the top, so that no range at all is the largest radius.
         down = numerics.safe_divide(high - rate, high - low).clip(0.0, 1.0)
         return rho_high - (rho_high - rho_low) * down
@@ -65,7 +72,7 @@ def gsam_rho_schedule(
     return schedule
 
 
-def gap_guided_sharpness_aware(
+def gsam_gradient(
     rho: ScalarOrSchedule = 0.05,
     alpha: Scalar = 0.4,
     *,
@@ -90,7 +97,7 @@ def gap_guided_sharpness_aware(
         params are masked; in `update`, there are no params, neither grad_fn nor
         value_fn, or gradients without the structure and shapes of the params.
     """
-    return _prefix("gap_guided_sharpness_aware", rho, alpha, mask, reduce)
+    return _gradient("gsam_gradient", rho, alpha, mask, reduce)
 
 
 def gsam(
@@ -117,7 +124,7 @@ def gsam(
        x_t &= x_{t-1} + \text{optimizer}(d_t, x_{t-1})                        && (5)
 
     where 0/0 is 0. `update` needs ``grad_fn`` or ``value_fn``, a function from params
-    to the gradient or to the loss of the same batch. `gap_guided_sharpness_aware` is
+    to the gradient or to the loss of the same batch. `gsam_gradient` is
     (1) to (4) as the first link of a chain; it composes as `sharpness_aware`.
 
     Cost: two gradients per step and two more sums over the gradients; no state, except
@@ -147,7 +154,7 @@ def gsam(
 
     Raises:
       TypeError: The optimizer is no transformation.
-      ValueError: As `gap_guided_sharpness_aware`.
+      ValueError: As `gsam_gradient`.
 
     References:
       Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training,
@@ -167,17 +174,18 @@ def gsam(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    inner = ascent.base("gsam", optimizer)
-    return optax.chain(_prefix("gsam", rho, alpha, mask, reduce), inner)  # (5)
+    inner = checks.inner_optimizer("gsam", optimizer, "rho=0.05")
+    return optax.chain(_gradient("gsam", rho, alpha, mask, reduce), inner)  # (5)
 
 
-def _prefix(
+def _gradient(
     name: str, rho: ScalarOrSchedule, alpha: Scalar, mask: Mask, reduce: Reduce | None
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, alpha=alpha)
 
     def init(params: PyTree) -> Any:
-        return ascent.init(name, rho, params)
+        ascent.require_unmasked(name, params)
+        return schedules.init_state(rho)
 
     def update(
         updates: PyTree,
@@ -189,20 +197,19 @@ def _prefix(
         **extra_args: Any,
     ) -> tuple[PyTree, Any]:
         del extra_args
-        radius, state = ascent.advance(rho, state)
-        grads = ascent.gradients(name, updates, params)
+        radius, state = schedules.advance(rho, state)
+        grads = ascent.gradients_of_params(name, updates, params)
         gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
-        if ascent.is_number(radius, 0):
+        if numerics.is_number(radius, 0):
             return grads, state
-        higher = ascent.uphill(
+        perturbed = ascent.perturbed_gradient(
             name, gradient, params, grads, radius, grads, mask, reduce
         )  # (1), (2)
-        slope = reductions.unit(higher, reductions.norm(higher, reduce))
-        across, _ = ascent.orthogonal(grads, slope, reduce)  # (3)
-        weight = -numerics.scalar(alpha)
-        direction = trees.map_inexact(
-            lambda h, a: ascent.plus(h, weight, a), higher, across
+        axis = reductions.normalized(perturbed, reduce)
+        across, _ = reductions.orthogonal(grads, axis, reduce)  # (3)
+        direction = trees.add_multiple(
+            perturbed, -numerics.scalar(alpha), across
         )  # (4)
-        return ascent.cast_like(direction, grads), state
+        return trees.saturating_cast_like(direction, grads), state
 
     return optax.GradientTransformationExtraArgs(init, update)

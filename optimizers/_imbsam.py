@@ -5,13 +5,13 @@ from typing import Any
 
 import optax
 
-from optimizers._common import ascent, checks, numerics, trees
+from optimizers._common import ascent, checks, numerics, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
-__all__ = ["imbalanced_sharpness_aware", "imbsam"]
+__all__ = ["imbsam", "imbsam_gradient"]
 
 
-def imbalanced_sharpness_aware(
+def imbsam_gradient(
     rho: ScalarOrSchedule = 0.05,
     *,
     tail_weight: Scalar = 1.0,
@@ -36,7 +36,7 @@ def imbalanced_sharpness_aware(
         params are masked; in `update`, there are no params, no tail_grad_fn, or
         gradients without the structure and shapes of the params.
     """
-    return _prefix("imbalanced_sharpness_aware", rho, tail_weight, mask, reduce)
+    return _gradient("imbsam_gradient", rho, tail_weight, mask, reduce)
 
 
 def imbsam(
@@ -76,7 +76,7 @@ def imbsam(
             grads, state, params, tail_grad_fn=tail_grad_fn
         )
 
-    `imbalanced_sharpness_aware` is (1) and (2) as the first link of a chain; it
+    `imbsam_gradient` is (1) and (2) as the first link of a chain; it
     composes as `sharpness_aware`.
 
     Cost: three gradients per step, one of the head and two of the tail (one where rho
@@ -106,7 +106,7 @@ def imbsam(
 
     Raises:
       TypeError: The optimizer is no transformation.
-      ValueError: As `imbalanced_sharpness_aware`.
+      ValueError: As `imbsam_gradient`.
 
     References:
       Zhou, Qu, Xu and Shen, ImbSAM: A Closer Look at Sharpness-Aware Minimization in
@@ -127,11 +127,13 @@ def imbsam(
       >>> print(f"{head(x) + tail(x):.1f}")
       1.0
     """
-    inner = ascent.base("imbsam", optimizer)
-    return optax.chain(_prefix("imbsam", rho, tail_weight, mask, reduce), inner)  # (3)
+    inner = checks.inner_optimizer("imbsam", optimizer, "rho=0.05")
+    return optax.chain(
+        _gradient("imbsam", rho, tail_weight, mask, reduce), inner
+    )  # (3)
 
 
-def _prefix(
+def _gradient(
     name: str,
     rho: ScalarOrSchedule,
     tail_weight: Scalar,
@@ -141,7 +143,8 @@ def _prefix(
     checks.non_negative(name, rho=rho, tail_weight=tail_weight)
 
     def init(params: PyTree) -> Any:
-        return ascent.init(name, rho, params)
+        ascent.require_unmasked(name, params)
+        return schedules.init_state(rho)
 
     def update(
         updates: PyTree,
@@ -152,8 +155,8 @@ def _prefix(
         **extra_args: Any,
     ) -> tuple[PyTree, Any]:
         del extra_args
-        radius, state = ascent.advance(rho, state)
-        grads = ascent.gradients(name, updates, params)
+        radius, state = schedules.advance(rho, state)
+        grads = ascent.gradients_of_params(name, updates, params)
         if tail_grad_fn is None:
             msg = (
                 f"{name}: update() needs tail_grad_fn, a function from params to the "
@@ -161,15 +164,12 @@ def _prefix(
                 "update(head_grads, state, params, tail_grad_fn=jax.grad(tail_loss))."
             )
             raise ValueError(msg)
-        asked = "tail_grad_fn"
-        tail = ascent.gradient_at(name, tail_grad_fn, params, params, grads, asked)
-        tail = ascent.uphill(
-            name, tail_grad_fn, params, tail, radius, tail, mask, reduce, asked
+        argument = "tail_grad_fn"
+        tail = ascent.gradient_at(name, tail_grad_fn, params, params, grads, argument)
+        tail = ascent.perturbed_gradient(
+            name, tail_grad_fn, params, tail, radius, tail, mask, reduce, argument
         )  # (1)
-        weight = numerics.scalar(tail_weight)
-        whole = trees.map_inexact(
-            lambda g, h: ascent.plus(g, weight, h), grads, tail
-        )  # (2)
-        return ascent.cast_like(whole, grads), state
+        total = trees.add_multiple(grads, numerics.scalar(tail_weight), tail)  # (2)
+        return trees.saturating_cast_like(total, grads), state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, numerics, trees
+from optimizers._common import checks, donation, numerics, trees
 from optimizers._common.typing import PyTree, Scalar
 
 __all__ = ["LookaheadState", "lookahead", "lookahead_params"]
@@ -112,18 +112,10 @@ def lookahead(
       >>> print(f"{loss(optimizers.lookahead_params(state, x)):.2f}")
       0.00
     """
-    if not isinstance(optimizer, optax.GradientTransformation):
-        msg = (
-            "lookahead: optimizer must be an optax.GradientTransformation, got "
-            f"{optimizer!r} of type {type(optimizer).__name__}. Call for instance "
-            "lookahead(optax.sgd(0.1), sync_period=5); optax.MultiSteps(...) becomes "
-            "one by .gradient_transformation()."
-        )
-        raise TypeError(msg)
-    checks.at_least_one("lookahead", sync_period=sync_period)
+    inner = checks.inner_optimizer("lookahead", optimizer, "sync_period=5")
+    checks.positive_integers("lookahead", sync_period=sync_period)
     checks.non_negative("lookahead", slow_step_size=slow_step_size)
     checks.one_of("lookahead", "inner_state", inner_state, _INNER_STATES)
-    inner = optax.with_extra_args_support(optimizer)
 
     def init(params: PyTree) -> LookaheadState:
         state = inner.init(params)
@@ -221,13 +213,11 @@ def lookahead_params(state: PyTree, params: PyTree) -> PyTree:
 
 
 def _slow_copy(leaf: Any) -> jax.Array:
-    """The leaf in a buffer of its own; zeros of a leaf that has no values."""
+    """The leaf in at least float32, in a buffer of its own."""
     wide = None
     if trees.is_inexact(leaf):
         wide = numerics.compute_dtype(numerics.dtype_of(leaf))
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return jnp.zeros_like(leaf, dtype=wide)
-    return jnp.array(leaf, dtype=wide)
+    return donation.own_buffer(leaf, wide)
 
 
 def _in_dtypes_of(params: PyTree, slow: PyTree) -> PyTree:

@@ -9,20 +9,27 @@ import optax
 from jax import lax
 from jax.core import Tracer
 
-from optimizers._common import ascent, checks, links, numerics, reductions, trees
+from optimizers._common import (
+    ascent,
+    checks,
+    numerics,
+    reductions,
+    schedules,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
-__all__ = ["PeriodicSharpnessAwareState", "looksam", "periodic_sharpness_aware"]
+__all__ = ["LooksamState", "looksam", "looksam_gradient"]
 
 
-class PeriodicSharpnessAwareState(NamedTuple):
-    """State of `periodic_sharpness_aware`."""
+class LooksamState(NamedTuple):
+    """State of `looksam_gradient`."""
 
     count: jax.Array  # t - 1, shape (), int32
     across: PyTree  # v, of norm 1, shapes of the params, at least float32
 
 
-def periodic_sharpness_aware(
+def looksam_gradient(
     rho: ScalarOrSchedule = 0.05,
     period: Scalar = 5,
     alpha: Scalar = 0.7,
@@ -49,7 +56,7 @@ def periodic_sharpness_aware(
         params are masked; in `update`, there are no params, neither grad_fn nor
         value_fn, or gradients without the structure and shapes of the params.
     """
-    return _prefix("periodic_sharpness_aware", rho, period, alpha, mask, reduce)
+    return _gradient("looksam_gradient", rho, period, alpha, mask, reduce)
 
 
 def looksam(
@@ -84,7 +91,7 @@ def looksam(
     :math:`w_t` no larger than the rounding of :math:`d_t` is taken for 0, because (3)
     would blow it up. `update` needs ``grad_fn`` or ``value_fn`` at every step, a
     function from params to the gradient or to the loss of the same batch.
-    `periodic_sharpness_aware` is (1) to (4) as the first link of a chain; it composes
+    `looksam_gradient` is (1) to (4) as the first link of a chain; it composes
     as `sharpness_aware`.
 
     Cost: 1 + 1/k gradients per step, and a state of the size of the params. The second
@@ -119,7 +126,7 @@ def looksam(
 
     Raises:
       TypeError: The optimizer is no transformation.
-      ValueError: As `periodic_sharpness_aware`.
+      ValueError: As `looksam_gradient`.
 
     References:
       Liu, Mai, Chen, Hsieh and You, Towards Efficient and Scalable Sharpness-Aware
@@ -139,11 +146,11 @@ def looksam(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    inner = ascent.base("looksam", optimizer)
-    return optax.chain(_prefix("looksam", rho, period, alpha, mask, reduce), inner)
+    inner = checks.inner_optimizer("looksam", optimizer, "rho=0.05")
+    return optax.chain(_gradient("looksam", rho, period, alpha, mask, reduce), inner)
 
 
-def _prefix(
+def _gradient(
     name: str,
     rho: ScalarOrSchedule,
     period: Scalar,
@@ -152,11 +159,13 @@ def _prefix(
     reduce: Reduce | None,
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, alpha=alpha)
-    ascent.positive_integer(name, period=period)
+    checks.positive_integers(name, period=period)
 
-    def init(params: PyTree) -> PeriodicSharpnessAwareState:
-        return PeriodicSharpnessAwareState(
-            count=jnp.zeros([], jnp.int32), across=ascent.averages_like(name, params)
+    def init(params: PyTree) -> LooksamState:
+        ascent.require_unmasked(name, params)
+        return LooksamState(
+            count=jnp.zeros([], jnp.int32),
+            across=ascent.optional_averages_like(params),
         )
 
     def update(
@@ -167,31 +176,38 @@ def _prefix(
         grad_fn: Callable[[PyTree], PyTree] | None = None,
         value_fn: Callable[[PyTree], Any] | None = None,
         **extra_args: Any,
-    ) -> tuple[PyTree, PeriodicSharpnessAwareState]:
+    ) -> tuple[PyTree, LooksamState]:
         del extra_args
-        radius = links.value_at(rho, state.count)
-        grads = ascent.gradients(name, updates, params)
+        radius = schedules.value_at(rho, state.count)
+        grads = ascent.gradients_of_params(name, updates, params)
         gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
         length = reductions.norm(grads, reduce)
 
         def look() -> tuple[PyTree, PyTree]:
-            higher = ascent.uphill(
-                *(name, gradient, params, grads, radius, grads, mask, reduce),
+            perturbed = ascent.perturbed_gradient(
+                name,
+                gradient,
+                params,
+                grads,
+                radius,
+                grads,
+                mask,
+                reduce,
                 length=length,
             )  # (1), (2)
-            slope = reductions.unit(grads, length)
-            across, along = ascent.orthogonal(higher, slope, reduce)
+            axis = reductions.unit(grads, length)
+            across, along = reductions.orthogonal(perturbed, axis, reduce)
             across = _direction(across, along, reduce)  # (3)
-            return higher, _cast_like_state(across, state.across)
+            return perturbed, _cast_like_state(across, state.across)
 
         def reuse() -> tuple[PyTree, PyTree]:
             size = numerics.scalar(alpha) * length.root / length.scale
             direction = jax.tree.map(
-                lambda g, v: None if v is None else ascent.plus(g, size, v),
+                lambda g, v: None if v is None else numerics.add_scaled(g, size, v),
                 grads,
                 state.across,
             )  # (4)
-            return ascent.cast_like(direction, grads), state.across
+            return trees.saturating_cast_like(direction, grads), state.across
 
         def arrays(branch: Callable[[], tuple[PyTree, PyTree]]) -> Callable[[], Any]:
             """Without leaves that have no gradient, which no branch can return."""
@@ -207,9 +223,7 @@ def _prefix(
         turn = state.count % jnp.asarray(period).astype(jnp.int32) == 0
         found, across = _branch(turn, arrays(look), arrays(reuse))
         direction = trees.map_inexact(lambda g, d: d, grads, found)
-        return direction, PeriodicSharpnessAwareState(
-            numerics.increment(state.count), across
-        )
+        return direction, LooksamState(numerics.increment(state.count), across)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -87,17 +87,17 @@ def mgda(*, reduce: Reduce | None = None) -> optax.GradientTransformationExtraAr
         **extra_args: Any,
     ) -> tuple[PyTree, Any]:
         del params, extra_args
-        grads, (aux,) = auxiliary.gradients("mgda", updates, aux_grads)
-        axis = auxiliary.direction(auxiliary.add(aux, -1.0, grads), reduce)
+        grads, (aux,) = auxiliary.main_and_auxiliary("mgda", updates, aux_grads)
+        axis = reductions.normalized(trees.add_multiple(aux, -1.0, grads), reduce)
         start = reductions.dot(grads, axis, reduce)
         end = reductions.dot(aux, axis, reduce)
         # (1) is end / (end - start): clipped at 1 where start >= 0, at 0 where end <= 0
-        from_grads = auxiliary.add(grads, -jnp.minimum(start, 0.0), axis)
-        from_aux = auxiliary.add(aux, -jnp.maximum(end, 0.0), axis)
+        from_grads = trees.add_multiple(grads, -jnp.minimum(start, 0.0), axis)
+        from_aux = trees.add_multiple(aux, -jnp.maximum(end, 0.0), axis)
         shorter = start + end >= 0.0
         direction = trees.map_inexact(
             lambda d, e: jnp.where(shorter, d, e), from_grads, from_aux
         )  # (2)
-        return auxiliary.cast_like(direction, grads), state
+        return trees.saturating_cast_like(direction, grads), state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from optimizers._common import auxiliary
+from optimizers._common import auxiliary, schedules, trees
 from optimizers._common.auxiliary import AuxWeight
 from optimizers._common.typing import PyTree
 
@@ -70,11 +70,11 @@ def mixed_gradients(aux_weight: AuxWeight) -> optax.GradientTransformationExtraA
       >>> print(x.round(2))
       [2. 0.]
     """
-    weights, number = auxiliary.weights("mixed_gradients", aux_weight)
+    weights, number = auxiliary.checked_weights("mixed_gradients", aux_weight)
 
     def init(params: PyTree) -> MixedGradientsState:
         del params
-        return MixedGradientsState(auxiliary.first_count(weights))
+        return MixedGradientsState(schedules.init_count(weights))
 
     def update(
         updates: PyTree,
@@ -85,15 +85,15 @@ def mixed_gradients(aux_weight: AuxWeight) -> optax.GradientTransformationExtraA
         **extra_args: Any,
     ) -> tuple[PyTree, MixedGradientsState]:
         del params, extra_args
-        grads, several = auxiliary.gradients(
+        grads, several = auxiliary.main_and_auxiliary(
             "mixed_gradients", updates, aux_grads, number
         )
         mixed = grads
         for weight, aux in zip(
-            auxiliary.values(weights, state.count), several, strict=True
+            schedules.values_at(weights, state.count), several, strict=True
         ):
-            mixed = auxiliary.add(mixed, weight, aux)  # (1)
-        count = auxiliary.next_count(state.count)
-        return auxiliary.cast_like(mixed, grads), MixedGradientsState(count)
+            mixed = trees.add_multiple(mixed, weight, aux)  # (1)
+        count = schedules.next_count(state.count)
+        return trees.saturating_cast_like(mixed, grads), MixedGradientsState(count)
 
     return optax.GradientTransformationExtraArgs(init, update)

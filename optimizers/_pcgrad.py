@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, reductions
+from optimizers._common import auxiliary, reductions, schedules, trees
 from optimizers._common.auxiliary import AuxWeight
 from optimizers._common.typing import PyTree, Reduce
 
@@ -89,11 +89,11 @@ def pcgrad(
       (True, True)
     """
     name = "pcgrad"
-    weights, number = auxiliary.weights(name, aux_weight)
+    weights, number = auxiliary.checked_weights(name, aux_weight)
 
     def init(params: PyTree) -> PcgradState:
         del params
-        return PcgradState(auxiliary.first_count(weights))
+        return PcgradState(schedules.init_count(weights))
 
     def update(
         updates: PyTree,
@@ -104,22 +104,26 @@ def pcgrad(
         **extra_args: Any,
     ) -> tuple[PyTree, PcgradState]:
         del params, extra_args
-        grads, several = auxiliary.gradients(name, updates, aux_grads, number)
-        values = auxiliary.values(weights, state.count)
+        grads, several = auxiliary.main_and_auxiliary(name, updates, aux_grads, number)
+        values = schedules.values_at(weights, state.count)
         tasks = [grads]  # (1)
         for weight, aux in zip(values, several, strict=True):
             # A loss of weight 0 is in conflict with none.
             if not (isinstance(weight, float) and weight == 0.0):
-                tasks.append(auxiliary.multiply(weight, aux))
-        axes = [auxiliary.direction(task, reduce) for task in tasks]
+                tasks.append(trees.multiply(weight, aux))
+        axes = [reductions.normalized(task, reduce) for task in tasks]
         total = None
         for i, task in enumerate(tasks):
             for j, axis in enumerate(axes):
                 if j != i:
                     along = reductions.dot(task, axis, reduce)
-                    task = auxiliary.add(task, -jnp.minimum(along, 0.0), axis)  # (2)
-            total = task if total is None else auxiliary.add(total, 1.0, task)  # (3)
-        count = auxiliary.next_count(state.count)
-        return auxiliary.cast_like(total, grads), PcgradState(count)
+                    task = trees.add_multiple(
+                        task, -jnp.minimum(along, 0.0), axis
+                    )  # (2)
+            total = (
+                task if total is None else trees.add_multiple(total, 1.0, task)
+            )  # (3)
+        count = schedules.next_count(state.count)
+        return trees.saturating_cast_like(total, grads), PcgradState(count)
 
     return optax.GradientTransformationExtraArgs(init, update)

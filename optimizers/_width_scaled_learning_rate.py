@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import optax
 
-from optimizers._common import checks, links, numerics
+from optimizers._common import checks, masks, numerics
 from optimizers._common.typing import Mask, PyTree, Scalar
 
 __all__ = ["width_scaled_learning_rate"]
@@ -134,7 +134,7 @@ def width_scaled_learning_rate(
     checks.one_of(_NAME, "optimizer", optimizer, _OPTIMIZERS)
     checks.one_of(_NAME, "alignment", alignment, _ALIGNMENTS)
     exponents = _exponents(parameterization, optimizer, alignment)
-    if not links.is_function(labels):
+    if not masks.is_function(labels):
         _require_layers(labels)
 
     def init(params: PyTree) -> optax.EmptyState:
@@ -179,7 +179,7 @@ def _exponents(
 
 def _resolved(labels: Mask, updates: PyTree) -> PyTree:
     """A tree of labels that is a prefix of the updates."""
-    if links.is_function(labels):
+    if masks.is_function(labels):
         labels = labels(updates)
         _require_layers(labels)
     try:
@@ -202,5 +202,4 @@ def _require_layers(labels: PyTree) -> None:
 
 @jax.jit
 def _multiply(factor: Scalar, u: jax.Array) -> jax.Array:
-    wide = numerics.widen(u)
-    return (numerics.like(wide, factor) * wide).astype(u.dtype)
+    return numerics.scaled(factor, u).astype(u.dtype)

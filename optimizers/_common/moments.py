@@ -1,7 +1,7 @@
-"""Moments of a tree of gradients, each line one equation of the papers.
+"""Moments of a tree of gradients; each function is one equation of the papers.
 
-All of them compute in at least float32 and return what they computed; the caller
-casts to the dtype that the state keeps, so that this step's update loses nothing.
+They compute and return at least float32. The caller casts the result to the dtype of
+the state, so that the update of this step is computed from the unrounded moment.
 """
 
 import jax
@@ -39,7 +39,7 @@ def debias(moment: PyTree, decay: Scalar, count: jax.Array) -> PyTree:
 def ratio(
     numerator: PyTree, square: PyTree, eps: Scalar, eps_root: Scalar = 0.0
 ) -> PyTree:
-    """m / (sqrt(v + eps_root) + eps), and 0 where the denominator is 0."""
+    """m / (sqrt(v + eps_root) + eps), or 0 where the denominator is 0."""
     outside, inside = numerics.scalar(eps), numerics.scalar(eps_root)
     denominator = jax.tree.map(lambda v: _root(v, outside, inside), square)
     return jax.tree.map(numerics.division(outside), numerator, denominator)

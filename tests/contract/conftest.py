@@ -43,10 +43,10 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
 
 # Links of an alias; those that are called scale_by_ and its name need no entry.
 PARTS = (
-    "friendly_sharpness_aware",
-    "gap_guided_sharpness_aware",
-    "imbalanced_sharpness_aware",
-    "periodic_sharpness_aware",
+    "friendly_sam_gradient",
+    "gsam_gradient",
+    "imbsam_gradient",
+    "looksam_gradient",
 )
 
 # Rules that a case may break: case name -> rule name -> reason. An exemption that is

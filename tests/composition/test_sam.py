@@ -20,7 +20,8 @@ from optimizers import (
     _looksam,
     _sharpness_aware,
 )
-from optimizers._sharpness_aware import sam, sam_value_and_grad, sharpness_aware
+from optimizers._sam_value_and_grad import sam_value_and_grad
+from optimizers._sharpness_aware import sam, sharpness_aware
 from tests.devices import run_on_eight_devices
 from tests.reference.landscapes import Q, run
 from tools.optimizer_table import ARGUMENTS
@@ -28,10 +29,10 @@ from tools.optimizer_table import ARGUMENTS
 PyTree = Any
 PREFIXES = [
     _sharpness_aware.sharpness_aware,
-    _gsam.gap_guided_sharpness_aware,
-    _looksam.periodic_sharpness_aware,
-    _friendly_sam.friendly_sharpness_aware,
-    _imbsam.imbalanced_sharpness_aware,
+    _gsam.gsam_gradient,
+    _looksam.looksam_gradient,
+    _friendly_sam.friendly_sam_gradient,
+    _imbsam.imbsam_gradient,
 ]
 WRAPPERS = [
     _sharpness_aware.sam,
@@ -403,10 +404,10 @@ makers = {
     "asam": lambda **k: _sharpness_aware.sharpness_aware(0.5, adaptive=True, **k),
     "max": lambda **k: _sharpness_aware.sharpness_aware(p=np.inf, **k),
     "leaves": lambda **k: _sharpness_aware.sharpness_aware(per_leaf=True, **k),
-    "gsam": _gsam.gap_guided_sharpness_aware,
-    "looksam": lambda **k: _looksam.periodic_sharpness_aware(period=2, **k),
-    "friendly": _friendly_sam.friendly_sharpness_aware,
-    "imbsam": _imbsam.imbalanced_sharpness_aware,
+    "gsam": _gsam.gsam_gradient,
+    "looksam": lambda **k: _looksam.looksam_gradient(period=2, **k),
+    "friendly": _friendly_sam.friendly_sam_gradient,
+    "imbsam": _imbsam.imbsam_gradient,
 }
 found = []
 for name, make in makers.items():

@@ -1,0 +1,331 @@
+"""D-Adaptation for AdaGrad: Defazio and Mishchenko (2023)."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers._common import (
+    checks,
+    distance,
+    donation,
+    links,
+    moments,
+    numerics,
+    reductions,
+    schedules,
+    trees,
+)
+from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
+
+__all__ = ["ScaleByDadaptAdagradState", "dadapt_adagrad", "scale_by_dadapt_adagrad"]
+
+# The sum of squares starts from this number in the released code.
+_FIRST_SQUARE = 1e-6
+
+
+class ScaleByDadaptAdagradState(NamedTuple):
+    """State of `scale_by_dadapt_adagrad`."""
+
+    count: jax.Array  # t, shape (), int32
+    mu: PyTree  # m, shapes and dtypes of the params; None without momentum
+    nu: PyTree  # A, shapes of the params, real, at least float32
+    grad_sum: PyTree  # s, shapes of the params, at least float32
+    distance: jax.Array  # d, shape (), the widest of float32 and the params
+    error: jax.Array  # E, as distance
+
+
+def scale_by_dadapt_adagrad(
+    learning_rate: ScalarOrSchedule = 1.0,
+    eps: Scalar = 1e-6,
+    *,
+    momentum: Scalar = 0.0,
+    d0: Scalar = 1e-6,
+    growth_rate: Scalar = math.inf,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+    reduce: Reduce | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The step of D-Adaptation for AdaGrad, uphill, with its rate; see the alias.
+
+    Args:
+      learning_rate: Factor on the distance, a number or a schedule of the 0-based
+        count of updates.
+      eps: Added to the root of the sum of squares.
+      momentum: Decay rate of the average of the steps, in [0, 1).
+      d0: First estimate of the distance, positive; should be too small.
+      growth_rate: The distance grows at most by this factor per step, at least 1.
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
+        learning rate and the distance.
+      weight_decay_mask: Which leaves decay.
+      reduce: Sums a small vector over the devices that hold parts of the params.
+
+    Returns:
+      The transformation. Do not put a learning rate after it; the sign is still to
+      be flipped.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
+        not have the structure and shapes of the params, or weight_decay needs params
+        and there are none.
+    """
+    return _scale_by_dadapt_adagrad(
+        "scale_by_dadapt_adagrad",
+        learning_rate=learning_rate,
+        eps=eps,
+        momentum=momentum,
+        d0=d0,
+        growth_rate=growth_rate,
+        weight_decay=weight_decay,
+        weight_decay_mask=weight_decay_mask,
+        reduce=reduce,
+    )
+
+
+def dadapt_adagrad(
+    learning_rate: ScalarOrSchedule = 1.0,
+    eps: Scalar = 1e-6,
+    *,
+    momentum: Scalar = 0.0,
+    d0: Scalar = 1e-6,
+    growth_rate: Scalar = math.inf,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Mask = None,
+    reduce: Reduce | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""D-Adaptation of AdaGrad: a rate for each entry, and their common size found.
+
+    :math:`d` is a growing estimate of the distance :math:`\|x_0 - x_*\|_\infty`. With
+    the sums over the whole tree and the rest entry by entry, for the gradient
+    :math:`g_t` at :math:`x_{t-1}`,
+
+    .. math::
+
+       \lambda_t &= d_{t-1} \gamma_t                                        && (1) \\
+       A_t &= A_{t-1} + |g_t|^2                                             && (2) \\
+       q_t &= \sqrt{A_t} + \varepsilon                                      && (3) \\
+       E_t &= E_{t-1} + \lambda_t^2 \textstyle\sum |g_t|^2 / q_t            && (4) \\
+       s_t &= s_{t-1} + \lambda_t g_t                                       && (5) \\
+       \hat d_t &= (\textstyle\sum |s_t|^2 / q_t - E_t) / \|s_t\|_1         && (6) \\
+       d_t &= \max(d_{t-1}, \min(\hat d_t, r \, d_{t-1}))                   && (7) \\
+       p_t &= s_t / q_t - s_{t-1} / q_{t-1}                                 && (8) \\
+       m_t &= \mu m_{t-1} + (1 - \mu) p_t                                   && (9) \\
+       x_t &= x_{t-1} - m_t - \lambda_t w \, x_{t-1}                        && (10)
+
+    with :math:`A_0 = 10^{-6}`, :math:`E_0 = s_0 = m_0 = 0`. The difference (8) is
+    computed without cancellation, as :math:`(\lambda_t g_t - (s_{t-1} / q_{t-1})
+    |g_t|^2 / (\sqrt{A_t} + \sqrt{A_{t-1}})) / q_t`.
+
+    Symbols: :math:`\gamma` learning_rate, :math:`\varepsilon` eps, :math:`\mu`
+    momentum, :math:`d_0` d0, :math:`r` growth_rate, :math:`w` weight_decay; the state
+    holds :math:`t` as count, :math:`m` as mu (None where momentum is the number 0),
+    :math:`A` as nu, :math:`s` as grad_sum, :math:`d` as distance, :math:`E` as error.
+    `distance_estimates` reads :math:`d`.
+
+    Defaults: those of ``dadaptation.DAdaptAdaGrad``. The estimate grows slowly from a
+    tiny d0.
+
+    Differences from the paper: the estimate (6) has no factor 1/2, as in the release;
+    only :math:`d \le 2 \|x_0 - x_*\|_\infty` is promised.
+
+    Differences from released code: decay is decoupled, where the release adds it to
+    the gradients (as ``optax.add_decayed_weights``, put first, does); sparse gradients,
+    for which the release adds :math:`\varepsilon` inside the root, have no form of
+    their own. Groups of the release share one :math:`d`; those of ``optax.partition``
+    have one each. The release keeps :math:`x_0` and averages
+    :math:`x_t = \mu x_{t-1} + (1 - \mu)(x_0 - s_t / q_t)`; (8) to (10) are the same
+    points without :math:`x_0`, and go on from wherever something else puts the
+    params.
+
+    Args:
+      learning_rate: Factor on the distance, a number or a schedule of the 0-based
+        count of updates.
+      eps: Added to the root of the sum of squares.
+      momentum: Decay rate of the average of the steps, in [0, 1).
+      d0: First estimate of the distance, positive; should be too small.
+      growth_rate: The distance grows at most by this factor per step, at least 1.
+      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
+        learning rate and the distance.
+      weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
+        a function from the params to one.
+      reduce: Only where each device holds a part of the params and calls `update` by
+        itself, as in ``shard_map``: sums a small vector over these devices, for
+        instance ``lambda x: jax.lax.psum(x, "data")``.
+
+    Returns:
+      The optimizer. Its updates have the dtypes of the gradients and are to be added
+      to the params.
+
+    Raises:
+      ValueError: A hyperparameter is out of its range; in `update`, the gradients do
+        not have the structure and shapes of the params, or weight_decay needs params
+        and there are none.
+
+    References:
+      Defazio and Mishchenko, Learning-Rate-Free Learning by D-Adaptation, ICML 2023;
+      arXiv:2301.07733.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, optimizers
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> optimizer = optimizers.dadapt_adagrad(d0=0.01)
+      >>> x = jnp.zeros(2)
+      >>> state = optimizer.init(x)
+      >>> for _ in range(300):
+      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> print(f"{loss(x):.2f}")
+      0.00
+    """
+    return optax.chain(
+        _scale_by_dadapt_adagrad(
+            "dadapt_adagrad",
+            learning_rate=learning_rate,
+            eps=eps,
+            momentum=momentum,
+            d0=d0,
+            growth_rate=growth_rate,
+            weight_decay=weight_decay,
+            weight_decay_mask=weight_decay_mask,
+            reduce=reduce,
+        ),
+        optax.scale(-1.0),  # (10)
+    )
+
+
+def _scale_by_dadapt_adagrad(
+    name: str,
+    *,
+    learning_rate: ScalarOrSchedule,
+    eps: Scalar,
+    momentum: Scalar,
+    d0: Scalar,
+    growth_rate: Scalar,
+    weight_decay: ScalarOrSchedule,
+    weight_decay_mask: Mask,
+    reduce: Reduce | None,
+) -> optax.GradientTransformationExtraArgs:
+    distance.require_ranges(
+        name,
+        learning_rate=learning_rate,
+        d0=d0,
+        growth_rate=growth_rate,
+        weight_decay=weight_decay,
+    )
+    checks.decay_rates(name, momentum=momentum)
+    checks.non_negative(name, eps=eps)
+    has_momentum = not numerics.is_number(momentum, 0)
+
+    def init(params: PyTree) -> ScaleByDadaptAdagradState:
+        return ScaleByDadaptAdagradState(
+            count=jnp.zeros([], jnp.int32),
+            mu=distance.step_averages_like(name, params) if has_momentum else None,
+            nu=jax.tree.map(
+                lambda a: a + numerics.like(a, _FIRST_SQUARE),
+                trees.accumulators_like(name, params),
+            ),
+            grad_sum=trees.averages_like(name, params),
+            distance=reductions.scalar_like(params, d0),
+            error=reductions.scalar_like(params, 0.0),
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByDadaptAdagradState]:
+        del extra_args
+        grads = trees.gradients(name, updates, state.grad_sum)
+        d = numerics.wide_scalar(state.distance)
+        rate = d * schedules.value_at(learning_rate, state.count)  # (1)
+        outside = numerics.wide_scalar(eps)
+        steps = jax.tree.map(
+            functools.partial(_step, rate, outside), grads, state.nu, state.grad_sum
+        )  # (8)
+        if has_momentum:
+            steps = moments.ema(momentum, steps, state.mu)  # (9)
+        direction = links.add_decay(
+            name,
+            steps,
+            params,
+            schedules.value_at(weight_decay, state.count),
+            weight_decay_mask,
+            rate,
+        )
+        direction = trees.cast_like(direction, grads)
+        # The step reads the old sums, which the new ones overwrite.
+        new_params = donation.updated_params(params, direction)
+        sums = jax.tree.map(
+            functools.partial(_sums, rate, outside),
+            grads,
+            donation.after(state.count, new_params, state.nu),
+            donation.after(state.count, new_params, state.grad_sum),
+        )
+        leaves = trees.unzip(_Leaf, sums)
+        sum_square, square, length = reductions.sums(
+            reduce, leaves.sum_square, leaves.square, leaves.length
+        )
+        error = numerics.wide_scalar(state.error) + jnp.square(rate) * square  # (4)
+        estimate = numerics.safe_divide(sum_square - error, length)  # (6)
+        return direction, ScaleByDadaptAdagradState(
+            count=numerics.increment(state.count),
+            mu=trees.cast_like(steps, state.mu) if has_momentum else None,
+            nu=trees.cast_like(leaves.nu, state.nu),
+            grad_sum=trees.cast_like(leaves.grad_sum, state.grad_sum),
+            distance=distance.grown(state.distance, estimate, growth_rate),  # (7)
+            error=error.astype(state.error.dtype),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+class _Leaf(NamedTuple):
+    sum_square: jax.Array
+    square: jax.Array
+    length: jax.Array
+    nu: jax.Array
+    grad_sum: jax.Array
+
+
+@numerics.inline_jit
+def _step(
+    rate: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
+) -> jax.Array:
+    g = numerics.widen(g, s)
+    a, s = a.astype(g.real.dtype), s.astype(g.dtype)
+    rate, eps = numerics.like(g, rate), numerics.like(a, eps)
+    before, after = jnp.sqrt(a), jnp.sqrt(a + numerics.abs_square(g))
+    change = numerics.divide(s, before + eps)
+    change = change * numerics.like(s, _square_over(g, after + before))
+    return numerics.divide(rate * g - change, after + eps)
+
+
+@numerics.inline_jit
+def _sums(
+    rate: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
+) -> _Leaf:
+    g = numerics.widen(g, s)
+    rate, eps = numerics.like(g, rate), numerics.like(a, eps)
+    a = a.astype(g.real.dtype) + numerics.abs_square(g)  # (2)
+    s = s.astype(g.dtype) + rate * g  # (5)
+    length = jnp.sum(jnp.abs(s))
+    q = jnp.sqrt(a) + donation.after_sum(length, eps)  # (3)
+    sum_square = jnp.sum(_square_over(s, q))
+    # Recomputing q for the second sum is cheaper than storing it.
+    g, recomputed = donation.recomputed(g, a)
+    q = jnp.sqrt(recomputed) + donation.after_sum(sum_square, eps)  # (3)
+    return _Leaf(
+        sum_square=sum_square,
+        square=jnp.sum(_square_over(g, q)),
+        length=length,
+        nu=a,
+        grad_sum=s,
+    )
+
+
+def _square_over(x: jax.Array, q: jax.Array) -> jax.Array:
+    """|x|^2 / q; 0, not NaN, if squares overflowed and q is infinite."""
+    if jnp.iscomplexobj(x):
+        return x.real * (x.real / q) + x.imag * (x.imag / q)
+    return x * (x / q)
