@@ -217,10 +217,8 @@ def _check(
     name: str, b1: Scalar, b2: Scalar, eps: Scalar, capacity: Any, decay: Scalar
 ) -> None:
     checks.decay_rates(name, b1=b1, b2=b2)
-    checks.non_negative(name, eps=eps, decay=decay)
-    if isinstance(decay, int | float) and decay > 1.0:
-        msg = f"{name}: decay must be in [0, 1], got {decay!r}."
-        raise ValueError(msg)
+    checks.non_negative(name, eps=eps)
+    checks.unit_interval(name, decay=decay)
     if not isinstance(capacity, jax.core.Tracer):
         _size(name, capacity)
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from optimizers._common import checks, links, moments, numerics, reductions, trees
@@ -399,13 +398,8 @@ def rmpe_predictor(
     """
     name = "rmpe_predictor"
     checks.non_negative(name, regularization=regularization)
-    if (
-        not isinstance(window, int | np.integer)
-        or isinstance(window, bool)
-        or window < 1
-    ):
-        msg = f"{name}: window must be an integer >= 1, got {window!r}."
-        raise ValueError(msg)
+    checks.positive_integers(name, window=window)
+    window = int(window)
 
     def init(params: PyTree) -> RmpeMemory:
         gradients = tuple(trees.zeros_like(name, params) for _ in range(window))

@@ -112,6 +112,7 @@ def sam_value_and_grad(
     )
     checks.non_negative(name, rho=rho)
     checks.positive_integers(name, microbatches=microbatches)
+    groups = int(microbatches)
     if callable(rho):
         msg = f"{name}: rho must be a number, got {rho!r}; call the schedule yourself."
         raise ValueError(msg)  # noqa: TRY004
@@ -135,12 +136,12 @@ def sam_value_and_grad(
         return found, _conjugate(gradient)
 
     def split(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, PyTree]:
-        groups = [_split_examples(name, args, i, microbatches) for i in argnums]
+        examples = [_split_examples(name, args, i, groups) for i in argnums]
 
-        def add(total: PyTree, groups: list[PyTree]) -> tuple[PyTree, Any]:
+        def add(total: PyTree, group: list[PyTree]) -> tuple[PyTree, Any]:
             own = list(args)
-            for i, group in zip(argnums, groups, strict=True):
-                own[i - 1] = group
+            for i, part in zip(argnums, group, strict=True):
+                own[i - 1] = part
             found, grads = whole(params, *own, **kwargs)
             return jax.tree.map(_sum, total, grads), found
 
@@ -148,11 +149,9 @@ def sam_value_and_grad(
             lambda x: numerics.widen(jnp.zeros_like(x, dtype=numerics.dtype_of(x))),
             params,
         )
-        total, found = lax.scan(add, zeros, groups)
+        total, found = lax.scan(add, zeros, examples)
         grads = jax.tree.map(
-            lambda g, x: (g / numerics.like(g, microbatches)).astype(
-                numerics.dtype_of(x)
-            ),
+            lambda g, x: (g / numerics.like(g, groups)).astype(numerics.dtype_of(x)),
             total,
             params,
         )
@@ -160,7 +159,7 @@ def sam_value_and_grad(
             return (jnp.mean(found[0], axis=0), found[1]), grads
         return jnp.mean(found, axis=0), grads
 
-    return whole if microbatches == 1 else split
+    return whole if groups == 1 else split
 
 
 def _split_examples(name: str, args: Sequence[Any], argnum: int, groups: int) -> PyTree:

@@ -5,7 +5,7 @@ arithmetic leaves them as they are; `zeros_like` and the like refuse them.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,6 @@ import numpy as np
 
 from optimizers._common import donation, numerics
 from optimizers._common.typing import PyTree, Scalar
-
-Leaf = TypeVar("Leaf", bound=NamedTuple)
 
 after = donation.after
 moved = donation.updated_params
@@ -129,13 +127,11 @@ def saturating_cast_like(tree: PyTree, like: PyTree) -> PyTree:
     return map_inexact(lambda y, x: numerics.saturating_cast(x, y.dtype), like, tree)
 
 
-def unzip(kind: type[Leaf], tree: PyTree) -> Leaf:
+def unzip(kind: Any, tree: PyTree) -> Any:
     """One NamedTuple of trees, from a tree of NamedTuples of this kind."""
-
-    def is_leaf(node: Any) -> bool:
-        return isinstance(node, kind)
-
-    leaves, structure = jax.tree.flatten(tree, is_leaf=is_leaf)
+    leaves, structure = jax.tree.flatten(
+        tree, is_leaf=lambda node: isinstance(node, kind)
+    )
     fields = [[leaf[i] for leaf in leaves] for i in range(len(kind._fields))]
     return kind(*(jax.tree.unflatten(structure, field) for field in fields))
 
