@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, reductions, trees
+from optimizers._common import (
+    checks,
+    donation,
+    links,
+    moments,
+    numerics,
+    reductions,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = [
@@ -425,8 +433,9 @@ def rmpe_predictor(
             products = reduce(products)
         gram = _replaced(memory.gram, place, products)  # (1)
         weights = _weights(gram, memory.count, regularization, normalize)  # (2)
-        never = memory.count < 0
-        prediction = jax.tree.map(lambda *ys: _average(never, weights, *ys), *ring)
+        prediction = jax.tree.map(
+            lambda *ys: _average(memory.count, weights, *ys), *ring
+        )
         ring = trees.after(memory.count, (prediction,) * window, ring)
         ring = tuple(
             jax.tree.map(functools.partial(jnp.where, place == i), newest, y)
@@ -532,13 +541,12 @@ def _weights(
 
 
 @numerics.inline_jit
-def _average(never: jax.Array, weights: jax.Array, *ring: jax.Array) -> jax.Array:
+def _average(count: jax.Array, weights: jax.Array, *ring: jax.Array) -> jax.Array:
     """Equation (3): each weight goes to the earlier end of its difference."""
     terms = (
         numerics.like(wide, weights[(i + 1) % len(ring)]) * wide
         for i, wide in enumerate(map(numerics.widen, ring))
     )
     average = functools.reduce(jnp.add, terms)  # (3)
-    # A division by 1. It makes XLA store the average, where it would rather compute
-    # it again from copies of the ring for each place that is written after it.
-    return numerics.divide(average, jnp.where(never, average.real, 1.0))
+    # Each gradient of the ring is written after the average that reads it.
+    return donation.stored(count, average)

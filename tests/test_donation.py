@@ -96,5 +96,29 @@ def test_temporary_bytes_per_parameter(name: str) -> None:
     assert temporary_bytes(made) <= TEMPORARY_BYTES.get(name, 0) + 0.01
 
 
+# Arguments that choose another program.
+VARIANTS: list[tuple[str, dict[str, Any], int]] = [
+    ("dadapt_adagrad", {"momentum": 0.9}, 0),
+    ("dadapt_adam", {"weight_decay": 0.1}, 0),
+    ("dadapt_sgd", {"momentum": 0.9, "weight_decay": 0.1}, 0),
+    ("lookahead", {"optimizer": optimizers.adam(1e-3)}, 0),
+    ("lookahead", {"inner_state": "pullback", "optimizer": optimizers.adam(1e-3)}, 0),
+    ("optimistic_amsgrad", {"second_moment": "prediction_error"}, 0),
+    ("optimistic_amsgrad", {"predictor": optimizers.rmpe_predictor()}, 4),
+    ("prodigy", {"growth_rate": 1.02}, 0),
+    ("sharpness_aware", {"p": 3}, 8),
+    ("sharpness_aware", {"ascent_steps": 2}, 12),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "allowed"), VARIANTS)
+def test_temporary_bytes_of_variants(
+    name: str, arguments: dict[str, Any], allowed: int
+) -> None:
+    if name == "optimistic_amsgrad":
+        arguments = {"learning_rate": 1e-3, **arguments}
+    assert temporary_bytes(METHODS[name](**arguments)) <= allowed + 0.01
+
+
 def test_temporary_bytes_are_those_of_a_method() -> None:
     assert TEMPORARY_BYTES.keys() <= METHODS.keys()
