@@ -49,28 +49,29 @@ def scale_by_dadapt_adagrad(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The step of D-Adaptation for AdaGrad, uphill, with its rate; see the alias.
+    """The ascent direction of D-Adaptation for AdaGrad; see `dadapt_adagrad`.
 
     Args:
-      learning_rate: Factor on the distance, a number or a schedule of the 0-based
-        count of updates.
-      eps: Added to the root of the sum of squares.
+      learning_rate: Factor on the distance estimate: a float or an optax schedule
+        (called with the step count, starting at 0).
+      eps: Added to the square root of the sum of squares.
       momentum: Decay rate of the average of the steps, in [0, 1).
-      d0: First estimate of the distance, positive; should be too small.
-      growth_rate: The distance grows at most by this factor per step, at least 1.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate and the distance.
+      d0: Initial distance estimate; must be positive and should underestimate.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
+        the learning rate and the distance estimate.
       weight_decay_mask: Which leaves decay.
-      reduce: Sums a small vector over the devices that hold parts of the params.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The transformation. Its updates are already scaled by the learning rate; follow it
+      with ``optax.scale(-1.0)``.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+        not have the structure and shapes of the params, or params are missing although
+        weight_decay needs them.
     """
     return _scale_by_dadapt_adagrad(
         "scale_by_dadapt_adagrad",
@@ -96,11 +97,11 @@ def dadapt_adagrad(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""D-Adaptation of AdaGrad: a rate for each entry, and their common size found.
+    r"""D-Adaptation for AdaGrad: AdaGrad with an automatic learning rate.
 
     :math:`d` is a growing estimate of the distance :math:`\|x_0 - x_*\|_\infty`. With
-    the sums over the whole tree and the rest entry by entry, for the gradient
-    :math:`g_t` at :math:`x_{t-1}`,
+    the sums over the whole tree and the rest elementwise, for the gradient :math:`g_t`
+    at :math:`x_{t-1}`,
 
     .. math::
 
@@ -126,34 +127,33 @@ def dadapt_adagrad(
     `distance_estimates` reads :math:`d`.
 
     Defaults: those of ``dadaptation.DAdaptAdaGrad``. The estimate grows slowly from a
-    tiny d0.
+    very small d0.
 
-    Differences from the paper: the estimate (6) has no factor 1/2, as in the release;
-    only :math:`d \le 2 \|x_0 - x_*\|_\infty` is promised.
+    Differences from the paper: the estimate (6) has no factor 1/2, as in the released
+    code; it only guarantees :math:`d \le 2 \|x_0 - x_*\|_\infty`.
 
-    Differences from released code: decay is decoupled, where the release adds it to
-    the gradients (as ``optax.add_decayed_weights``, put first, does); sparse gradients,
-    for which the release adds :math:`\varepsilon` inside the root, have no form of
-    their own. Groups of the release share one :math:`d`; those of ``optax.partition``
-    have one each. The release keeps :math:`x_0` and averages
-    :math:`x_t = \mu x_{t-1} + (1 - \mu)(x_0 - s_t / q_t)`; (8) to (10) are the same
-    points without :math:`x_0`, and go on from wherever something else puts the
-    params.
+    Differences from released code: weight decay is decoupled, whereas the release adds
+    it to the gradients (put ``optax.add_decayed_weights`` first for that); sparse
+    gradients, for which the release adds :math:`\varepsilon` inside the square root,
+    are not treated separately. Parameter groups of the release share one :math:`d`;
+    those of ``optax.partition`` have one each. The release keeps :math:`x_0` and
+    averages :math:`x_t = \mu x_{t-1} + (1 - \mu)(x_0 - s_t / q_t)`; (8) to (10) give
+    the same params without storing :math:`x_0`, and continue correctly if something
+    else changes the params.
 
     Args:
-      learning_rate: Factor on the distance, a number or a schedule of the 0-based
-        count of updates.
-      eps: Added to the root of the sum of squares.
+      learning_rate: Factor on the distance estimate: a float or an optax schedule
+        (called with the step count, starting at 0).
+      eps: Added to the square root of the sum of squares.
       momentum: Decay rate of the average of the steps, in [0, 1).
-      d0: First estimate of the distance, positive; should be too small.
-      growth_rate: The distance grows at most by this factor per step, at least 1.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate and the distance.
+      d0: Initial distance estimate; must be positive and should underestimate.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
+        the learning rate and the distance estimate.
       weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
         a function from the params to one.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The optimizer. Its updates have the dtypes of the gradients and are to be added
@@ -161,8 +161,8 @@ def dadapt_adagrad(
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+        not have the structure and shapes of the params, or params are missing although
+        weight_decay needs them.
 
     References:
       Defazio and Mishchenko, Learning-Rate-Free Learning by D-Adaptation, ICML 2023;
@@ -238,10 +238,13 @@ def _scale_by_dadapt_adagrad(
         del extra_args
         grads = trees.gradients(name, updates, state.grad_sum)
         d = numerics.wide_scalar(state.distance)
-        rate = d * schedules.value_at(learning_rate, state.count)  # (1)
+        step_size = d * schedules.value_at(learning_rate, state.count)  # (1)
         outside = numerics.wide_scalar(eps)
         steps = jax.tree.map(
-            functools.partial(_step, rate, outside), grads, state.nu, state.grad_sum
+            functools.partial(_step, step_size, outside),
+            grads,
+            state.nu,
+            state.grad_sum,
         )  # (8)
         if has_momentum:
             steps = moments.ema(momentum, steps, state.mu)  # (9)
@@ -251,13 +254,13 @@ def _scale_by_dadapt_adagrad(
             params,
             schedules.value_at(weight_decay, state.count),
             weight_decay_mask,
-            rate,
+            step_size,
         )
         direction = trees.cast_like(direction, grads)
         # The step reads the old sums, which the new ones overwrite.
         new_params = donation.updated_params(params, direction)
         sums = jax.tree.map(
-            functools.partial(_sums, rate, outside),
+            functools.partial(_sums, step_size, outside),
             grads,
             donation.after(state.count, new_params, state.nu),
             donation.after(state.count, new_params, state.grad_sum),
@@ -266,7 +269,9 @@ def _scale_by_dadapt_adagrad(
         sum_square, square, length = reductions.sums(
             reduce, leaves.sum_square, leaves.square, leaves.length
         )
-        error = numerics.wide_scalar(state.error) + jnp.square(rate) * square  # (4)
+        error = (
+            numerics.wide_scalar(state.error) + jnp.square(step_size) * square
+        )  # (4)
         estimate = numerics.safe_divide(sum_square - error, length)  # (6)
         return direction, ScaleByDadaptAdagradState(
             count=numerics.increment(state.count),
@@ -290,25 +295,25 @@ class _Leaf(NamedTuple):
 
 @numerics.inline_jit
 def _step(
-    rate: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
+    step_size: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
 ) -> jax.Array:
     g = numerics.widen(g, s)
     a, s = a.astype(g.real.dtype), s.astype(g.dtype)
-    rate, eps = numerics.like(g, rate), numerics.like(a, eps)
+    step_size, eps = numerics.like(g, step_size), numerics.like(a, eps)
     before, after = jnp.sqrt(a), jnp.sqrt(a + numerics.abs_square(g))
     change = numerics.divide(s, before + eps)
     change = change * numerics.like(s, _square_over(g, after + before))
-    return numerics.divide(rate * g - change, after + eps)
+    return numerics.divide(step_size * g - change, after + eps)
 
 
 @numerics.inline_jit
 def _sums(
-    rate: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
+    step_size: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
 ) -> _Leaf:
     g = numerics.widen(g, s)
-    rate, eps = numerics.like(g, rate), numerics.like(a, eps)
+    step_size, eps = numerics.like(g, step_size), numerics.like(a, eps)
     a = a.astype(g.real.dtype) + numerics.abs_square(g)  # (2)
-    s = s.astype(g.dtype) + rate * g  # (5)
+    s = s.astype(g.dtype) + step_size * g  # (5)
     length = jnp.sum(jnp.abs(s))
     q = jnp.sqrt(a) + donation.after_sum(length, eps)  # (3)
     sum_square = jnp.sum(_square_over(s, q))

@@ -48,30 +48,32 @@ def scale_by_dadapt_adam(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The step of D-Adaptation for Adam, uphill and with its rate; see `dadapt_adam`.
+    """The ascent direction of D-Adaptation for Adam; see `dadapt_adam`.
 
     Args:
-      learning_rate: Factor on the distance, a number or a schedule of the 0-based
-        count of updates.
+      learning_rate: Factor on the distance estimate: a float or an optax schedule
+        (called with the step count, starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Added to the root of the second moment.
-      d0: First estimate of the distance, positive; should be too small.
-      growth_rate: The distance grows at most by this factor per step, at least 1.
-      bias_correction: Whether the rate has Adam's corrections of both moments.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate and the distance.
+      eps: Added to the square root of the second moment.
+      d0: Initial distance estimate; must be positive and should underestimate.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      bias_correction: Whether the step size includes Adam's bias corrections of both
+        moments.
+      weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
+        the learning rate and the distance estimate.
       weight_decay_mask: Which leaves decay.
-      reduce: Sums a small vector over the devices that hold parts of the params.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The transformation. Its updates are already scaled by the learning rate; follow it
+      with ``optax.scale(-1.0)``.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+        not have the structure and shapes of the params, or params are missing although
+        weight_decay needs them.
     """
     return _scale_by_dadapt_adam(
         "scale_by_dadapt_adam",
@@ -101,11 +103,11 @@ def dadapt_adam(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""D-Adaptation of Adam: the size of Adam's steps is found while it runs.
+    r"""D-Adaptation for Adam: Adam with an automatic learning rate.
 
     :math:`d` is a growing estimate of the distance :math:`\|x_0 - x_*\|_\infty`, and
-    with it of the best learning rate. With the product and the norm over the whole
-    tree and the rest entry by entry, for the gradient :math:`g_t` at :math:`x_{t-1}`,
+    with it of the best learning rate. With the product and the norm over the whole tree
+    and the rest elementwise, for the gradient :math:`g_t` at :math:`x_{t-1}`,
 
     .. math::
 
@@ -130,40 +132,39 @@ def dadapt_adam(
     `distance_estimates` reads :math:`d`.
 
     Defaults: those of the release and the numbers of ``optax.contrib.dadapt_adamw``,
-    whose betas are b1 and b2 here and whose estim_lr0 is d0. A learning rate of 1 is
-    for schedules that start or end at 0. ``growth_rate=1.02`` is a kind of warm-up.
+    whose betas are b1 and b2 here and whose estim_lr0 is d0. Use the learning rate only
+    for schedules, with a peak of 1. ``growth_rate=1.02`` acts as a warm-up.
 
     Differences from the paper and its preprint: (2) is the inner-product form of the
-    release, with :math:`v` of the step before.
+    released code, with :math:`v` of the previous step.
 
-    Differences from released code: the release corrects no bias unless asked to. It
-    skips steps of rate 0, which here only leave the gradient out of :math:`m` and
-    :math:`s`, and does not count gradients of zero before the first that is not. Its
-    decay is of the gradients unless asked otherwise (for that, put
-    ``optax.add_decayed_weights`` first); its layer_scale is left out; its groups share
-    one :math:`d`, where those of ``optax.partition`` have one each. optax has no
-    growth_rate, keeps :math:`d` in the narrowest dtype of the params, and squares a
-    complex gradient where (4) takes its absolute value; there, a first
-    gradient of zero, or a first rate of 0, makes :math:`d` NaN for ever; here 0/0 is
-    0.
+    Differences from released code: by default, the release does not correct the bias.
+    It skips steps with a learning rate of 0, which here only leave the gradient out of
+    :math:`m` and :math:`s`, and does not count zero gradients before the first nonzero
+    one. By default it adds weight decay to the gradients (put
+    ``optax.add_decayed_weights`` first for that). Its layer_scale is left out. Its
+    parameter groups share one :math:`d`; those of ``optax.partition`` have one each.
+    optax has no growth_rate, keeps :math:`d` in the narrowest dtype of the params, and
+    squares complex gradients instead of their absolute values in (4). There, :math:`d`
+    becomes NaN if the first gradient or the first learning rate is 0; here 0/0 is 0.
 
     Args:
-      learning_rate: Factor on the distance, a number or a schedule of the 0-based
-        count of updates.
+      learning_rate: Factor on the distance estimate: a float or an optax schedule
+        (called with the step count, starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
-      b2: Decay rate of the second moment, in [0, 1); its root is that of the sums
-        behind the estimate.
-      eps: Added to the root of the second moment, outside.
-      d0: First estimate of the distance, positive; should be too small.
-      growth_rate: The distance grows at most by this factor per step, at least 1.
-      bias_correction: Whether the rate has Adam's corrections of both moments.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by
+      b2: Decay rate of the second moment, in [0, 1); its square root is that of the
+        sums behind the estimate.
+      eps: Added to the square root of the second moment.
+      d0: Initial distance estimate; must be positive and should underestimate.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      bias_correction: Whether the step size includes Adam's bias corrections of both
+        moments.
+      weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
         :math:`\lambda_t`.
       weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
         a function from the params to one.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The optimizer. Its updates have the dtypes of the gradients and are to be added
@@ -171,8 +172,8 @@ def dadapt_adam(
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+        not have the structure and shapes of the params, or params are missing although
+        weight_decay needs them.
 
     References:
       Defazio and Mishchenko, Learning-Rate-Free Learning by D-Adaptation, ICML 2023;
@@ -249,19 +250,19 @@ def _scale_by_dadapt_adam(
         grads = trees.gradients(name, updates, state.grad_sum)
         count = numerics.increment(state.count)
         d = numerics.wide_scalar(state.distance)
-        rate = d * schedules.value_at(learning_rate, state.count)
+        step_size = d * schedules.value_at(learning_rate, state.count)
         if bias_correction:
-            rate = rate * jnp.sqrt(numerics.bias_correction(b2, count))
-            rate = rate / numerics.bias_correction(b1, count)  # (1)
+            step_size = step_size * jnp.sqrt(numerics.bias_correction(b2, count))
+            step_size = step_size / numerics.bias_correction(b1, count)  # (1)
         first, second = numerics.scalar(b1), numerics.scalar(b2)
         root = second**0.5
         weights = distance.Weights(
             b1=numerics.wide_scalar(first),
-            of_mu=numerics.wide_scalar((1.0 - first) * rate),
+            of_mu=numerics.wide_scalar((1.0 - first) * step_size),
             b2=numerics.wide_scalar(second),
             of_nu=numerics.wide_scalar(1.0 - second),
             b3=numerics.wide_scalar(root),
-            of_sum=numerics.wide_scalar((1.0 - root) * rate),
+            of_sum=numerics.wide_scalar((1.0 - root) * step_size),
         )
         outside = numerics.wide_scalar(eps)
         divide = numerics.division(numerics.scalar(eps))
@@ -283,7 +284,7 @@ def _scale_by_dadapt_adam(
             params,
             schedules.value_at(weight_decay, state.count),
             weight_decay_mask,
-            rate,
+            step_size,
         )
         return trees.cast_like(direction, grads), ScaleByDadaptAdamState(
             count=count,

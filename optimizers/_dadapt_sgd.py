@@ -45,28 +45,30 @@ def scale_by_dadapt_sgd(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The step of D-Adaptation for SGD, uphill and with its rate; see `dadapt_sgd`.
+    """The ascent direction of D-Adaptation for SGD; see `dadapt_sgd`.
 
     Args:
-      learning_rate: Factor on the distance, a number or a schedule of the 0-based
-        count of updates.
+      learning_rate: Factor on the distance estimate: a float or an optax schedule
+        (called with the step count, starting at 0).
       momentum: Decay rate of the average of the steps, in [0, 1).
-      d0: First estimate of the distance, positive; should be too small.
-      growth_rate: The distance grows at most by this factor per step, at least 1.
-      d_coef: Factor on the estimate of the distance.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate and the distance.
+      d0: Initial distance estimate; must be positive and should underestimate.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      d_coef: Factor on each new distance estimate.
+      weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
+        the learning rate and the distance estimate.
       weight_decay_mask: Which leaves decay.
-      reduce: Sums a small vector over the devices that hold parts of the params.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``. Called
+        twice per update.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The transformation. Its updates are already scaled by the learning rate; follow it
+      with ``optax.scale(-1.0)``.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+        not have the structure and shapes of the params, or params are missing although
+        weight_decay needs them.
     """
     return _scale_by_dadapt_sgd(
         "scale_by_dadapt_sgd",
@@ -92,11 +94,11 @@ def dadapt_sgd(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""D-Adaptation of SGD: it finds the learning rate from the distance to travel.
+    r"""D-Adaptation for SGD: SGD with an automatic learning rate.
 
-    The best rate of SGD is the distance :math:`D = \|x_0 - x_*\|` over the size of
-    the gradients. :math:`D` is not known, but every gradient of a convex function
-    gives a lower bound of it; the largest so far is :math:`d`. With all norms and
+    The best learning rate of SGD is the distance :math:`D = \|x_0 - x_*\|` divided by
+    the norm of the gradients. :math:`D` is unknown, but every gradient of a convex
+    function gives a lower bound; :math:`d` is the largest so far. With all norms and
     products over the whole tree, for the gradient :math:`g_t` at :math:`x_{t-1}`,
 
     .. math::
@@ -110,8 +112,8 @@ def dadapt_sgd(
        m_t &= \mu m_{t-1} + (1 - \mu) \lambda_t g_t                        && (7) \\
        x_t &= x_{t-1} - m_t - d_{t-1} \gamma_t w \, x_{t-1}                && (8)
 
-    with :math:`N_0 = s_0 = m_0 = 0`. Until a gradient is not zero, nothing moves but
-    by decay. Scaling the loss changes nothing.
+    with :math:`N_0 = s_0 = m_0 = 0`. Until the first nonzero gradient, params change
+    only by weight decay. The method is invariant to the scale of the loss.
 
     Symbols: :math:`\gamma` learning_rate, :math:`\mu` momentum, :math:`d_0` d0,
     :math:`r` growth_rate, :math:`c` d_coef, :math:`w` weight_decay; the state holds
@@ -119,35 +121,34 @@ def dadapt_sgd(
     :math:`s` as grad_sum, :math:`d` as distance, :math:`N` as numerator, :math:`G` as
     grad_norm. `distance_estimates` reads :math:`d`.
 
-    Defaults: those of ``dadaptation.DAdaptSGD``. A learning rate of 1 is right where
-    the theory holds; use it for schedules that end at 0. ``growth_rate=1.02`` is a
-    kind of warm-up.
+    Defaults: those of ``dadaptation.DAdaptSGD``. The theory assumes a learning rate of
+    1; use schedules that decay from 1 to 0. ``growth_rate=1.02`` acts as a warm-up.
 
-    Differences from the paper: it proves :math:`d \le D` with :math:`c = 1`; the
-    factor 2 of the release is a heuristic, which only promises :math:`d \le 2 D`.
+    Differences from the paper: it proves :math:`d \le D` with :math:`c = 1`; the factor
+    2 of the released code is a heuristic that only guarantees :math:`d \le 2 D`.
 
-    Differences from released code: :math:`G` may come from a later gradient, where
-    the release divides by zero; decay is decoupled, where the release adds it to the
-    gradients, but not to that of :math:`G`. Groups of the release share one :math:`d`;
-    those of ``optax.partition`` have one each. The release keeps :math:`x_0` and
-    averages
-    :math:`x_t = \mu x_{t-1} + (1 - \mu)(x_0 - s_t)`; (7) and (8) are the same points
-    without :math:`x_0`, and go on from wherever something else puts the params.
+    Differences from released code: :math:`G` may come from a later gradient, whereas
+    the release divides by zero; weight decay is decoupled, whereas the release adds it
+    to the gradients, except to that of :math:`G`. Parameter groups of the release share
+    one :math:`d`; those of ``optax.partition`` have one each. The release keeps
+    :math:`x_0` and averages :math:`x_t = \mu x_{t-1} + (1 - \mu)(x_0 - s_t)`; (7) and
+    (8) give the same params without storing :math:`x_0`, and continue correctly if
+    something else changes the params.
 
     Args:
-      learning_rate: Factor on the distance, a number or a schedule of the 0-based
-        count of updates.
+      learning_rate: Factor on the distance estimate: a float or an optax schedule
+        (called with the step count, starting at 0).
       momentum: Decay rate of the average of the steps, in [0, 1).
-      d0: First estimate of the distance, positive; should be too small.
-      growth_rate: The distance grows at most by this factor per step, at least 1.
-      d_coef: Factor on the estimate of the distance.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate and the distance.
+      d0: Initial distance estimate; must be positive and should underestimate.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      d_coef: Factor on each new distance estimate.
+      weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
+        the learning rate and the distance estimate.
       weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
         a function from the params to one.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``. It is called twice per update.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``. Called
+        twice per update.
 
     Returns:
       The optimizer. Its updates have the dtypes of the gradients and are to be added
@@ -155,8 +156,8 @@ def dadapt_sgd(
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `update`, the gradients do
-        not have the structure and shapes of the params, or weight_decay needs params
-        and there are none.
+        not have the structure and shapes of the params, or params are missing although
+        weight_decay needs them.
 
     References:
       Defazio and Mishchenko, Learning-Rate-Free Learning by D-Adaptation, ICML 2023;
@@ -231,14 +232,14 @@ def _scale_by_dadapt_sgd(
         d, numerator, norm = map(
             numerics.wide_scalar, (state.distance, state.numerator, state.grad_norm)
         )
-        rate = d * schedules.value_at(learning_rate, state.count)
+        step_size = d * schedules.value_at(learning_rate, state.count)
 
         products = jax.tree.map(reductions.product, grads, state.grad_sum)
         square, product = reductions.sums(
             reduce, jax.tree.map(_square, grads), products
         )
         norm = jnp.where(norm == 0.0, reductions.safe_sqrt(square), norm)  # (1)
-        weight = numerics.safe_divide(rate, norm)  # (2)
+        weight = numerics.safe_divide(step_size, norm)  # (2)
         numerator = numerator + weight * product  # (3)
         grad_sum = jax.tree.map(
             lambda product, g, s: _new_sum(weight, product, g, s),
@@ -259,7 +260,7 @@ def _scale_by_dadapt_sgd(
             params,
             schedules.value_at(weight_decay, state.count),
             weight_decay_mask,
-            rate,
+            step_size,
         )
         # After a tiny first gradient, steps may be too large for float16.
         return trees.saturating_cast_like(direction, grads), ScaleByDadaptSgdState(

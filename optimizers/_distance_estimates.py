@@ -10,14 +10,14 @@ __all__ = ["distance_estimates"]
 
 
 def distance_estimates(state: PyTree) -> dict[str, jax.Array]:
-    """Every estimate d of D-Adaptation and Prodigy in a state, by its path.
+    """Returns the distance estimates d of D-Adaptation and Prodigy in a state, by path.
 
     Args:
-      state: The state of an optimizer, also one with such methods inside chains,
+      state: The state of an optimizer, which may contain such methods inside chains,
         masks, partitions, injected hyperparameters and other wrappers.
 
     Returns:
-      The estimates, as ``{"[0].distance": d}``; empty where there is none.
+      The estimates, as ``{"[0].distance": d}``; empty if there are none.
 
     Examples:
       >>> import jax.numpy as jnp, optax, optimizers

@@ -53,29 +53,32 @@ def scale_by_prodigy(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The step of Prodigy, uphill and with its rate inside; see `prodigy`.
+    """The ascent direction of Prodigy; see `prodigy`.
 
     Args:
-      learning_rate: Factor on the distance, a number or a schedule of the 0-based
-        count of updates.
+      learning_rate: Factor on the distance estimate: a float or an optax schedule
+        (called with the step count, starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the root of
-        b2.
-      eps: Added, times the distance, to the root of the second moment.
-      d0: First estimate of the distance, positive; should be too small.
-      d_coef: Factor on the estimate of the distance.
-      growth_rate: The distance grows at most by this factor per step, at least 1.
-      bias_correction: Whether the rate has Adam's corrections of both moments.
-      safeguard_warmup: Whether to leave the rate out of the estimate's denominator.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate and the distance.
+      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the square root
+        of b2.
+      eps: Added, times the distance estimate, to the square root of the second moment.
+      d0: Initial distance estimate; must be positive and should underestimate.
+      d_coef: Factor on each new distance estimate.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      bias_correction: Whether the step size includes Adam's bias corrections of both
+        moments.
+      safeguard_warmup: Whether to leave the learning rate out of the denominator of the
+        estimate.
+      weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
+        the learning rate and the distance estimate.
       weight_decay_mask: Which leaves decay.
-      reduce: Sums a small vector over the devices that hold parts of the params.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The transformation. Its updates are already scaled by the learning rate; follow it
+      with ``optax.scale(-1.0)``.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `update`, there are no
@@ -115,13 +118,13 @@ def prodigy(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Prodigy: Adam that finds the size of its steps from how far it has come.
+    r"""Prodigy: Adam with an automatic learning rate, from the distance travelled.
 
-    As D-Adaptation, it keeps a growing estimate :math:`d` of the distance
-    :math:`\|x_0 - x_*\|_\infty`, and with it of the best learning rate; recent
-    gradients weigh more, by :math:`d^2`, which finds the distance sooner. With the
-    product and the norm over the whole tree and the rest entry by entry, for the
-    gradient :math:`g_t` at :math:`x_{t-1}` and :math:`d = d_{t-1}`,
+    Like D-Adaptation, it keeps a growing estimate :math:`d` of the distance
+    :math:`\|x_0 - x_*\|_\infty`, and hence of the best learning rate. It weights recent
+    gradients more, by :math:`d^2`, so that the estimate grows faster. With the product
+    and the norm over the whole tree and the rest elementwise, for the gradient
+    :math:`g_t` at :math:`x_{t-1}` and :math:`d = d_{t-1}`,
 
     .. math::
 
@@ -147,49 +150,50 @@ def prodigy(
     :math:`r` growth_rate, :math:`w` weight_decay; the state holds :math:`t` as count,
     :math:`m` as mu, :math:`v` as nu, :math:`s` as grad_sum, :math:`x_0` as start,
     :math:`d` as distance, :math:`d^{\max}` as distance_max, :math:`N` as numerator.
-    `optimizers.distance_estimates` reads :math:`d`.
+    `distance_estimates` reads :math:`d`.
 
     Defaults: those of the release and the numbers of ``optax.contrib.prodigy``, whose
-    betas are b1 and b2 here, beta3 is b3, estim_lr0 is d0 and estim_lr_coef is
-    d_coef. The authors advise a learning rate of 1 times a cosine that ends at 0.
+    betas are b1 and b2 here, beta3 is b3, estim_lr0 is d0 and estim_lr_coef is d_coef.
+    The authors recommend a cosine schedule from 1 to 0 as learning rate.
 
-    Differences from the paper: the first estimate that exceeds :math:`d_0` is taken
-    whole, also with a growth_rate, by (8), as in the release; to keep :math:`d` where
-    it is, set ``d_coef=0``.
+    Differences from the paper: the first estimate that exceeds :math:`d_0` is not
+    limited by growth_rate, because of (8), as in the released code. ``d_coef=0`` keeps
+    :math:`d` constant.
 
-    Differences from released code: the release corrects no bias unless asked to. It
-    skips steps of rate 0, which here only drop out of (2) and (5), and does not count
-    gradients of zero before the first that is not. With ``b1=0`` it takes the new
-    :math:`d_t` in (3). Its slice_p, which estimates from every p-th entry, is left
-    out; its groups share one :math:`d`, where those of ``optax.partition`` have one
-    each. optax has no growth_rate, keeps :math:`d` in the narrowest dtype of the
-    params, squares a complex gradient where (4) takes its absolute value, shares the
-    buffers of the params, so that both cannot be donated, and a first gradient
-    of zero, or a first rate of 0, makes its :math:`d` NaN for ever; here 0/0 is 0.
+    Differences from released code: by default, the release does not correct the bias.
+    It skips steps with a learning rate of 0, which here only drop out of (2) and (5),
+    and does not count zero gradients before the first nonzero one. With ``b1=0`` it
+    uses the new :math:`d_t` in (3). Its slice_p, which estimates from every p-th
+    element, is left out. Its parameter groups share one :math:`d`; those of
+    ``optax.partition`` have one each. optax has no growth_rate, keeps :math:`d` in the
+    narrowest dtype of the params, squares complex gradients instead of their absolute
+    values in (4), and shares buffers with the params, so that both cannot be donated.
+    There, :math:`d` becomes NaN if the first gradient or the first learning rate is 0;
+    here 0/0 is 0.
 
-    Abstract params make a start of zeros.
+    If `init` gets abstract params, the state's start is zeros.
 
     Args:
-      learning_rate: Factor on the distance, a number or a schedule of the 0-based
-        count of updates.
+      learning_rate: Factor on the distance estimate: a float or an optax schedule
+        (called with the step count, starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the root of
-        b2.
-      eps: Added, times the distance, to the root of the second moment.
-      d0: First estimate of the distance, positive; should be too small.
-      d_coef: Factor on the estimate of the distance.
-      growth_rate: The distance grows at most by this factor per step, at least 1.
-      bias_correction: Whether the rate has Adam's corrections of both moments.
-      safeguard_warmup: Whether to leave the rate out of the estimate's denominator,
-        for schedules that start near 0.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by
+      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the square root
+        of b2.
+      eps: Added, times the distance estimate, to the square root of the second moment.
+      d0: Initial distance estimate; must be positive and should underestimate.
+      d_coef: Factor on each new distance estimate.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      bias_correction: Whether the step size includes Adam's bias corrections of both
+        moments.
+      safeguard_warmup: Whether to leave the learning rate out of the denominator of the
+        estimate, for schedules that start near 0.
+      weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
         :math:`\lambda_t`.
       weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
         a function from the params to one.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The optimizer. Its updates have the dtypes of the gradients and are to be added
@@ -286,17 +290,17 @@ def _scale_by_prodigy(
         if params is None:
             msg = (
                 f"{name}: update() needs params, because the estimate compares them "
-                "with the first ones. Call update(grads, state, params)."
+                "with the initial ones. Call update(grads, state, params)."
             )
             raise ValueError(msg)
         grads = trees.gradients(name, updates, state.grad_sum)
         params = jax.tree.map(jnp.asarray, params)
         count = numerics.increment(state.count)
         d = numerics.wide_scalar(state.distance)
-        rate = d * schedules.value_at(learning_rate, state.count)
+        step_size = d * schedules.value_at(learning_rate, state.count)
         if bias_correction:
-            rate = rate * jnp.sqrt(numerics.bias_correction(b2, count))
-            rate = rate / numerics.bias_correction(b1, count)  # (1)
+            step_size = step_size * jnp.sqrt(numerics.bias_correction(b2, count))
+            step_size = step_size / numerics.bias_correction(b1, count)  # (1)
 
         first, second = numerics.scalar(b1), numerics.scalar(b2)
         third = second**0.5 if b3 is None else numerics.scalar(b3)
@@ -307,7 +311,7 @@ def _scale_by_prodigy(
             b2=numerics.wide_scalar(second),
             of_nu=(1.0 - second) * jnp.square(d),
             b3=numerics.wide_scalar(third),
-            of_sum=relative * (d if safeguard_warmup else rate),
+            of_sum=relative * (d if safeguard_warmup else step_size),
         )
         averages = jax.tree.map(
             lambda g, m, v, s, x0, x: _averages(weights, g, m, v, s, x0, x),
@@ -321,7 +325,7 @@ def _scale_by_prodigy(
         leaves = trees.unzip(_Leaf, averages)
         product, length = reductions.sums(reduce, leaves.product, leaves.length)
         numerator = weights.b3 * numerics.wide_scalar(state.numerator)
-        numerator = numerator + relative * rate * product  # (2)
+        numerator = numerator + relative * step_size * product  # (2)
         estimate = numerics.safe_divide(
             numerics.wide_scalar(d_coef) * numerator, length
         )  # (6)
@@ -339,7 +343,7 @@ def _scale_by_prodigy(
         floor = new_distance * numerics.scalar(eps)
         divide = numerics.division(numerics.scalar(d0) * numerics.scalar(eps))
         direction = jax.tree.map(
-            lambda m, v: _step(divide, rate, floor, m, v), leaves.mu, leaves.nu
+            lambda m, v: _step(divide, step_size, floor, m, v), leaves.mu, leaves.nu
         )
         direction = links.add_decay(
             name,
@@ -347,7 +351,7 @@ def _scale_by_prodigy(
             params,
             schedules.value_at(weight_decay, state.count),
             weight_decay_mask,
-            rate,
+            step_size,
         )
         return trees.cast_like(direction, grads), ScaleByProdigyState(
             count=count,
@@ -394,10 +398,10 @@ def _averages(
 @functools.partial(numerics.inline_jit, static_argnums=0)
 def _step(
     divide: Callable[[jax.Array, jax.Array], jax.Array],
-    rate: jax.Array,
+    step_size: jax.Array,
     floor: jax.Array,
     m: jax.Array,
     v: jax.Array,
 ) -> jax.Array:
-    rate, floor = numerics.like(m, rate), numerics.like(v, floor)
-    return rate * divide(m, jnp.sqrt(v) + floor)  # in (10)
+    step_size, floor = numerics.like(m, step_size), numerics.like(v, floor)
+    return step_size * divide(m, jnp.sqrt(v) + floor)  # in (10)

@@ -30,9 +30,8 @@ def sam_value_and_grad(
 ) -> Callable[..., tuple[Any, PyTree]]:
     r"""As `jax.value_and_grad`, with the gradient of SAM.
 
-    It needs no support by the optimizer: any can follow, also inside
-    ``optax.MultiSteps``, ``optax.masked`` and ``optax.partition``. The method is that
-    of `sharpness_aware`::
+    It works with every optimizer, also inside ``optax.MultiSteps``, ``optax.masked``
+    and ``optax.partition``. The method is that of `sharpness_aware`::
 
         @jax.jit
         def step(params, state, batch, key):
@@ -41,46 +40,50 @@ def sam_value_and_grad(
             updates, state = optimizer.update(grads, state, params)
             return optax.apply_updates(params, updates), state, value, aux
 
-    Value and aux are those at the params: keep the statistics of batch normalization
-    from there. All evaluations get the same arguments, so the same key for dropout.
+    Value and aux are those at the unperturbed params; take the statistics of batch
+    normalization from there. All evaluations get the same arguments, hence the same
+    dropout key.
 
-    With ``microbatches``, the examples are split, each group finds its own point
-    uphill, and the gradients there are averaged, one group after another in the memory
-    of one. This is the m-sharpness of the paper, for which smaller groups generalized
-    better.
-    The value is the mean of the groups' and aux has a leading axis of groups.
+    With ``microbatches``, the examples are split into groups. Each group has its own
+    perturbation, and the gradients are averaged, in the memory of one group. This is
+    the m-sharpness of the paper, in which smaller groups generalized better. The value
+    is the mean over groups, and aux has a leading axis of groups.
 
     Under ``jax.shard_map`` with the params on every device and the batch split, each
-    device is a group if params are varying when the gradient is taken; average after::
+    device is a group if params are marked as varying before the gradient is computed;
+    average afterwards::
 
         params = jax.lax.pcast(params, "data", to="varying")
         value, grads = sam_value_and_grad(model_loss, 0.05)(params, batch)
         value, grads = jax.lax.pmean((value, grads), "data")
 
-    Complex leaves: as from `jax.grad`, what is returned is the conjugate of the
-    direction uphill.
+    Complex leaves: as for `jax.grad`, the gradient is the conjugate of the ascent
+    direction.
 
     Args:
       loss: A function from params and other arguments to a number, or to a pair of it
         and anything with ``has_aux``.
-      rho: The radius; the number 0 gives `jax.value_and_grad`.
-      p: Of the norm that the radius is measured in, from 1 to infinity.
-      adaptive: True for ASAM in leaves of two or more axes; or which leaves.
-      eta: Added to the size of the params where adaptive.
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      ascent_steps: How many steps of the length rho lead to the point.
-      per_leaf: Whether each leaf has a norm of its own.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params. For p of 2 and infinity.
+      rho: Radius of the perturbation; the number 0 gives `jax.value_and_grad`.
+      p: Order of the norm that bounds the perturbation, from 1 to infinity.
+      adaptive: True for ASAM in leaves with two or more axes; or which leaves are
+        adaptive.
+      eta: Added to the absolute value of the params in adaptive leaves.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      ascent_steps: Number of ascent steps, each of the length rho.
+      per_leaf: Whether each leaf has its own norm.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``. Needs
+        a p of 2 or infinity.
       has_aux: Whether loss returns a pair.
       microbatches: Number of groups that the examples are split into.
-      batch_argnums: With microbatches, which positional arguments hold the examples,
-        along the first axis of all their arrays; params are 0, as for `jax.grad`.
+      batch_argnums: Positions of the arguments that hold examples, along the first axis
+        of all their arrays; used with microbatches. Params are argument 0, as for
+        `jax.grad`.
 
     Returns:
-      A function of the arguments of loss. It returns the value, or the value and aux as
-      a pair, and the gradient.
+      A function with the arguments of loss. It returns the value, or the pair of value
+      and aux, and the gradient.
 
     Raises:
       ValueError: A hyperparameter is out of its range; when called, the examples cannot

@@ -22,10 +22,11 @@ def sharpness_aware(
     per_leaf: bool = False,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""SAM as the first link of a chain: gradients come from where the loss is higher.
+    r"""SAM: the gradient at the point of highest loss nearby, for flat minima.
 
-    The worst loss within a distance :math:`\rho` of the params is lower in flat
-    minima. For the gradient :math:`g_t = \nabla L(x_{t-1})` and :math:`1/p + 1/q = 1`,
+    Minimizing the highest loss within a distance :math:`\rho` of the params favors flat
+    minima. Put it first in a chain. For the gradient :math:`g_t = \nabla L(x_{t-1})`
+    and :math:`1/p + 1/q = 1`,
 
     .. math::
 
@@ -34,16 +35,16 @@ def sharpness_aware(
          \frac{|T_t g_t|^{q-1}}{\|T_t g_t\|_q^{q-1}}                           && (2) \\
        g'_t &= \nabla L(x_{t-1} + e_t)                                         && (3)
 
-    and what follows in the chain is applied to :math:`g'_t` at :math:`x_{t-1}`. The
-    norm is over all leaves, so :math:`\|e_t / T_t\|_p = \rho_t`; for :math:`p = 2` it
-    is :math:`e_t = \rho_t g_t / \|g_t\|`, for :math:`p = \infty` it is
-    :math:`\rho_t \operatorname{sign}(g_t)`, and for :math:`p = 1` all of it goes to the
-    largest entries. A zero gradient gives :math:`e_t = 0`.
+    and the following transformations of the chain are applied to :math:`g'_t` at
+    :math:`x_{t-1}`. The norm is over all leaves, so :math:`\|e_t / T_t\|_p = \rho_t`;
+    for :math:`p = 2` it is :math:`e_t = \rho_t g_t / \|g_t\|`, for :math:`p = \infty`
+    it is :math:`\rho_t \operatorname{sign}(g_t)`, and for :math:`p = 1` only the
+    largest elements are perturbed. A zero gradient gives :math:`e_t = 0`.
 
-    `update` needs to evaluate the gradient at another point of the same batch, by the
-    keyword ``grad_fn``, from params to the gradient, or ``value_fn``, from params to
-    the loss. Make them inside the jitted step, and let them use the same key for
-    dropout as the first gradient. One keyword serves most optimizers of optax::
+    `update` evaluates the gradient at another point on the same batch. Pass it
+    ``grad_fn``, a function from params to the gradient, or ``value_fn``, one to the
+    loss. Define it inside the jitted step, with the dropout key of the first gradient.
+    The following step serves most optimizers of optax, too::
 
         optimizer = optax.chain(sharpness_aware(0.05), optax.adamw(1e-3))
 
@@ -56,74 +57,77 @@ def sharpness_aware(
             )
             return optax.apply_updates(params, updates), state, value
 
-    Cost: ascent_steps more gradients per step (none where rho is the number 0) and a
-    temporary copy of the params; no state, except a count where rho is a schedule.
+    Cost: ascent_steps additional gradients per step (none if rho is the number 0) and a
+    temporary copy of the params; no state except a step count if rho is a schedule.
 
-    Composition: it goes first, and what acts on :math:`g'_t` goes after it. Clipping by
-    the global norm or a factor on the loss before it changes nothing. To accumulate
-    gradients, put ``optax.MultiSteps`` after it::
+    Composition: it comes first; transformations of :math:`g'_t` come after it. Scaling
+    the incoming gradient, as clipping by the global norm does, has no effect, because
+    only its direction is used. To accumulate gradients, put ``optax.MultiSteps`` after
+    it::
 
         base = optax.MultiSteps(optax.adamw(1e-3), 4).gradient_transformation()
         optimizer = optax.chain(sharpness_aware(0.05), base)
 
     Each micro-batch then has its own :math:`e_t`: the m-sharpness of the paper. The
-    other way round is wrong: it would climb along the mean of the gradients, and take
-    the gradient there from the last micro-batch alone. It must stand outside of
-    ``optax.masked``, ``optax.partition`` and ``optax.flatten``, because the loss needs
-    all params; they may follow it. Which leaves move is said by ``mask``.
+    reverse order is wrong: it would perturb along the mean gradient, but evaluate the
+    gradient there on the last micro-batch only. It must be outside of ``optax.masked``,
+    ``optax.partition`` and ``optax.flatten``, because the loss needs all params; they
+    may follow it. Its own argument ``mask`` chooses the leaves to perturb.
 
     Devices: under ``jax.jit`` the norm is global whatever the sharding. Under
     ``jax.shard_map`` with the params on every device and the batch split, average both
-    gradients over the devices before they come here; or neither, and :math:`g'_t`
-    after it, for m-sharpness with the part of the device as micro-batch::
+    gradients over the devices first; or average only :math:`g'_t`, for m-sharpness with
+    one micro-batch per device::
 
         mean = optax.stateless(lambda g, _: jax.lax.pmean(g, "data"))
         optimizer = optax.chain(sharpness_aware(0.05), mean, optax.adamw(1e-3))
 
-    For the second, update with the gradients of the device alone: by params marked with
-    ``jax.lax.pcast(params, "data", to="varying")``. Where the params are split, use
+    The second needs the gradients of each device alone: mark the params with
+    ``jax.lax.pcast(params, "data", to="varying")``. If the params are sharded, use
     ``reduce``.
 
     Symbols: :math:`\rho` rho, :math:`p` p, :math:`\eta` eta.
 
     Defaults: :math:`\rho` and :math:`p` of the paper; :math:`\eta` that of ASAM.
 
-    Differences from the paper: (2) has no 0/0. What the params' dtype cannot tell from
-    0 is lost: in bfloat16 an entry moves if :math:`|e|` is at least 1/512 to 1/256 of
-    it.
+    Differences from the paper: in (2), 0/0 is 0. Perturbations below the rounding of
+    the params' dtype are lost: in bfloat16, an element changes only if :math:`|e|` is
+    at least 1/512 to 1/256 of it.
 
     Differences from released code: weight decay of the base optimizer acts at
-    :math:`x_{t-1}` and tilts neither gradient. ``optax.contrib.sam`` with
-    ``opaque_mode`` and ``sync_period=k`` is ``ascent_steps=k - 1`` here, where each
-    step of the ascent also has the length :math:`\rho`. The popular PyTorch release
-    sets T to :math:`|x|` in all leaves, which is ``eta=0`` and ``adaptive=lambda
-    params: jax.tree.map(lambda _: True, params)``.
+    :math:`x_{t-1}` and is part of neither gradient. ``optax.contrib.sam`` with
+    ``opaque_mode`` and ``sync_period=k`` is ``ascent_steps=k - 1`` here, and there,
+    too, each ascent step has the length :math:`\rho`. The popular PyTorch release sets
+    T to :math:`|x|` in all leaves, which is ``eta=0`` and ``adaptive=lambda params:
+    jax.tree.map(lambda _: True, params)``.
 
     Args:
-      rho: The radius, a number or a schedule of the 0-based count of updates. The
-        number 0 turns the method off: gradients pass through.
-      p: Of the norm that the radius is measured in, from 1 to infinity.
-      adaptive: True for ASAM, (1) in leaves of two or more axes; or which leaves are
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0). The number 0 turns the method off: gradients pass
+        through unchanged.
+      p: Order of the norm that bounds the perturbation, from 1 to infinity.
+      adaptive: True for ASAM, (1) in leaves with two or more axes; or which leaves are
         adaptive: a tree of booleans, a prefix of one that is not a boolean, or a
         function from the params to one.
-      eta: Added to the size of the params where adaptive.
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one. Others count in no norm.
-      ascent_steps: How often (1) to (3) are applied, each from where the last ended.
-      per_leaf: Whether each leaf has a norm of its own; then :math:`\|e_t\|_2` is
-        :math:`\rho` times the root of their number.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``. For p of 2 and infinity.
+      eta: Added to the absolute value of the params in adaptive leaves.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one. Other leaves count in no norm.
+      ascent_steps: Number of ascent steps (1) to (3), each from the end of the previous
+        one.
+      per_leaf: Whether each leaf has its own norm; then :math:`\|e_t\|_2` is
+        :math:`\rho` times the square root of the number of leaves.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``. Needs
+        a p of 2 or infinity.
 
     Returns:
       The transformation. Its updates have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; reduce is given and p is not 2
-        or infinity; in `init` and `update`, the params are masked; in `update`, there
-        are no params, neither grad_fn nor value_fn, or gradients without the structure
-        and shapes of the params.
+        or infinity; in `init` and `update`, the params are masked; in `update`, params
+        are missing, grad_fn and value_fn are both missing, or gradients do not have the
+        structure and shapes of the params.
 
     References:
       Foret, Kleiner, Mobahi and Neyshabur, Sharpness-Aware Minimization for
@@ -167,7 +171,7 @@ def sam(
     per_leaf: bool = False,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""SAM around an optimizer: it steps along the gradient at a higher point nearby.
+    r"""SAM: steps along the gradient at the point of highest loss nearby.
 
     For the gradient :math:`g_t = \nabla L(x_{t-1})`, with the norm over all leaves,
 
@@ -177,32 +181,35 @@ def sam(
        g'_t &= \nabla L(x_{t-1} + e_t)                                        && (3) \\
        x_t &= x_{t-1} + \text{optimizer}(g'_t, x_{t-1})                       && (4)
 
-    It is ``optax.chain(sharpness_aware(rho), optimizer)``; `sharpness_aware` has the
-    whole method, how it composes, and what it costs: two gradients per step. `update`
+    It is ``optax.chain(sharpness_aware(rho), optimizer)``; `sharpness_aware` documents
+    the whole method, its composition and its cost: two gradients per step. `update`
     needs ``grad_fn`` or ``value_fn``, a function from params to the gradient or to the
-    loss of the same batch. All keywords are handed on to the optimizer too, whose
-    ``value`` and ``grad`` are then those of :math:`x_{t-1}`. A line search of optax
-    refuses keywords that it does not know: give it ``value_fn`` and no ``grad_fn``.
+    loss on the same batch. All keywords are also passed to the optimizer; its ``value``
+    and ``grad`` are then those at :math:`x_{t-1}`. Line searches of optax refuse
+    unknown keywords: pass them ``value_fn`` and no ``grad_fn``.
 
     Symbols: :math:`\rho` rho. Defaults and differences are those of
     `sharpness_aware`.
 
     Args:
-      optimizer: What steps along the gradient of (3).
-      rho: The radius, a number or a schedule of the 0-based count of updates.
-      p: Of the norm that the radius is measured in, from 1 to infinity.
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      ascent_steps: How often (2) and (3) are applied, each from where the last ended.
-      per_leaf: Whether each leaf has a norm of its own.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params. For p of 2 and infinity.
+      optimizer: Optimizer that gets the gradient of (3).
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0).
+      p: Order of the norm that bounds the perturbation, from 1 to infinity.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      ascent_steps: Number of ascent steps (1) to (3), each from the end of the previous
+        one.
+      per_leaf: Whether each leaf has its own norm.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``. Needs
+        a p of 2 or infinity.
 
     Returns:
       The optimizer. Its updates are to be added to the params.
 
     Raises:
-      TypeError: The optimizer is no transformation.
+      TypeError: optimizer is not a gradient transformation.
       ValueError: As `sharpness_aware`.
 
     References:
@@ -249,11 +256,11 @@ def asam(
     per_leaf: bool = False,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""ASAM around an optimizer: SAM in which every weight moves by a share of itself.
+    r"""ASAM: SAM with perturbations relative to the size of each weight.
 
-    A network's loss may stay the same when weights are rescaled, while its sharpness
-    does not; that of ASAM does. For :math:`g_t = \nabla L(x_{t-1})`, with the norm over
-    all leaves,
+    Rescaling the weights of a network can leave its loss unchanged and still change its
+    sharpness; the adaptive sharpness of ASAM is invariant. For :math:`g_t = \nabla
+    L(x_{t-1})`, with the norm over all leaves,
 
     .. math::
 
@@ -263,40 +270,43 @@ def asam(
        x_t &= x_{t-1} + \text{optimizer}(g'_t, x_{t-1})                       && (4)
 
     It is ``optax.chain(sharpness_aware(rho, adaptive=True), optimizer)``;
-    `sharpness_aware` has the whole method, how it composes, and what it costs: two
+    `sharpness_aware` documents the whole method, its composition and its cost: two
     gradients per step. `update` needs ``grad_fn`` or ``value_fn``.
 
     Symbols: :math:`\rho` rho, :math:`\eta` eta.
 
     Defaults: those of the paper; it takes rho = 0.5 for CIFAR-10 and 1 for CIFAR-100.
 
-    Differences from the paper: weights are the leaves of two or more axes.
+    Differences from the paper: weights are the leaves with two or more axes.
 
-    Differences from released code: it finds weights by their name, so that also the
-    scales of norms are adaptive; give such a rule as ``adaptive``. Its example script
-    sets eta to 0. The popular PyTorch release of SAM has no eta and adapts all leaves:
-    ``adaptive=lambda params: jax.tree.map(lambda _: True, params), eta=0``, for which
-    its authors take rho = 2.
+    Differences from released code: it finds weights by their name, so that the scales
+    of normalization layers are adaptive, too; pass such a rule as ``adaptive``. Its
+    example script sets eta to 0. The popular PyTorch release of SAM has no eta and
+    adapts all leaves: ``adaptive=lambda params: jax.tree.map(lambda _: True, params),
+    eta=0``, with rho = 2.
 
     Args:
-      optimizer: What steps along the gradient of (3).
-      rho: The radius, a number or a schedule of the 0-based count of updates.
-      eta: Added to the size of the weights.
-      p: Of the norm that the radius is measured in, from 1 to infinity.
-      adaptive: Which leaves are weights, instead of those of two or more axes: a tree
+      optimizer: Optimizer that gets the gradient of (3).
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0).
+      eta: Added to the absolute value of the weights.
+      p: Order of the norm that bounds the perturbation, from 1 to infinity.
+      adaptive: Which leaves are weights, instead of those with two or more axes: a tree
         of booleans, or a function from the params to one.
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      ascent_steps: How often (1) to (3) are applied, each from where the last ended.
-      per_leaf: Whether each leaf has a norm of its own.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params. For p of 2 and infinity.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      ascent_steps: Number of ascent steps (1) to (3), each from the end of the previous
+        one.
+      per_leaf: Whether each leaf has its own norm.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``. Needs
+        a p of 2 or infinity.
 
     Returns:
       The optimizer. Its updates are to be added to the params.
 
     Raises:
-      TypeError: The optimizer is no transformation.
+      TypeError: optimizer is not a gradient transformation.
       ValueError: As `sharpness_aware`.
 
     References:
