@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import checks, moments, numerics, schedules, transforms, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = [
@@ -95,7 +95,7 @@ def scale_by_adabound(
         del extra_args
         grads = trees.gradients(name, updates, state.nu)
         count = numerics.increment(state.count)
-        rate = links.value_at(learning_rate, state.count)
+        rate = schedules.value_at(learning_rate, state.count)
         mu = moments.ema(b1, grads, state.mu)  # (1)
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
         lower, upper = _bounds(
@@ -105,11 +105,11 @@ def scale_by_adabound(
         direction = jax.tree.map(
             lambda m, v: _step(m, v, eps, before, lower, upper, after), mu, nu
         )  # (5), (6)
-        direction = links.add_decay(
+        direction = transforms.add_decay(
             name,
             direction,
             params,
-            links.value_at(weight_decay, state.count),
+            schedules.value_at(weight_decay, state.count),
             weight_decay_mask,
             rate,
         )
@@ -178,7 +178,7 @@ def scale_by_amsbound(
         del extra_args
         grads = trees.gradients(name, updates, state.nu)
         count = numerics.increment(state.count)
-        rate = links.value_at(learning_rate, state.count)
+        rate = schedules.value_at(learning_rate, state.count)
         mu = moments.ema(b1, grads, state.mu)  # (1)
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
         nu_max = moments.running_max(state.nu_max, nu)  # (2')
@@ -189,11 +189,11 @@ def scale_by_amsbound(
         direction = jax.tree.map(
             lambda m, v: _step(m, v, eps, before, lower, upper, after), mu, nu_max
         )  # (5), (6)
-        direction = links.add_decay(
+        direction = transforms.add_decay(
             name,
             direction,
             params,
-            links.value_at(weight_decay, state.count),
+            schedules.value_at(weight_decay, state.count),
             weight_decay_mask,
             rate,
         )
@@ -451,11 +451,11 @@ def _bounds(
     base_learning_rate: Scalar | None,
 ) -> tuple[jax.Array, jax.Array]:
     """Equations (3) and (4)."""
-    final = numerics.wide_scalar(final_learning_rate)
+    final = numerics.as_float_scalar(final_learning_rate)
     if base_learning_rate is not None:
-        base = numerics.wide_scalar(base_learning_rate)
-        final = final * numerics.wide_scalar(rate) / base
-    closing = numerics.wide_scalar(gamma) * numerics.wide_scalar(count)
+        base = numerics.as_float_scalar(base_learning_rate)
+        final = final * numerics.as_float_scalar(rate) / base
+    closing = numerics.as_float_scalar(gamma) * numerics.as_float_scalar(count)
     return final * (closing / (closing + 1.0)), final * (1.0 + 1.0 / closing)
 
 
@@ -463,9 +463,9 @@ def _factors(
     variant: str, count: jax.Array, rate: Scalar, b1: Scalar, b2: Scalar
 ) -> tuple[jax.Array, jax.Array]:
     """What multiplies 1/sqrt(v) before clipping, and the result after it."""
-    rate = numerics.wide_scalar(rate)
+    rate = numerics.as_float_scalar(rate)
     if variant == "paper":
-        return rate, jax.lax.rsqrt(numerics.wide_scalar(count))  # (6')
+        return rate, jax.lax.rsqrt(numerics.as_float_scalar(count))  # (6')
     root = jnp.sqrt(numerics.bias_correction(b2, count))
     return rate * root / numerics.bias_correction(b1, count), jnp.ones_like(rate)
 
@@ -481,9 +481,11 @@ def _step(
     after: jax.Array,
 ) -> jax.Array:
     """Equations (5) and (6)."""
-    denominator = jnp.sqrt(v) + numerics.like(v, eps)
+    denominator = jnp.sqrt(v) + numerics.cast_scalar(v, eps)
     rate = numerics.safe_divide(
-        jnp.broadcast_to(numerics.like(v, before), v.shape), denominator
+        jnp.broadcast_to(numerics.cast_scalar(v, before), v.shape), denominator
     )
-    rate = jnp.clip(rate, numerics.like(v, lower), numerics.like(v, upper))
-    return numerics.like(m, numerics.like(v, after) * rate) * m
+    rate = jnp.clip(
+        rate, numerics.cast_scalar(v, lower), numerics.cast_scalar(v, upper)
+    )
+    return numerics.cast_scalar(m, numerics.cast_scalar(v, after) * rate) * m

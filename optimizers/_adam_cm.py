@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import checks, donation, moments, numerics, transforms, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAdamCmState", "adam_cm", "scale_by_adam_cm"]
@@ -80,7 +80,7 @@ def scale_by_adam_cm(
         total, buffer, keys = wide_mu, state.buffer, state.keys
         stored = jnp.minimum(state.count, len(buffer))
         if buffer:
-            share = 1.0 / numerics.wide_scalar(jnp.maximum(stored, 1))
+            share = 1.0 / numerics.as_float_scalar(jnp.maximum(stored, 1))
             total = jax.tree.map(
                 lambda m, *critical: _add_mean(m, share, *critical), wide_mu, *buffer
             )  # (2)
@@ -89,11 +89,11 @@ def scale_by_adam_cm(
             moments.debias(total, b1, count), moments.debias(nu, b2, count), eps
         )  # (5)
         # Once the direction is known, which reads them, the momenta can be replaced.
-        mu = trees.after(state.count, direction, trees.cast_like(wide_mu, state.mu))
+        mu = donation.after(state.count, direction, trees.cast_like(wide_mu, state.mu))
         if buffer:
             norm = _norm(grads, keys.dtype, reduce)
             chosen = _chosen(keys, stored, norm)
-            keys = _decayed(keys, chosen, norm, numerics.wide_scalar(decay))
+            keys = _decayed(keys, chosen, norm, numerics.as_float_scalar(decay))
             buffer = tuple(
                 jax.tree.map(functools.partial(jnp.where, chosen[i]), mu, slot)
                 for i, slot in enumerate(buffer)
@@ -208,8 +208,8 @@ def adam_cm(
     _check("adam_cm", b1, b2, eps, capacity, decay)
     return optax.chain(
         scale_by_adam_cm(b1, b2, eps, capacity=capacity, decay=decay, reduce=reduce),
-        links.add_decayed_weights("adam_cm", weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (6)
+        transforms.add_decayed_weights("adam_cm", weight_decay, weight_decay_mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (6)
     )
 
 
@@ -246,7 +246,7 @@ def _add_mean(m: jax.Array, share: jax.Array, *critical: jax.Array) -> jax.Array
     total = critical[0].astype(m.dtype)
     for other in critical[1:]:
         total = total + other.astype(m.dtype)
-    return m + numerics.like(m, share) * total
+    return m + numerics.cast_scalar(m, share) * total
 
 
 def _norm(
@@ -263,7 +263,7 @@ def _norm(
 
 @jax.jit
 def _sum_of_squares(g: jax.Array) -> jax.Array:
-    return jnp.sum(numerics.abs_square(numerics.widen(g)))
+    return jnp.sum(numerics.abs_square(numerics.upcast(g)))
 
 
 @jax.jit
@@ -279,4 +279,4 @@ def _chosen(keys: jax.Array, stored: jax.Array, norm: jax.Array) -> jax.Array:
 def _decayed(
     keys: jax.Array, chosen: jax.Array, norm: jax.Array, decay: jax.Array
 ) -> jax.Array:
-    return numerics.like(keys, decay) * jnp.where(chosen, norm, keys)
+    return numerics.cast_scalar(keys, decay) * jnp.where(chosen, norm, keys)

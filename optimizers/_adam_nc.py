@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import checks, moments, numerics, transforms, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAdamNcState", "adam_nc", "scale_by_adam_nc"]
@@ -144,16 +144,16 @@ def adam_nc(
     checks.non_negative("adam_nc", eps=eps)
     return optax.chain(
         scale_by_adam_nc(b1, eps),
-        links.add_decayed_weights("adam_nc", weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (4)
+        transforms.add_decayed_weights("adam_nc", weight_decay, weight_decay_mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (4)
     )
 
 
 @numerics.inline_jit
 def _mean_of_squares(t: jax.Array, g: jax.Array, v: jax.Array) -> jax.Array:
-    square = numerics.abs_square(numerics.widen(g, v))
+    square = numerics.abs_square(numerics.upcast(g, v))
     v = v.astype(square.dtype)
     # 1 - 1/t would round the weight of the newest square away.
-    change = (square - v) / numerics.like(v, t)
+    change = (square - v) / numerics.cast_scalar(v, t)
     # A mean that has overflown stays: infinity less infinity would be NaN.
     return v + jnp.where(jnp.isinf(v), 0.0, change)

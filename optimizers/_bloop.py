@@ -208,7 +208,7 @@ def _zeros(p: Any) -> jax.Array:
 
 
 def _averaged(ema_rate: Scalar, grads: PyTree, averages: PyTree) -> PyTree:
-    fraction = numerics.scalar(ema_rate)
+    fraction = numerics.as_scalar(ema_rate)
     return jax.tree.map(
         lambda m, g: _average(fraction, m, g) if trees.is_inexact(g) else m,
         averages,
@@ -218,6 +218,9 @@ def _averaged(ema_rate: Scalar, grads: PyTree, averages: PyTree) -> PyTree:
 
 @numerics.inline_jit
 def _average(fraction: Scalar, m: jax.Array, g: jax.Array) -> jax.Array:
-    g = numerics.widen(g, m)
-    kept, fraction = numerics.like(g, 1.0 - fraction), numerics.like(g, fraction)
+    g = numerics.upcast(g, m)
+    kept, fraction = (
+        numerics.cast_scalar(g, 1.0 - fraction),
+        numerics.cast_scalar(g, fraction),
+    )
     return (kept * m.astype(g.dtype) + fraction * g).astype(m.dtype)

@@ -114,7 +114,7 @@ def cagrad(
         length = reductions.norm(foot, reduce)
         across, height = reductions.unit(foot, length), length.root / length.scale
 
-        radius = numerics.wide_scalar(c) * jnp.hypot(height, middle)
+        radius = numerics.as_float_scalar(c) * jnp.hypot(height, middle)
         sine = jnp.clip(numerics.safe_divide(-middle, radius), -1.0, 1.0)
         cosine = reductions.safe_sqrt((1.0 - sine) * (1.0 + sine))
         beyond = jnp.where(sine > 0.0, end, start)
@@ -140,4 +140,4 @@ def _foot(
     shorter: jax.Array, at: jax.Array, g: jax.Array, a: jax.Array, e: jax.Array
 ) -> jax.Array:
     g, a = g.astype(e.dtype), a.astype(e.dtype)
-    return jnp.where(shorter, g, a) - numerics.like(e, at) * e
+    return jnp.where(shorter, g, a) - numerics.cast_scalar(e, at) * e

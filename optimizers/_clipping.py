@@ -74,7 +74,7 @@ def clip_by_global_norm(
     ) -> tuple[PyTree, Any]:
         del params, extra_args
         updates = trees.map_inexact(jnp.asarray, updates)
-        limit = numerics.wide_scalar(max_norm)
+        limit = numerics.as_float_scalar(max_norm)
         norm = reductions.norm(updates, reduce)
         # False if the norm is NaN, so that NaN reaches all gradients.
         below = norm.root / norm.scale < limit
@@ -186,7 +186,7 @@ def adaptive_grad_clip(
             )
             raise ValueError(msg)
         trees.require_shapes_of(name, "the gradients", updates, "the params", params)
-        ratio, least = numerics.wide_scalar(clipping), numerics.wide_scalar(eps)
+        ratio, least = numerics.as_float_scalar(clipping), numerics.as_float_scalar(eps)
 
         def leaf(path: tuple[Any, ...], g: Any, w: Any) -> Any:
             if not trees.is_inexact(g):
@@ -221,19 +221,19 @@ def _default_axes(path: tuple[Any, ...], leaf: jax.Array) -> Axes:
 def _scaled_unless(
     below: jax.Array, limit: jax.Array, g: jax.Array, direction: jax.Array
 ) -> jax.Array:
-    clipped = numerics.like(direction, limit) * direction
+    clipped = numerics.cast_scalar(direction, limit) * direction
     return jnp.where(below, g, clipped.astype(g.dtype))
 
 
 def _clipped(
     axes: Axes, ratio: jax.Array, least: jax.Array, g: jax.Array, w: jax.Array
 ) -> jax.Array:
-    wide = numerics.widen(g, w)
-    limit = numerics.like(wide.real, ratio) * jnp.maximum(
-        _norms(axes, w.astype(wide.dtype)), numerics.like(wide.real, least)
+    wide = numerics.upcast(g, w)
+    limit = numerics.cast_scalar(wide.real, ratio) * jnp.maximum(
+        _norms(axes, w.astype(wide.dtype)), numerics.cast_scalar(wide.real, least)
     )
     size = _norms(axes, wide)
-    clipped = numerics.safe_divide(wide, size) * numerics.like(wide, limit)
+    clipped = numerics.safe_divide(wide, size) * numerics.cast_scalar(wide, limit)
     return jnp.where(size > limit, clipped.astype(g.dtype), g)  # (1)
 
 
@@ -244,6 +244,8 @@ def _norms(axes: Axes, x: jax.Array) -> jax.Array:
     tiny = float(bits.smallest_normal)
     size = jnp.clip(largest, tiny, 0.25 / tiny)
     square = jnp.sum(
-        numerics.abs_square(x * numerics.like(x, 1.0 / size)), axes, keepdims=True
+        numerics.abs_square(x * numerics.cast_scalar(x, 1.0 / size)),
+        axes,
+        keepdims=True,
     )
     return size * jnp.sqrt(square)

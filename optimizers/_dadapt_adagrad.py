@@ -12,11 +12,11 @@ from optimizers._common import (
     checks,
     distance,
     donation,
-    links,
     moments,
     numerics,
     reductions,
     schedules,
+    transforms,
     trees,
 )
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
@@ -224,7 +224,7 @@ def _scale_by_dadapt_adagrad(
             count=jnp.zeros([], jnp.int32),
             mu=distance.step_averages_like(name, params) if has_momentum else None,
             nu=jax.tree.map(
-                lambda a: a + numerics.like(a, _FIRST_SQUARE),
+                lambda a: a + numerics.cast_scalar(a, _FIRST_SQUARE),
                 trees.accumulators_like(name, params),
             ),
             grad_sum=trees.averages_like(name, params),
@@ -237,9 +237,9 @@ def _scale_by_dadapt_adagrad(
     ) -> tuple[PyTree, ScaleByDadaptAdagradState]:
         del extra_args
         grads = trees.gradients(name, updates, state.grad_sum)
-        d = numerics.wide_scalar(state.distance)
+        d = numerics.as_float_scalar(state.distance)
         step_size = d * schedules.value_at(learning_rate, state.count)  # (1)
-        outside = numerics.wide_scalar(eps)
+        outside = numerics.as_float_scalar(eps)
         steps = jax.tree.map(
             functools.partial(_step, step_size, outside),
             grads,
@@ -248,7 +248,7 @@ def _scale_by_dadapt_adagrad(
         )  # (8)
         if has_momentum:
             steps = moments.ema(momentum, steps, state.mu)  # (9)
-        direction = links.add_decay(
+        direction = transforms.add_decay(
             name,
             steps,
             params,
@@ -270,7 +270,7 @@ def _scale_by_dadapt_adagrad(
             reduce, leaves.sum_square, leaves.square, leaves.length
         )
         error = (
-            numerics.wide_scalar(state.error) + jnp.square(step_size) * square
+            numerics.as_float_scalar(state.error) + jnp.square(step_size) * square
         )  # (4)
         estimate = numerics.safe_divide(sum_square - error, length)  # (6)
         return direction, ScaleByDadaptAdagradState(
@@ -297,12 +297,12 @@ class _Leaf(NamedTuple):
 def _step(
     step_size: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
 ) -> jax.Array:
-    g = numerics.widen(g, s)
+    g = numerics.upcast(g, s)
     a, s = a.astype(g.real.dtype), s.astype(g.dtype)
-    step_size, eps = numerics.like(g, step_size), numerics.like(a, eps)
+    step_size, eps = numerics.cast_scalar(g, step_size), numerics.cast_scalar(a, eps)
     before, after = jnp.sqrt(a), jnp.sqrt(a + numerics.abs_square(g))
     change = numerics.divide(s, before + eps)
-    change = change * numerics.like(s, _square_over(g, after + before))
+    change = change * numerics.cast_scalar(s, _square_over(g, after + before))
     return numerics.divide(step_size * g - change, after + eps)
 
 
@@ -310,8 +310,8 @@ def _step(
 def _sums(
     step_size: jax.Array, eps: jax.Array, g: jax.Array, a: jax.Array, s: jax.Array
 ) -> _Leaf:
-    g = numerics.widen(g, s)
-    step_size, eps = numerics.like(g, step_size), numerics.like(a, eps)
+    g = numerics.upcast(g, s)
+    step_size, eps = numerics.cast_scalar(g, step_size), numerics.cast_scalar(a, eps)
     a = a.astype(g.real.dtype) + numerics.abs_square(g)  # (2)
     s = s.astype(g.dtype) + step_size * g  # (5)
     length = jnp.sum(jnp.abs(s))

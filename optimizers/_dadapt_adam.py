@@ -13,10 +13,10 @@ from optimizers._common import (
     checks,
     distance,
     donation,
-    links,
     numerics,
     reductions,
     schedules,
+    transforms,
     trees,
 )
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
@@ -249,23 +249,23 @@ def _scale_by_dadapt_adam(
         del extra_args
         grads = trees.gradients(name, updates, state.grad_sum)
         count = numerics.increment(state.count)
-        d = numerics.wide_scalar(state.distance)
+        d = numerics.as_float_scalar(state.distance)
         step_size = d * schedules.value_at(learning_rate, state.count)
         if bias_correction:
             step_size = step_size * jnp.sqrt(numerics.bias_correction(b2, count))
             step_size = step_size / numerics.bias_correction(b1, count)  # (1)
-        first, second = numerics.scalar(b1), numerics.scalar(b2)
+        first, second = numerics.as_scalar(b1), numerics.as_scalar(b2)
         root = second**0.5
         weights = distance.Weights(
-            b1=numerics.wide_scalar(first),
-            of_mu=numerics.wide_scalar((1.0 - first) * step_size),
-            b2=numerics.wide_scalar(second),
-            of_nu=numerics.wide_scalar(1.0 - second),
-            b3=numerics.wide_scalar(root),
-            of_sum=numerics.wide_scalar((1.0 - root) * step_size),
+            b1=numerics.as_float_scalar(first),
+            of_mu=numerics.as_float_scalar((1.0 - first) * step_size),
+            b2=numerics.as_float_scalar(second),
+            of_nu=numerics.as_float_scalar(1.0 - second),
+            b3=numerics.as_float_scalar(root),
+            of_sum=numerics.as_float_scalar((1.0 - root) * step_size),
         )
-        outside = numerics.wide_scalar(eps)
-        divide = numerics.division(numerics.scalar(eps))
+        outside = numerics.as_float_scalar(eps)
+        divide = numerics.division(numerics.as_scalar(eps))
         averages = jax.tree.map(
             lambda g, m, v, s: _averages(divide, weights, outside, g, m, v, s),
             grads,
@@ -275,10 +275,10 @@ def _scale_by_dadapt_adam(
         )
         leaves = trees.unzip(_Leaf, averages)
         product, length = reductions.sums(reduce, leaves.product, leaves.length)
-        numerator = numerics.wide_scalar(state.numerator)
+        numerator = numerics.as_float_scalar(state.numerator)
         numerator = weights.b3 * numerator + weights.of_sum * product  # (2)
         estimate = numerics.safe_divide(numerator, (1.0 - root) * length)  # (6)
-        direction = links.add_decay(
+        direction = transforms.add_decay(
             name,
             leaves.step,
             params,
@@ -317,9 +317,9 @@ def _averages(
     v: jax.Array,
     s: jax.Array,
 ) -> _Leaf:
-    g = numerics.widen(g, s)
+    g = numerics.upcast(g, s)
     m, v, s = m.astype(g.dtype), v.astype(g.real.dtype), s.astype(g.dtype)
-    w, eps = distance.cast_weights(weights, g), numerics.like(v, eps)
+    w, eps = distance.cast_weights(weights, g), numerics.cast_scalar(v, eps)
     product = reductions.product(g, divide(s, jnp.sqrt(v) + eps))  # in (2)
     # The product reads the old v and s, which the new ones overwrite.
     b2, b3, eps = (donation.after_sum(product, value) for value in (w.b2, w.b3, eps))

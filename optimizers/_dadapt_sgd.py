@@ -11,11 +11,11 @@ from optimizers._common import (
     checks,
     distance,
     donation,
-    links,
     moments,
     numerics,
     reductions,
     schedules,
+    transforms,
     trees,
 )
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
@@ -230,7 +230,7 @@ def _scale_by_dadapt_sgd(
         del extra_args
         grads = trees.gradients(name, updates, state.grad_sum)
         d, numerator, norm = map(
-            numerics.wide_scalar, (state.distance, state.numerator, state.grad_norm)
+            numerics.as_float_scalar, (state.distance, state.numerator, state.grad_norm)
         )
         step_size = d * schedules.value_at(learning_rate, state.count)
 
@@ -249,12 +249,12 @@ def _scale_by_dadapt_sgd(
         )  # (4)
         (sum_square,) = reductions.sums(reduce, jax.tree.map(_square, grad_sum))
         estimate = numerics.safe_divide(
-            numerics.scalar(d_coef) * numerator, reductions.safe_sqrt(sum_square)
+            numerics.as_scalar(d_coef) * numerator, reductions.safe_sqrt(sum_square)
         )  # (5)
         steps = trees.multiply(weight, grads)
         if has_momentum:
             steps = moments.ema(momentum, steps, state.mu)  # (7)
-        direction = links.add_decay(
+        direction = transforms.add_decay(
             name,
             steps,
             params,
@@ -285,4 +285,4 @@ def _new_sum(
 
 @numerics.inline_jit
 def _square(x: jax.Array) -> jax.Array:
-    return jnp.sum(numerics.abs_square(numerics.widen(x)))
+    return jnp.sum(numerics.abs_square(numerics.upcast(x)))

@@ -106,7 +106,7 @@ def dynamic_barrier(
         (weight,) = schedules.values_at(weights, state.count)
         length = reductions.norm(grads, reduce)
         axis = reductions.unit(grads, length)
-        along = numerics.wide_scalar(weight) * reductions.dot(aux, axis, reduce)
+        along = numerics.as_float_scalar(weight) * reductions.dot(aux, axis, reduce)
         # (1), in which g is |g| times the axis
         less = jnp.minimum(along, length.root / length.scale)
         direction = trees.add_multiple(

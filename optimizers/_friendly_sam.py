@@ -168,10 +168,10 @@ def _gradient(
         grads = ascent.gradients_of_params(name, updates, params)
         gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
         is_first = state.count == 0
-        share, weight = 1.0 - numerics.scalar(decay), -numerics.scalar(sigma)
+        share, weight = 1.0 - numerics.as_scalar(decay), -numerics.as_scalar(sigma)
         noise = trees.map_inexact(
             lambda g, m: jnp.where(
-                is_first, numerics.widen(g), numerics.add_scaled(g, weight, m)
+                is_first, numerics.upcast(g), numerics.add_scaled(g, weight, m)
             ),
             grads,
             state.mu,
@@ -195,7 +195,7 @@ def _approach(
     is_first: jax.Array, share: Scalar, g: jax.Array, m: jax.Array
 ) -> jax.Array:
     """m + (1 - b) (g - m), or g at the first step, in the dtype of m."""
-    wide = numerics.widen(g, m)
+    wide = numerics.upcast(g, m)
     gap = wide - m.astype(wide.dtype)
-    average = m.astype(wide.dtype) + numerics.like(wide, share) * gap
+    average = m.astype(wide.dtype) + numerics.cast_scalar(wide, share) * gap
     return jnp.where(is_first, wide, average).astype(m.dtype)

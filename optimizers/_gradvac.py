@@ -109,14 +109,14 @@ def gradvac(
         across = foot.root / foot.scale
         cosine = numerics.safe_divide(along, jnp.hypot(along, across))  # (1)
 
-        mean = numerics.wide_scalar(state.mean_cosine)
+        mean = numerics.as_float_scalar(state.mean_cosine)
         sine = reductions.safe_sqrt((1.0 - mean) * (1.0 + mean))
         wanted = numerics.safe_divide(mean, sine) * across
         turns = (cosine < mean) & (sine > 0.0)
         missing = jnp.where(turns, wanted - along, 0.0)
         direction = trees.add_multiple(grads, missing, axis)  # (2)
 
-        rate = numerics.wide_scalar(ema_rate)
+        rate = numerics.as_float_scalar(ema_rate)
         mean = (1.0 - rate) * mean + rate * cosine  # (3)
         return trees.saturating_cast_like(direction, grads), GradvacState(
             mean.astype(state.mean_cosine.dtype)

@@ -6,14 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from optimizers._common import (
-    ascent,
-    checks,
-    numerics,
-    reductions,
-    schedules,
-    trees,
-)
+from optimizers._common import ascent, checks, numerics, reductions, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["gsam", "gsam_gradient", "gsam_rho_schedule"]
@@ -62,9 +55,11 @@ def gsam_rho_schedule(
         raise ValueError(msg)  # noqa: TRY004
 
     def schedule(count: jax.Array) -> jax.Array:
-        low, high = map(numerics.wide_scalar, (learning_rate_min, learning_rate_max))
-        rho_low, rho_high = map(numerics.wide_scalar, (rho_min, rho_max))
-        lr = numerics.wide_scalar(schedules.value_at(learning_rate, count))
+        low, high = map(
+            numerics.as_float_scalar, (learning_rate_min, learning_rate_max)
+        )
+        rho_low, rho_high = map(numerics.as_float_scalar, (rho_min, rho_max))
+        lr = numerics.as_float_scalar(schedules.value_at(learning_rate, count))
         # From the top, so that an empty range gives the largest radius.
         down = numerics.safe_divide(high - lr, high - low).clip(0.0, 1.0)
         return rho_high - (rho_high - rho_low) * down
@@ -211,7 +206,7 @@ def _gradient(
         axis = reductions.normalized(perturbed, reduce)
         across, _ = reductions.orthogonal(grads, axis, reduce)  # (3)
         direction = trees.add_multiple(
-            perturbed, -numerics.scalar(alpha), across
+            perturbed, -numerics.as_scalar(alpha), across
         )  # (4)
         return trees.saturating_cast_like(direction, grads), state
 

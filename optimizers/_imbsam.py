@@ -171,7 +171,7 @@ def _gradient(
         tail = ascent.perturbed_gradient(
             name, tail_grad_fn, params, tail, radius, tail, mask, reduce, argument
         )  # (1)
-        total = trees.add_multiple(grads, numerics.scalar(tail_weight), tail)  # (2)
+        total = trees.add_multiple(grads, numerics.as_scalar(tail_weight), tail)  # (2)
         return trees.saturating_cast_like(total, grads), state
 
     return optax.GradientTransformationExtraArgs(init, update)

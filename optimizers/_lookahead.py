@@ -140,8 +140,8 @@ def lookahead(
         fast, after = inner.update(updates, state.inner_state, params, **extra_args)
         since = numerics.increment(state.steps_since_sync)
         # As floats, because optax may inject the period in the dtype of the params.
-        due = numerics.wide_scalar(since) >= numerics.wide_scalar(sync_period)
-        alpha = numerics.scalar(slow_step_size)
+        due = numerics.as_float_scalar(since) >= numerics.as_float_scalar(sync_period)
+        alpha = numerics.as_scalar(slow_step_size)
 
         steps = jax.tree.map(
             lambda s, p, u: _step(due, alpha, s, p, u) if trees.is_inexact(s) else u,
@@ -278,7 +278,7 @@ def _step(
 ) -> jax.Array:
     """The update from the params to the fast weights, or to the new slow ones."""
     p, wide = p.astype(s.dtype), u.astype(s.dtype)
-    slow = s + numerics.like(s, alpha) * (p + wide - s)  # (1), (2)
+    slow = s + numerics.cast_scalar(s, alpha) * (p + wide - s)  # (1), (2)
     return jnp.where(due, slow - p, wide)
 
 
@@ -296,8 +296,8 @@ def _arrived(due: jax.Array, s: jax.Array, p: jax.Array, step: jax.Array) -> jax
 def _pulled_back(
     due: jax.Array, alpha: Scalar, last: jax.Array, m: jax.Array
 ) -> jax.Array:
-    wide, before = numerics.widen(m), numerics.widen(last)
-    pulled = before + numerics.like(wide, alpha) * (wide - before)
+    wide, before = numerics.upcast(m), numerics.upcast(last)
+    pulled = before + numerics.cast_scalar(wide, alpha) * (wide - before)
     return jnp.where(due, pulled.astype(last.dtype), last)
 
 

@@ -9,14 +9,7 @@ import optax
 from jax import lax
 from jax.core import Tracer
 
-from optimizers._common import (
-    ascent,
-    checks,
-    numerics,
-    reductions,
-    schedules,
-    trees,
-)
+from optimizers._common import ascent, checks, numerics, reductions, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["LooksamState", "looksam", "looksam_gradient"]
@@ -204,7 +197,7 @@ def _gradient(
             return perturbed, _cast_like_state(across, state.across)
 
         def reuse() -> tuple[PyTree, PyTree]:
-            size = numerics.scalar(alpha) * length.root / length.scale
+            size = numerics.as_scalar(alpha) * length.root / length.scale
             direction = jax.tree.map(
                 lambda g, v: None if v is None else numerics.add_scaled(g, size, v),
                 grads,

@@ -11,10 +11,11 @@ import optax
 from optimizers._common import (
     checks,
     donation,
-    links,
     moments,
     numerics,
     reductions,
+    schedules,
+    transforms,
     trees,
 )
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
@@ -119,10 +120,10 @@ def scale_by_optimistic_amsgrad(
     ) -> tuple[PyTree, ScaleByOptimisticAmsgradState]:
         del extra_args
         grads = trees.gradients(name, updates, state.nu)
-        rate = links.value_at(learning_rate, state.count)
+        rate = schedules.value_at(learning_rate, state.count)
         back = moments.ratio(
             jax.tree.map(
-                numerics.widen,
+                numerics.upcast,
                 state.mu if predictor is None else state.mu_next,
                 state.nu_max,
             ),
@@ -155,31 +156,31 @@ def scale_by_optimistic_amsgrad(
         ahead = moments.ratio(
             jax.tree.map(_add, new_mu, new_mu_next), nu_max(state.nu_max), eps
         )
-        step, last = numerics.wide_scalar(rate), state.rate
+        step, last = numerics.as_float_scalar(rate), state.rate
         direction = jax.tree.map(
             lambda a, b: _step(a, step, b, last), ahead, back
         )  # (4), (6)
-        direction = links.add_decay(
+        direction = transforms.add_decay(
             name,
             direction,
             params,
-            links.value_at(weight_decay, state.count),
+            schedules.value_at(weight_decay, state.count),
             weight_decay_mask,
             rate,
         )
         direction = trees.cast_like(direction, grads)
         # The step reads the old state, and the new params are made from it: once they
         # are known, the new state can take the place of the old one.
-        moved = trees.moved(params, direction)
-        mu_old = trees.after(state.count, moved, state.mu)
-        nu_max_old = trees.after(state.count, moved, state.nu_max)
+        moved = donation.updated_params(params, direction)
+        mu_old = donation.after(state.count, moved, state.mu)
+        nu_max_old = donation.after(state.count, moved, state.nu_max)
         new_mu_next = ()
         if predictor is not None:
             new_mu_next = mu_next(mu_old)
-            mu_old = trees.after(state.count, new_mu_next, state.mu)
+            mu_old = donation.after(state.count, new_mu_next, state.mu)
         if from_error:
             prediction = trees.cast_like(prediction, state.prediction)
-            prediction = trees.after(state.count, nu, prediction)
+            prediction = donation.after(state.count, nu, prediction)
         return direction, ScaleByOptimisticAmsgradState(
             count=numerics.increment(state.count),
             mu=trees.cast_like(mu(mu_old), state.mu),
@@ -436,7 +437,7 @@ def rmpe_predictor(
         prediction = jax.tree.map(
             lambda *ys: _average(memory.count, weights, *ys), *ring
         )
-        ring = trees.after(memory.count, (prediction,) * window, ring)
+        ring = donation.after(memory.count, (prediction,) * window, ring)
         ring = tuple(
             jax.tree.map(functools.partial(jnp.where, place == i), newest, y)
             for i, y in enumerate(ring)
@@ -472,7 +473,7 @@ def _add(wide: jax.Array, x: jax.Array) -> jax.Array:
 
 @numerics.inline_jit
 def _subtract(g: jax.Array, m: jax.Array) -> jax.Array:
-    g = numerics.widen(g, m)
+    g = numerics.upcast(g, m)
     return g - m.astype(g.dtype)
 
 
@@ -480,7 +481,10 @@ def _subtract(g: jax.Array, m: jax.Array) -> jax.Array:
 def _step(ahead: jax.Array, rate: Scalar, back: jax.Array, last: Scalar) -> jax.Array:
     """Equations (4) and (6), less the step ahead of the update before."""
     back = back.astype(ahead.dtype)
-    return numerics.like(ahead, rate) * ahead - numerics.like(back, last) * back
+    return (
+        numerics.cast_scalar(ahead, rate) * ahead
+        - numerics.cast_scalar(back, last) * back
+    )
 
 
 @numerics.inline_jit
@@ -528,7 +532,7 @@ def _weights(
     gram = jnp.where(used[:, None] & used[None, :], gram, 0.0)
     largest = jnp.finfo(gram.dtype).max / (2 * window)
     gram = jnp.clip(gram, -largest, largest)
-    ridge = numerics.like(gram, numerics.wide_scalar(regularization))
+    ridge = numerics.cast_scalar(gram, numerics.as_float_scalar(regularization))
     trace = jnp.trace(gram)
     scale = trace if normalize else trace + ridge
     scale = jnp.where(scale > 0.0, scale, 1.0)
@@ -544,8 +548,8 @@ def _weights(
 def _average(count: jax.Array, weights: jax.Array, *ring: jax.Array) -> jax.Array:
     """Equation (3): each weight goes to the earlier end of its difference."""
     terms = (
-        numerics.like(wide, weights[(i + 1) % len(ring)]) * wide
-        for i, wide in enumerate(map(numerics.widen, ring))
+        numerics.cast_scalar(wide, weights[(i + 1) % len(ring)]) * wide
+        for i, wide in enumerate(map(numerics.upcast, ring))
     )
     average = functools.reduce(jnp.add, terms)  # (3)
     # Each gradient of the ring is written after the average that reads it.

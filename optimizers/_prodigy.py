@@ -13,10 +13,10 @@ from optimizers._common import (
     checks,
     distance,
     donation,
-    links,
     numerics,
     reductions,
     schedules,
+    transforms,
     trees,
 )
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
@@ -296,21 +296,21 @@ def _scale_by_prodigy(
         grads = trees.gradients(name, updates, state.grad_sum)
         params = jax.tree.map(jnp.asarray, params)
         count = numerics.increment(state.count)
-        d = numerics.wide_scalar(state.distance)
+        d = numerics.as_float_scalar(state.distance)
         step_size = d * schedules.value_at(learning_rate, state.count)
         if bias_correction:
             step_size = step_size * jnp.sqrt(numerics.bias_correction(b2, count))
             step_size = step_size / numerics.bias_correction(b1, count)  # (1)
 
-        first, second = numerics.scalar(b1), numerics.scalar(b2)
-        third = second**0.5 if b3 is None else numerics.scalar(b3)
-        relative = d / numerics.wide_scalar(d0)
+        first, second = numerics.as_scalar(b1), numerics.as_scalar(b2)
+        third = second**0.5 if b3 is None else numerics.as_scalar(b3)
+        relative = d / numerics.as_float_scalar(d0)
         weights = distance.Weights(
-            b1=numerics.wide_scalar(first),
+            b1=numerics.as_float_scalar(first),
             of_mu=(1.0 - first) * d,
-            b2=numerics.wide_scalar(second),
+            b2=numerics.as_float_scalar(second),
             of_nu=(1.0 - second) * jnp.square(d),
-            b3=numerics.wide_scalar(third),
+            b3=numerics.as_float_scalar(third),
             of_sum=relative * (d if safeguard_warmup else step_size),
         )
         averages = jax.tree.map(
@@ -324,28 +324,29 @@ def _scale_by_prodigy(
         )
         leaves = trees.unzip(_Leaf, averages)
         product, length = reductions.sums(reduce, leaves.product, leaves.length)
-        numerator = weights.b3 * numerics.wide_scalar(state.numerator)
+        numerator = weights.b3 * numerics.as_float_scalar(state.numerator)
         numerator = numerator + relative * step_size * product  # (2)
         estimate = numerics.safe_divide(
-            numerics.wide_scalar(d_coef) * numerator, length
+            numerics.as_float_scalar(d_coef) * numerator, length
         )  # (6)
         distance_max = jnp.maximum(
-            numerics.wide_scalar(state.distance_max), distance.finite_or_zero(estimate)
+            numerics.as_float_scalar(state.distance_max),
+            distance.finite_or_zero(estimate),
         )  # (7)
         new_distance = jnp.copy(distance_max)  # two buffers, so both can be donated
         if not numerics.is_number(growth_rate, math.inf):
-            first_distance = numerics.wide_scalar(d0).astype(state.distance.dtype)
+            first_distance = numerics.as_float_scalar(d0).astype(state.distance.dtype)
             is_first = state.distance == first_distance
             base = jnp.where(is_first, distance_max, d)  # (8)
             limit = distance.growth_factor(growth_rate) * base
             new_distance = jnp.minimum(distance_max, limit)  # (9)
 
-        floor = new_distance * numerics.scalar(eps)
-        divide = numerics.division(numerics.scalar(d0) * numerics.scalar(eps))
+        floor = new_distance * numerics.as_scalar(eps)
+        divide = numerics.division(numerics.as_scalar(d0) * numerics.as_scalar(eps))
         direction = jax.tree.map(
             lambda m, v: _step(divide, step_size, floor, m, v), leaves.mu, leaves.nu
         )
-        direction = links.add_decay(
+        direction = transforms.add_decay(
             name,
             direction,
             params,
@@ -385,7 +386,7 @@ def _averages(
     x0: jax.Array,
     x: jax.Array,
 ) -> _Leaf:
-    g = numerics.widen(g, s)
+    g = numerics.upcast(g, s)
     m, v, s = m.astype(g.dtype), v.astype(g.real.dtype), s.astype(g.dtype)
     w = distance.cast_weights(weights, g)
     product = g.conj() * (x0.astype(g.dtype) - x.astype(g.dtype))  # in (2)
@@ -403,5 +404,8 @@ def _step(
     m: jax.Array,
     v: jax.Array,
 ) -> jax.Array:
-    step_size, floor = numerics.like(m, step_size), numerics.like(v, floor)
+    step_size, floor = (
+        numerics.cast_scalar(m, step_size),
+        numerics.cast_scalar(v, floor),
+    )
     return step_size * divide(m, jnp.sqrt(v) + floor)  # in (10)

@@ -119,7 +119,7 @@ def sam_value_and_grad(
     if callable(rho):
         msg = f"{name}: rho must be a number, got {rho!r}; call the schedule yourself."
         raise ValueError(msg)  # noqa: TRY004
-    radius = numerics.scalar(rho)
+    radius = numerics.as_scalar(rho)
     argnums = (batch_argnums,) if isinstance(batch_argnums, int) else batch_argnums
 
     def whole(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, PyTree]:
@@ -149,12 +149,14 @@ def sam_value_and_grad(
             return jax.tree.map(_sum, total, grads), found
 
         zeros = jax.tree.map(
-            lambda x: numerics.widen(jnp.zeros_like(x, dtype=numerics.dtype_of(x))),
+            lambda x: numerics.upcast(jnp.zeros_like(x, dtype=numerics.dtype_of(x))),
             params,
         )
         total, found = lax.scan(add, zeros, examples)
         grads = jax.tree.map(
-            lambda g, x: (g / numerics.like(g, groups)).astype(numerics.dtype_of(x)),
+            lambda g, x: (g / numerics.cast_scalar(g, groups)).astype(
+                numerics.dtype_of(x)
+            ),
             total,
             params,
         )

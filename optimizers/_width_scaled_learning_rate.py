@@ -146,7 +146,7 @@ def width_scaled_learning_rate(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, optax.EmptyState]:
         del params, extra_args
-        ratio = numerics.scalar(width_ratio)
+        ratio = numerics.as_scalar(width_ratio)
         factors = {layer: ratio ** exponents[layer] for layer in _LAYERS}
 
         def subtree(layer: str, updates: PyTree) -> PyTree:

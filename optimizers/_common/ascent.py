@@ -175,7 +175,7 @@ def require_unmasked(function: str, params: PyTree) -> None:
 
 @numerics.inline_jit
 def _add(p: jax.Array, e: jax.Array) -> jax.Array:
-    p = numerics.widen(p, e)
+    p = numerics.upcast(p, e)
     return p + e.astype(p.dtype)
 
 

@@ -43,14 +43,14 @@ def step_averages_like(function: str, params: PyTree) -> PyTree:
     """
 
     def leaf(zeros: jax.Array) -> jax.Array:
-        return numerics.widen(zeros) if zeros.dtype == jnp.float16 else zeros
+        return numerics.upcast(zeros) if zeros.dtype == jnp.float16 else zeros
 
     return jax.tree.map(leaf, trees.zeros_like(function, params))
 
 
 def grown(distance: jax.Array, estimate: jax.Array, growth_rate: Scalar) -> jax.Array:
     """max(d, min(estimate, r d))."""
-    wide = numerics.wide_scalar(distance)
+    wide = numerics.as_float_scalar(distance)
     limit = growth_factor(growth_rate) * wide
     estimate = finite_or_zero(estimate)
     return jnp.maximum(wide, jnp.minimum(estimate, limit)).astype(distance.dtype)
@@ -58,7 +58,7 @@ def grown(distance: jax.Array, estimate: jax.Array, growth_rate: Scalar) -> jax.
 
 def growth_factor(growth_rate: Scalar) -> jax.Array:
     """The growth rate as a finite number; infinity would have derivatives of NaN."""
-    factor = numerics.wide_scalar(growth_rate)
+    factor = numerics.as_float_scalar(growth_rate)
     return jnp.minimum(factor, float(jnp.finfo(factor.dtype).max))
 
 
@@ -70,10 +70,10 @@ def finite_or_zero(estimate: jax.Array) -> jax.Array:
 def cast_weights(weights: Weights, g: jax.Array) -> Weights:
     """The weights in the dtype of the gradient, those of nu in its real dtype."""
     return Weights(
-        b1=numerics.like(g, weights.b1),
-        of_mu=numerics.like(g, weights.of_mu),
-        b2=numerics.like(g.real, weights.b2),
-        of_nu=numerics.like(g.real, weights.of_nu),
-        b3=numerics.like(g, weights.b3),
-        of_sum=numerics.like(g, weights.of_sum),
+        b1=numerics.cast_scalar(g, weights.b1),
+        of_mu=numerics.cast_scalar(g, weights.of_mu),
+        b2=numerics.cast_scalar(g.real, weights.b2),
+        of_nu=numerics.cast_scalar(g.real, weights.of_nu),
+        b3=numerics.cast_scalar(g, weights.b3),
+        of_sum=numerics.cast_scalar(g, weights.of_sum),
     )

@@ -44,7 +44,7 @@ def default_float() -> np.dtype:
     return jax.dtypes.canonicalize_dtype(float)
 
 
-def scalar(value: ArrayLike) -> float | jax.Array:
+def as_scalar(value: ArrayLike) -> float | jax.Array:
     """A Python float where the value is a number, else a real array of >= 32 bits.
 
     A Python float meets leaves of every dtype without promoting them, also when
@@ -63,17 +63,17 @@ def is_number(value: Any, number: float) -> bool:
     return isinstance(value, numbers.Real) and value == number
 
 
-def wide_scalar(value: ArrayLike) -> jax.Array:
+def as_float_scalar(value: ArrayLike) -> jax.Array:
     """The scalar as an array of the default float dtype: float32, or float64 in x64."""
-    return jnp.asarray(scalar(value)).astype(default_float())
+    return jnp.asarray(as_scalar(value)).astype(default_float())
 
 
-def like(x: jax.Array, value: Scalar) -> jax.Array:
+def cast_scalar(x: jax.Array, value: Scalar) -> jax.Array:
     """The scalar in the dtype of the array."""
     return jnp.asarray(value).astype(x.dtype)
 
 
-def widen(x: jax.Array, *others: jax.Array) -> jax.Array:
+def upcast(x: jax.Array, *others: jax.Array) -> jax.Array:
     """The array in the dtype to compute it in together with the others."""
     return x.astype(compute_dtype(x.dtype, *(y.dtype for y in others)))
 
@@ -81,15 +81,15 @@ def widen(x: jax.Array, *others: jax.Array) -> jax.Array:
 @inline_jit
 def scaled(scale: Scalar, x: jax.Array) -> jax.Array:
     """s x in at least float32."""
-    x = widen(x)
-    return like(x, scale) * x
+    x = upcast(x)
+    return cast_scalar(x, scale) * x
 
 
 @inline_jit
 def add_scaled(x: jax.Array, scale: Scalar, y: jax.Array) -> jax.Array:
     """x + s y in at least float32."""
-    x = widen(x, y)
-    return x + like(x, scale) * y.astype(x.dtype)
+    x = upcast(x, y)
+    return x + cast_scalar(x, scale) * y.astype(x.dtype)
 
 
 @functools.partial(inline_jit, static_argnums=1)
@@ -112,7 +112,7 @@ def increment(count: jax.Array) -> jax.Array:
 
 def bias_correction(decay: Scalar, count: jax.Array) -> jax.Array:
     """1 - decay**count for count >= 1; positive even if decay was rounded to 1."""
-    b = wide_scalar(decay)
+    b = as_float_scalar(decay)
     below_one = 1.0 - float(jnp.finfo(b.dtype).epsneg)
     return 1.0 - lax.pow(jnp.minimum(b, below_one), count)
 

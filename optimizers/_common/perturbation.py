@@ -106,13 +106,13 @@ def _steepest(radius: Scalar, p: Scalar, grads: PyTree) -> PyTree:
     Elements are scaled to at most 1 before the power is taken. For p = 1 the exponent
     is infinite, and the power is 1 for the largest element and 0 for others.
     """
-    p = numerics.wide_scalar(p)
+    p = numerics.as_float_scalar(p)
     r = 1.0 / (p - 1.0)
-    zero = numerics.wide_scalar(0.0)
+    zero = numerics.as_float_scalar(0.0)
     leaves = [g for g in jax.tree.leaves(grads) if trees.is_inexact(g)]
     largest = functools.reduce(jnp.maximum, map(_largest, leaves), zero)
     total = sum((_power_sum(g, largest, r) for g in leaves), start=zero)
-    scale = numerics.wide_scalar(radius) * jnp.where(total > 0.0, total, 1.0) ** (
+    scale = numerics.as_float_scalar(radius) * jnp.where(total > 0.0, total, 1.0) ** (
         -1 / p
     )
     return trees.map_inexact(lambda g: _powers(g, largest, r, scale), grads)
@@ -121,14 +121,14 @@ def _steepest(radius: Scalar, p: Scalar, grads: PyTree) -> PyTree:
 @numerics.inline_jit
 def _stretch(leaf: jax.Array, x: jax.Array, eta: Scalar) -> jax.Array:
     """(|x| + eta) times the leaf, in at least float32."""
-    leaf, x = numerics.widen(leaf, x), numerics.widen(x, leaf)
+    leaf, x = numerics.upcast(leaf, x), numerics.upcast(x, leaf)
     size = jnp.abs(x)
-    return (size + numerics.like(size, eta)).astype(leaf.dtype) * leaf
+    return (size + numerics.cast_scalar(size, eta)).astype(leaf.dtype) * leaf
 
 
 @numerics.inline_jit
 def _largest(g: jax.Array) -> jax.Array:
-    return numerics.wide_scalar(jnp.max(jnp.abs(g), initial=0.0))
+    return numerics.as_float_scalar(jnp.max(jnp.abs(g), initial=0.0))
 
 
 @numerics.inline_jit
@@ -141,14 +141,14 @@ def _power_sum(g: jax.Array, largest: jax.Array, r: jax.Array) -> jax.Array:
 def _powers(
     g: jax.Array, largest: jax.Array, r: jax.Array, scale: jax.Array
 ) -> jax.Array:
-    wide = numerics.widen(g)
+    wide = numerics.upcast(g)
     size = scale * _power(_relative_size(g, largest), r)
     return size.astype(wide.dtype) * lax.sign(wide)
 
 
 def _relative_size(g: jax.Array, largest: jax.Array) -> jax.Array:
     """|g| over the largest; exactly 1 for the largest, also if it was rounded apart."""
-    wide = numerics.widen(g)
+    wide = numerics.upcast(g)
     size = jnp.abs(wide).astype(largest.dtype)
     ratio = numerics.safe_divide(size, largest)
     return jnp.where(ratio > 1.0 - 8.0 * float(jnp.finfo(wide.dtype).eps), 1.0, ratio)

@@ -72,13 +72,13 @@ def scalar_like(params: PyTree, value: Scalar) -> jax.Array:
     dtypes = (
         numerics.real_dtype(numerics.dtype_of(leaf)) for leaf in jax.tree.leaves(params)
     )
-    return numerics.wide_scalar(value).astype(numerics.compute_dtype(*dtypes))
+    return numerics.as_float_scalar(value).astype(numerics.compute_dtype(*dtypes))
 
 
 @numerics.inline_jit
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
     """Re<x, y> of two leaves."""
-    x = numerics.widen(x, y)
+    x = numerics.upcast(x, y)
     if jnp.iscomplexobj(x):
         return jnp.sum(x.real * y.real + x.imag * y.imag)
     return jnp.sum(x * y.astype(x.dtype))
@@ -93,13 +93,15 @@ def safe_sqrt(square: jax.Array) -> jax.Array:
 
 @numerics.inline_jit
 def _add_up(scalars: list[jax.Array]) -> jax.Array:
-    return sum(map(numerics.wide_scalar, scalars), start=numerics.wide_scalar(0.0))
+    return sum(
+        map(numerics.as_float_scalar, scalars), start=numerics.as_float_scalar(0.0)
+    )
 
 
 @numerics.inline_jit
 def _size(x: jax.Array) -> jax.Array:
     """Sum of |x| / 1024, which stays finite for large trees."""
-    x = numerics.widen(x)
+    x = numerics.upcast(x)
     if jnp.iscomplexobj(x):
         return jnp.sum(jnp.abs(x.real) * 2.0**-10 + jnp.abs(x.imag) * 2.0**-10)
     return jnp.sum(jnp.abs(x) * 2.0**-10)
@@ -116,8 +118,8 @@ def _reciprocal_power_of_two(size: jax.Array, leaves: list[Any]) -> jax.Array:
 
 def _scaled(scale: jax.Array, x: jax.Array) -> jax.Array:
     """x times the scale, clipped to the range of x if the tree has several dtypes."""
-    x = numerics.widen(x)
-    return x * numerics.like(x, jnp.clip(scale, *_range(x.dtype)))
+    x = numerics.upcast(x)
+    return x * numerics.cast_scalar(x, jnp.clip(scale, *_range(x.dtype)))
 
 
 def _range(dtype: Any) -> tuple[float, float]:
@@ -139,4 +141,4 @@ def _scaled_square(scale: jax.Array, x: jax.Array) -> jax.Array:
 @numerics.inline_jit
 def _unit(root: jax.Array, scale: jax.Array, x: jax.Array) -> jax.Array:
     x = _scaled(scale, x)
-    return numerics.safe_divide(x, numerics.like(x.real, root))
+    return numerics.safe_divide(x, numerics.cast_scalar(x.real, root))

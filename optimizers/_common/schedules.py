@@ -14,7 +14,7 @@ from optimizers._common.typing import Scalar, ScalarOrSchedule
 def value_at(hyperparameter: ScalarOrSchedule, count: jax.Array) -> Scalar:
     """The number, or the value of the schedule at this step count."""
     value = hyperparameter(count) if callable(hyperparameter) else hyperparameter
-    return numerics.scalar(value)
+    return numerics.as_scalar(value)
 
 
 def init_state(hyperparameter: ScalarOrSchedule) -> Any:
@@ -27,7 +27,7 @@ def init_state(hyperparameter: ScalarOrSchedule) -> Any:
 def advance(hyperparameter: ScalarOrSchedule, state: Any) -> tuple[Scalar, Any]:
     """The value at this step, and the state of the next step."""
     if not callable(hyperparameter):
-        return numerics.scalar(hyperparameter), state
+        return numerics.as_scalar(hyperparameter), state
     value = value_at(hyperparameter, state.count)
     return value, optax.ScaleByScheduleState(numerics.increment(state.count))
 

@@ -11,11 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimizers._common import donation, numerics
+from optimizers._common import numerics
 from optimizers._common.typing import PyTree, Scalar
-
-after = donation.after
-moved = donation.updated_params
 
 
 def zeros_like(function: str, params: PyTree, dtype: Any = None) -> PyTree:

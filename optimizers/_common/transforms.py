@@ -12,10 +12,6 @@ import optax
 from optimizers._common import masks, numerics, schedules
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
-is_function = masks.is_function
-resolved = masks.resolved
-value_at = schedules.value_at
-
 
 def add_decay(
     function: str,
@@ -23,9 +19,9 @@ def add_decay(
     params: PyTree,
     weight_decay: Scalar,
     mask: Mask = None,
-    rate: Scalar = 1.0,
+    learning_rate: Scalar = 1.0,
 ) -> PyTree:
-    """Adds rate * weight_decay * x to the direction, on the leaves that the mask names.
+    """Adds learning_rate * weight_decay * x to the direction, on leaves of the mask.
 
     Args:
       function: The caller's name, for error messages.
@@ -34,7 +30,7 @@ def add_decay(
       weight_decay: The weight decay at this step; the number 0 needs no params.
       mask: Which leaves decay: a tree of booleans, a prefix of one, a function from
         the params to one, or None for all.
-      rate: The learning rate, if the direction is already scaled by it.
+      learning_rate: The learning rate, if the direction is already scaled by it.
 
     Returns:
       The sum, in the dtypes of the direction.
@@ -51,7 +47,7 @@ def add_decay(
         )
         raise ValueError(msg)
 
-    amount = rate * weight_decay
+    amount = learning_rate * weight_decay
 
     def subtree(decays: bool, direction: PyTree, params: PyTree) -> PyTree:
         if not decays:
