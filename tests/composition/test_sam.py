@@ -370,7 +370,8 @@ PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import NamedSharding, PartitionSpec as P
-from optimizers import _friendly_sam, _gsam, _imbsam, _looksam, _sharpness_aware
+from optimizers import _friendly_sam, _gsam, _imbsam, _looksam
+from optimizers import _sam_value_and_grad, _sharpness_aware
 
 assert jax.device_count() == 8
 auto, explicit = (
@@ -429,12 +430,12 @@ for name, make in makers.items():
 rows = np.sin(np.arange(32.0)).reshape(16, 2).astype(np.float32)
 x = jnp.array([0.5, -0.25])
 loss = lambda x, rows: jnp.mean(jnp.logaddexp(0.0, -rows @ x) + (rows @ x) ** 2)
-m_sharp = _sharpness_aware.sam_value_and_grad(loss, 0.5, microbatches=8)(x, rows)
-plain = _sharpness_aware.sam_value_and_grad(loss, 0.5)(x, rows)
+m_sharp = _sam_value_and_grad.sam_value_and_grad(loss, 0.5, microbatches=8)(x, rows)
+plain = _sam_value_and_grad.sam_value_and_grad(loss, 0.5)(x, rows)
 
 def local(x, rows):
     x = jax.lax.pcast(x, "data", to="varying")
-    found = _sharpness_aware.sam_value_and_grad(loss, 0.5)(x, rows)
+    found = _sam_value_and_grad.sam_value_and_grad(loss, 0.5)(x, rows)
     return jax.lax.pmean(found, "data")
 
 def linked(x, rows):
@@ -461,7 +462,7 @@ found.append(["m-sharpness", "function", difference(grads, m_sharp[1])])
 found.append(["m-sharpness", "value", difference(value, m_sharp[0])])
 found.append(["m-sharpness", "links", difference(on_devices(linked), m_sharp[1])])
 found.append(["sam", "averaged first", difference(on_devices(averaged), plain[1])])
-sharded = jax.jit(_sharpness_aware.sam_value_and_grad(loss, 0.5, microbatches=8))(
+sharded = jax.jit(_sam_value_and_grad.sam_value_and_grad(loss, 0.5, microbatches=8))(
     jax.device_put(x, whole), jax.device_put(rows, split)
 )
 found.append(["m-sharpness", "jit", difference(sharded[1], m_sharp[1])])
