@@ -28,10 +28,10 @@ def cagrad(
          \langle h(w), \bar g \rangle + c \|\bar g\| \|h(w)\|               && (2) \\
        d_t &= \bar g + c \|\bar g\| \frac{h(w_t)}{\|h(w_t)\|}               && (3)
 
-    Among all :math:`d` with :math:`\|d - \bar g\| \le c \|\bar g\|` this one maximizes
-    :math:`\min(\langle d, g \rangle, \langle d, a \rangle)`. With :math:`c = 0` it is
-    the mean, and for :math:`c \to \infty` it has the direction of `mgda`; for :math:`c
-    < 1` it still converges to a minimum of the mean loss.
+    Among all :math:`d` with :math:`\|d - \bar g\| \le c \|\bar g\|` :math:`d_t`
+    maximizes :math:`\min(\langle d, g \rangle, \langle d, a \rangle)`. With :math:`c =
+    0` it is the mean, and for :math:`c \to \infty` it has the direction of `mgda`; for
+    :math:`c < 1` it still converges to a minimum of the mean loss.
 
     (2) has a closed form. Let :math:`p` be the point nearest to 0 on the line through
     the two gradients, and :math:`e` the unit vector from one to the other: then

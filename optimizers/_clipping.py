@@ -29,10 +29,10 @@ def clip_by_global_norm(
          \tau g / \|g\|   & \text{otherwise}
        \end{cases}                                                          && (1)
 
-    A gradient below the limit stays identical. The norm is computed in at least
-    float32, from elements scaled to a size near 1: it is accurate for gradients whose
-    squares overflow or underflow, and for any number of leaves in bfloat16. A gradient
-    that is not finite stays so; see `optax.apply_if_finite`.
+    A gradient below the limit is unchanged. The norm is computed in at least float32,
+    from elements scaled to a size near 1: it is accurate for gradients whose squares
+    overflow or underflow, and for any number of leaves in bfloat16. A gradient that is
+    not finite stays not finite; see `optax.apply_if_finite`.
 
     Symbols: :math:`\tau` max_norm.
 
@@ -104,11 +104,11 @@ def adaptive_grad_clip(
 
     .. math::
 
-       \hat g_i &= g_i \min(1, \lambda \max(\|w_i\|, \varepsilon) / \|g_i\|)  && (1)
+       \hat g_i = g_i \min(1, \lambda \max(\|w_i\|, \varepsilon) / \|g_i\|) \qquad (1)
 
     It allows larger learning rates in networks without normalization. The authors do
     not clip the last linear layer; exclude it with `optax.masked`. The gradient of a
-    unit below its limit stays identical. Norms are computed in at least float32, from
+    unit below its limit is unchanged. Norms are computed in at least float32, from
     elements scaled to a size of at most 1.
 
     The norm of a unit is a sum over some axes of a leaf. By default, these are the axes

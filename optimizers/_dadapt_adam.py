@@ -106,7 +106,7 @@ def dadapt_adam(
     r"""D-Adaptation for Adam: Adam with an automatic learning rate.
 
     :math:`d` is a growing estimate of the distance :math:`\|x_0 - x_*\|_\infty`, and
-    with it of the best learning rate. With the product and the norm over the whole tree
+    hence of the best learning rate. With the product and the norm over the whole tree
     and the rest elementwise, for the gradient :math:`g_t` at :math:`x_{t-1}`,
 
     .. math::

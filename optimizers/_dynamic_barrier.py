@@ -28,8 +28,8 @@ def dynamic_barrier(
 
     .. math::
 
-       d_t &= \max\left(1 - \lambda \frac{\langle g_t, a_t \rangle}{\|g_t\|^2},
-         0\right) g_t + \lambda a_t                                         && (1)
+       d_t = \max\left(1 - \lambda \frac{\langle g_t, a_t \rangle}{\|g_t\|^2},
+         0\right) g_t + \lambda a_t \qquad (1)
 
     Then :math:`\langle d_t, g_t \rangle \ge \|g_t\|^2`, with equality unless the
     maximum is 0: to first order, the main loss decreases as fast as without the

@@ -83,8 +83,8 @@ def friendly_sam(
     Cost: two gradients per step, and a state of the size of the params.
 
     Symbols: :math:`\rho` rho, :math:`\sigma` sigma, :math:`\lambda` decay; the state
-    holds :math:`t` as count, :math:`m` as mu, in at least float32 because (1) cancels
-    most of its digits.
+    holds :math:`t` as count, :math:`m` as mu, in at least float32, because (1) is a
+    difference of similar numbers.
 
     Defaults: rho is that of SAM, the others those of the released code's class; its
     script takes a decay of 0.95.

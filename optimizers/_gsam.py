@@ -133,8 +133,8 @@ def gsam(
 
     Differences from the paper: none in (1) to (4).
 
-    Differences from released code: its neighborhood can be adaptive as in ASAM, and is
-    so in its example; here it is a ball.
+    Differences from released code: its neighborhood can be adaptive as in ASAM, as in
+    its example; here it is a ball.
 
     Args:
       optimizer: Optimizer that gets the direction of (4).

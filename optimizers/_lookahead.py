@@ -54,7 +54,7 @@ def lookahead(
     ``inner_state="pullback"`` its momentum is interpolated, too,
 
     .. math:: m_t \leftarrow \alpha m_t + (1 - \alpha) \bar m,
-       \quad \bar m \leftarrow m_t                                          && (4)
+       \quad \bar m \leftarrow m_t \qquad (4)
 
     from :math:`\bar m = 0`. Momenta are the state fields mu, mu_slow, trace and
     velocity; second moments are kept.

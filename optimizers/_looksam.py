@@ -80,7 +80,7 @@ def looksam(
 
     .. math::
 
-       d_t &= g_t + \alpha \|g_t\| v_t, \quad v_t = v_{t-1}                   && (4)
+       d_t = g_t + \alpha \|g_t\| v_t, \quad v_t = v_{t-1} \qquad (4)
 
     where 0/0 is 0; then :math:`x_t = x_{t-1} + \text{optimizer}(d_t, x_{t-1})`. A
     :math:`w_t` no larger than the rounding of :math:`d_t` is set to 0, because (3)

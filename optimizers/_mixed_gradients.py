@@ -25,7 +25,7 @@ def mixed_gradients(aux_weight: AuxWeight) -> optax.GradientTransformationExtraA
 
     .. math::
 
-       d_t &= g_t + \lambda a_t && (1)
+       d_t = g_t + \lambda a_t \qquad (1)
 
     This is the gradient of a single loss, and :math:`\lambda` chooses a compromise: at
     convergence :math:`g = -\lambda a`, and neither loss is at its minimum. `bloop` and

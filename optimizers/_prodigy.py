@@ -118,7 +118,7 @@ def prodigy(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Prodigy: Adam with an automatic learning rate, from the distance travelled.
+    r"""Prodigy: Adam with an automatic learning rate, from the distance traveled.
 
     Like D-Adaptation, it keeps a growing estimate :math:`d` of the distance
     :math:`\|x_0 - x_*\|_\infty`, and hence of the best learning rate. It weights recent

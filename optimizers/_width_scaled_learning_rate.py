@@ -43,16 +43,16 @@ def width_scaled_learning_rate(
 
     .. math::
 
-       u \leftarrow (n / n_0)^{c_l} u                                    && (1)
+       u \leftarrow (n / n_0)^{c_l} u \qquad (1)
 
     A layer computes :math:`n^{-A_l} w z`, where the initial elements of :math:`w` have
-    the size :math:`n^{-B_l}` and :math:`z` is the input. A step shall change the output
-    equally in a wide and in a narrow network. For a step :math:`\Delta w` with elements
-    of equal size this is
+    the size :math:`n^{-B_l}` and :math:`z` is the input. A step should change the
+    output as much in a wide network as in a narrow one. For a step :math:`\Delta w`
+    with elements of equal size this is
 
     .. math::
 
-       n^{-A_l} \, |\Delta w| \, n^{\alpha_l} = O(1)                     && (2)
+       n^{-A_l} \, |\Delta w| \, n^{\alpha_l} = O(1) \qquad (2)
 
     where :math:`\alpha_l` is the exponent with which the :math:`n` incoming activations
     add up: with ``alignment="full"`` they are aligned with the step, :math:`\alpha_l =
