@@ -28,33 +28,37 @@ from optimizers._amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
 from optimizers._bloop import BloopState, bloop
 from optimizers._cagrad import cagrad
 from optimizers._clipping import adaptive_grad_clip, clip_by_global_norm
-from optimizers._dadaptation import (
+from optimizers._dadapt_adagrad import (
     ScaleByDadaptAdagradState,
-    ScaleByDadaptAdamState,
-    ScaleByDadaptSgdState,
     dadapt_adagrad,
-    dadapt_adam,
-    dadapt_sgd,
-    distance_estimates,
     scale_by_dadapt_adagrad,
+)
+from optimizers._dadapt_adam import (
+    ScaleByDadaptAdamState,
+    dadapt_adam,
     scale_by_dadapt_adam,
+)
+from optimizers._dadapt_sgd import (
+    ScaleByDadaptSgdState,
+    dadapt_sgd,
     scale_by_dadapt_sgd,
 )
+from optimizers._distance_estimates import distance_estimates
 from optimizers._dynamic_barrier import DynamicBarrierState, dynamic_barrier
 from optimizers._friendly_sam import (
-    FriendlySharpnessAwareState,
+    FriendlySamState,
     friendly_sam,
-    friendly_sharpness_aware,
+    friendly_sam_gradient,
 )
 from optimizers._gradvac import GradvacState, gradvac
-from optimizers._gsam import gap_guided_sharpness_aware, gsam, gsam_rho_schedule
-from optimizers._imbsam import imbalanced_sharpness_aware, imbsam
+from optimizers._gsam import gsam, gsam_gradient, gsam_rho_schedule
+from optimizers._imbsam import imbsam, imbsam_gradient
 from optimizers._innaprop import ScaleByInnapropState, innaprop, scale_by_innaprop
 from optimizers._lookahead import LookaheadState, lookahead, lookahead_params
 from optimizers._looksam import (
-    PeriodicSharpnessAwareState,
+    LooksamState,
     looksam,
-    periodic_sharpness_aware,
+    looksam_gradient,
 )
 from optimizers._mgda import mgda
 from optimizers._mixed_gradients import MixedGradientsState, mixed_gradients
@@ -72,7 +76,8 @@ from optimizers._predictors import (
     zero_predictor,
 )
 from optimizers._prodigy import ScaleByProdigyState, prodigy, scale_by_prodigy
-from optimizers._sharpness_aware import asam, sam, sam_value_and_grad, sharpness_aware
+from optimizers._sam_value_and_grad import sam_value_and_grad
+from optimizers._sharpness_aware import asam, sam, sharpness_aware
 from optimizers._simplified_ademamix import (
     ScaleBySimplifiedAdemamixState,
     scale_by_simplified_ademamix,
@@ -84,12 +89,12 @@ from optimizers._width_scaled_learning_rate import width_scaled_learning_rate
 __all__ = [
     "BloopState",
     "DynamicBarrierState",
-    "FriendlySharpnessAwareState",
+    "FriendlySamState",
     "GradvacState",
     "LookaheadState",
+    "LooksamState",
     "MixedGradientsState",
     "PcgradState",
-    "PeriodicSharpnessAwareState",
     "Predictor",
     "RmpeState",
     "ScaleByAdaboundState",
@@ -131,23 +136,23 @@ __all__ = [
     "distance_estimates",
     "dynamic_barrier",
     "friendly_sam",
-    "friendly_sharpness_aware",
-    "gap_guided_sharpness_aware",
+    "friendly_sam_gradient",
     "gradvac",
     "gsam",
+    "gsam_gradient",
     "gsam_rho_schedule",
-    "imbalanced_sharpness_aware",
     "imbsam",
+    "imbsam_gradient",
     "innaprop",
     "last_gradient_predictor",
     "lookahead",
     "lookahead_params",
     "looksam",
+    "looksam_gradient",
     "mgda",
     "mixed_gradients",
     "optimistic_amsgrad",
     "pcgrad",
-    "periodic_sharpness_aware",
     "prodigy",
     "rmpe_predictor",
     "sam",

@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import (
+    checks,
+    moments,
+    numerics,
+    schedules,
+    transforms,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = [
@@ -407,7 +414,7 @@ def _scale_by_bound(
         del extra_args
         grads = trees.gradients(name, updates, state.nu)
         count = numerics.increment(state.count)
-        lr = links.value_at(learning_rate, state.count)
+        lr = schedules.value_at(learning_rate, state.count)
         mu = moments.ema(b1, grads, state.mu)  # (1)
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
         nu_hat = moments.running_max(state.nu_max, nu) if amsgrad else nu  # (2')
@@ -418,11 +425,11 @@ def _scale_by_bound(
         direction = jax.tree.map(
             lambda m, v: _step(m, v, eps, before, lower, upper, after), mu, nu_hat
         )  # (5), (6)
-        direction = links.add_decay(
+        direction = transforms.add_decay(
             name,
             direction,
             params,
-            links.value_at(weight_decay, state.count),
+            schedules.value_at(weight_decay, state.count),
             weight_decay_mask,
             lr,
         )
@@ -445,11 +452,11 @@ def _bounds(
     base_learning_rate: Scalar | None,
 ) -> tuple[jax.Array, jax.Array]:
     """Equations (3) and (4)."""
-    final = numerics.wide_scalar(final_learning_rate)
+    final = numerics.as_float_scalar(final_learning_rate)
     if base_learning_rate is not None:
-        base = numerics.wide_scalar(base_learning_rate)
-        final = final * numerics.wide_scalar(lr) / base
-    closing = numerics.wide_scalar(gamma) * numerics.wide_scalar(count)
+        base = numerics.as_float_scalar(base_learning_rate)
+        final = final * numerics.as_float_scalar(lr) / base
+    closing = numerics.as_float_scalar(gamma) * numerics.as_float_scalar(count)
     return final * (closing / (closing + 1.0)), final * (1.0 + 1.0 / closing)
 
 
@@ -457,9 +464,9 @@ def _factors(
     variant: str, count: jax.Array, lr: Scalar, b1: Scalar, b2: Scalar
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the factors of 1/sqrt(v), before clipping and after it."""
-    lr = numerics.wide_scalar(lr)
+    lr = numerics.as_float_scalar(lr)
     if variant == "paper":
-        return lr, jax.lax.rsqrt(numerics.wide_scalar(count))  # (6')
+        return lr, jax.lax.rsqrt(numerics.as_float_scalar(count))  # (6')
     root = jnp.sqrt(numerics.bias_correction(b2, count))
     return lr * root / numerics.bias_correction(b1, count), jnp.ones_like(lr)
 
@@ -475,9 +482,11 @@ def _step(
     after: jax.Array,
 ) -> jax.Array:
     """Equations (5) and (6)."""
-    denominator = jnp.sqrt(v) + numerics.like(v, eps)
+    denominator = jnp.sqrt(v) + numerics.cast_scalar(v, eps)
     rate = numerics.safe_divide(
-        jnp.broadcast_to(numerics.like(v, before), v.shape), denominator
+        jnp.broadcast_to(numerics.cast_scalar(v, before), v.shape), denominator
     )
-    rate = jnp.clip(rate, numerics.like(v, lower), numerics.like(v, upper))
-    return numerics.like(m, numerics.like(v, after) * rate) * m
+    rate = jnp.clip(
+        rate, numerics.cast_scalar(v, lower), numerics.cast_scalar(v, upper)
+    )
+    return numerics.cast_scalar(m, numerics.cast_scalar(v, after) * rate) * m

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import checks, moments, numerics, transforms, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAdamState", "adam", "adamw", "scale_by_adam"]
@@ -171,8 +171,8 @@ def adam(
             nesterov=nesterov,
             nu_dtype=nu_dtype,
         ),
-        links.add_decayed_weights("adam", weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (6)
+        transforms.add_decayed_weights("adam", weight_decay, weight_decay_mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (6)
     )
 
 
@@ -271,8 +271,8 @@ def adamw(
             nesterov=nesterov,
             nu_dtype=nu_dtype,
         ),
-        links.add_decayed_weights("adamw", weight_decay, mask),
-        links.scale_by_learning_rate(learning_rate),  # (6)
+        transforms.add_decayed_weights("adamw", weight_decay, mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (6)
     )
 
 
@@ -310,7 +310,7 @@ def _scale_by_adam(
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
         if nesterov:
             ahead = moments.debias(mu, b1, numerics.increment(count))
-            now = moments.debias(jax.tree.map(numerics.widen, grads), b1, count)
+            now = moments.debias(jax.tree.map(numerics.upcast, grads), b1, count)
             mu_hat = moments.ema(b1, now, ahead)  # (3')
         else:
             mu_hat = moments.debias(mu, b1, count)  # (3)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from optimizers._common import checks, links, numerics, trees
+from optimizers._common import checks, numerics, transforms, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAdamAtan2State", "adam_atan2", "scale_by_adam_atan2"]
@@ -160,8 +160,8 @@ def adam_atan2(
     )
     return optax.chain(
         _scale_by_adam_atan2("adam_atan2", b1, b2, a=a, b=b),
-        links.add_decayed_weights("adam_atan2", weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (4)
+        transforms.add_decayed_weights("adam_atan2", weight_decay, weight_decay_mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (4)
     )
 
 
@@ -189,19 +189,19 @@ def _scale_by_adam_atan2(
         del params, extra_args
         grads = trees.gradients(name, updates, state.nu_sqrt)
         count = numerics.increment(state.count)
-        decay = numerics.scalar(b1)
+        decay = numerics.as_scalar(b1)
         mu = jax.tree.map(
             lambda g, m: _average(decay, 1.0 - decay, g, m), grads, state.mu
         )  # (1)
-        square_decay = numerics.wide_scalar(b2)
+        square_decay = numerics.as_float_scalar(b2)
         old, new = jnp.sqrt(square_decay), jnp.sqrt(1.0 - square_decay)
         nu_sqrt = jax.tree.map(
             lambda g, q: _root_mean_square(old, new, g, q), grads, state.nu_sqrt
         )  # (2)
         slope = jnp.sqrt(numerics.bias_correction(b2, count)) / (
-            numerics.bias_correction(b1, count) * numerics.wide_scalar(b)
+            numerics.bias_correction(b1, count) * numerics.as_float_scalar(b)
         )
-        factor, root = numerics.wide_scalar(a), jnp.sqrt(slope)
+        factor, root = numerics.as_float_scalar(a), jnp.sqrt(slope)
         direction = jax.tree.map(
             lambda m, q: _scaled_angle(factor, root, m, q), mu, nu_sqrt
         )  # (3)
@@ -223,13 +223,13 @@ def _average(
     The difference that remains would be a tiny number at one scale of the gradients
     and underflow to 0 at another, so that the angle would depend on the scale.
     """
-    g = numerics.widen(g, m)
+    g = numerics.upcast(g, m)
     m = m.astype(g.dtype)
     if jnp.iscomplexobj(g):
         real = _average(decay, one_minus_decay, g.real, m.real)
         return lax.complex(real, _average(decay, one_minus_decay, g.imag, m.imag))
-    new = numerics.like(g, one_minus_decay) * g
-    average = numerics.like(g, decay) * m + new
+    new = numerics.cast_scalar(g, one_minus_decay) * g
+    average = numerics.cast_scalar(g, decay) * m + new
     error = 2.0 * float(jnp.finfo(g.dtype).eps) * jnp.abs(new)
     return jnp.where(jnp.abs(average) < error, 0.0, average)
 
@@ -239,9 +239,11 @@ def _root_mean_square(
     old: jax.Array, new: jax.Array, g: jax.Array, q: jax.Array
 ) -> jax.Array:
     """Equation (2)."""
-    size = _absolute(numerics.widen(g, q))
+    size = _absolute(numerics.upcast(g, q))
     q = q.astype(size.dtype)
-    return _hypotenuse(numerics.like(q, old) * q, numerics.like(q, new) * size)
+    return _hypotenuse(
+        numerics.cast_scalar(q, old) * q, numerics.cast_scalar(q, new) * size
+    )
 
 
 @jax.jit
@@ -253,10 +255,10 @@ def _scaled_angle(
     m is multiplied and q is divided by `root`, so that neither overflows or underflows
     for large or small b.
     """
-    size, root = _absolute(m), numerics.like(q, root)
-    angle = numerics.like(q, factor) * _arctangent(root * size, q / root)
+    size, root = _absolute(m), numerics.cast_scalar(q, root)
+    angle = numerics.cast_scalar(q, factor) * _arctangent(root * size, q / root)
     if jnp.iscomplexobj(m):
-        return numerics.like(m, angle) * numerics.safe_divide(m, size)
+        return numerics.cast_scalar(m, angle) * numerics.safe_divide(m, size)
     return jnp.where(m < 0.0, -angle, angle)
 
 

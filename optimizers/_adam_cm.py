@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import (
+    checks,
+    donation,
+    moments,
+    numerics,
+    transforms,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAdamCmState", "adam_cm", "scale_by_adam_cm"]
@@ -165,8 +172,8 @@ def adam_cm(
         _scale_by_adam_cm(
             "adam_cm", b1, b2, eps, capacity=capacity, decay=decay, reduce=reduce
         ),
-        links.add_decayed_weights("adam_cm", weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (6)
+        transforms.add_decayed_weights("adam_cm", weight_decay, weight_decay_mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (6)
     )
 
 
@@ -181,10 +188,8 @@ def _scale_by_adam_cm(
     reduce: Reduce | None,
 ) -> optax.GradientTransformationExtraArgs:
     checks.decay_rates(name, b1=b1, b2=b2)
-    checks.non_negative(name, eps=eps, decay=decay)
-    if isinstance(decay, int | float) and decay > 1.0:
-        msg = f"{name}: decay must be in [0, 1], got {decay!r}."
-        raise ValueError(msg)
+    checks.non_negative(name, eps=eps)
+    checks.unit_interval(name, decay=decay)
     if not isinstance(capacity, jax.core.Tracer):
         _size(name, capacity)
 
@@ -211,7 +216,7 @@ def _scale_by_adam_cm(
         total, buffer, keys = wide_mu, state.buffer, state.keys
         stored = jnp.minimum(state.count, len(buffer))
         if buffer:
-            share = 1.0 / numerics.wide_scalar(jnp.maximum(stored, 1))
+            share = 1.0 / numerics.as_float_scalar(jnp.maximum(stored, 1))
             total = jax.tree.map(
                 lambda m, *critical: _add_mean(m, share, *critical), wide_mu, *buffer
             )  # (2)
@@ -221,11 +226,11 @@ def _scale_by_adam_cm(
         )  # (5)
         # The direction reads the old momenta. Computed after it, the new ones can be
         # written in place.
-        mu = trees.after(state.count, direction, trees.cast_like(wide_mu, state.mu))
+        mu = donation.after(state.count, direction, trees.cast_like(wide_mu, state.mu))
         if buffer:
             norm = _norm(grads, keys.dtype, reduce)
             chosen = _chosen(keys, stored, norm)
-            keys = _decayed(keys, chosen, norm, numerics.wide_scalar(decay))
+            keys = _decayed(keys, chosen, norm, numerics.as_float_scalar(decay))
             buffer = tuple(
                 jax.tree.map(functools.partial(jnp.where, chosen[i]), mu, slot)
                 for i, slot in enumerate(buffer)
@@ -260,7 +265,7 @@ def _add_mean(m: jax.Array, share: jax.Array, *critical: jax.Array) -> jax.Array
     total = critical[0].astype(m.dtype)
     for other in critical[1:]:
         total = total + other.astype(m.dtype)
-    return m + numerics.like(m, share) * total
+    return m + numerics.cast_scalar(m, share) * total
 
 
 def _norm(grads: PyTree, dtype: Any, reduce: Reduce | None) -> jax.Array:
@@ -275,7 +280,7 @@ def _norm(grads: PyTree, dtype: Any, reduce: Reduce | None) -> jax.Array:
 
 @jax.jit
 def _sum_of_squares(g: jax.Array) -> jax.Array:
-    return jnp.sum(numerics.abs_square(numerics.widen(g)))
+    return jnp.sum(numerics.abs_square(numerics.upcast(g)))
 
 
 @jax.jit
@@ -291,4 +296,4 @@ def _chosen(keys: jax.Array, stored: jax.Array, norm: jax.Array) -> jax.Array:
 def _decayed(
     keys: jax.Array, chosen: jax.Array, norm: jax.Array, decay: jax.Array
 ) -> jax.Array:
-    return numerics.like(keys, decay) * jnp.where(chosen, norm, keys)
+    return numerics.cast_scalar(keys, decay) * jnp.where(chosen, norm, keys)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import checks, moments, numerics, transforms, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAdamNcState", "adam_nc", "scale_by_adam_nc"]
@@ -115,8 +115,8 @@ def adam_nc(
     )
     return optax.chain(
         _scale_by_adam_nc("adam_nc", b1, eps),
-        links.add_decayed_weights("adam_nc", weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (4)
+        transforms.add_decayed_weights("adam_nc", weight_decay, weight_decay_mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (4)
     )
 
 
@@ -158,9 +158,9 @@ def _scale_by_adam_nc(
 
 @numerics.inline_jit
 def _mean_of_squares(t: jax.Array, g: jax.Array, v: jax.Array) -> jax.Array:
-    square = numerics.abs_square(numerics.widen(g, v))
+    square = numerics.abs_square(numerics.upcast(g, v))
     v = v.astype(square.dtype)
     # Not (1 - 1/t) v + square / t: 1 - 1/t is 1 in floating point for large t.
-    change = (square - v) / numerics.like(v, t)
+    change = (square - v) / numerics.cast_scalar(v, t)
     # A mean that has overflowed stays infinite: inf - inf would be NaN.
     return v + jnp.where(jnp.isinf(v), 0.0, change)

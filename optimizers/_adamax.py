@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import checks, moments, numerics, transforms, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAdamaxState", "adamax", "scale_by_adamax"]
@@ -117,8 +117,8 @@ def adamax(
     )
     return optax.chain(
         _scale_by_adamax("adamax", b1, b2, eps),
-        links.add_decayed_weights("adamax", weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (5)
+        transforms.add_decayed_weights("adamax", weight_decay, weight_decay_mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (5)
     )
 
 
@@ -147,7 +147,7 @@ def _scale_by_adamax(
         del params, extra_args
         grads = trees.gradients(name, updates, state.nu)
         count = numerics.increment(state.count)
-        decay, floor = numerics.scalar(b2), numerics.scalar(eps)
+        decay, floor = numerics.as_scalar(b2), numerics.as_scalar(eps)
         mu = moments.ema(b1, grads, state.mu)  # (1)
         nu = jax.tree.map(
             lambda g, u: _decayed_max(decay, floor, g, u), grads, state.nu
@@ -163,6 +163,6 @@ def _scale_by_adamax(
 
 @numerics.inline_jit
 def _decayed_max(decay: Scalar, floor: Scalar, g: jax.Array, u: jax.Array) -> jax.Array:
-    size = jnp.abs(numerics.widen(g, u))
-    decayed = numerics.like(size, decay) * u.astype(size.dtype)
-    return jnp.maximum(decayed, size + numerics.like(size, floor))
+    size = jnp.abs(numerics.upcast(g, u))
+    decayed = numerics.cast_scalar(size, decay) * u.astype(size.dtype)
+    return jnp.maximum(decayed, size + numerics.cast_scalar(size, floor))

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import (
+    checks,
+    moments,
+    numerics,
+    schedules,
+    transforms,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = [
@@ -48,7 +55,9 @@ def ademamix_alpha_schedule(
     """
     checks.non_negative("ademamix_alpha_schedule", alpha=alpha)
     checks.positive("ademamix_alpha_schedule", warmup_steps=warmup_steps)
-    return lambda count: numerics.wide_scalar(alpha) * _progress(count, warmup_steps)
+    return lambda count: (
+        numerics.as_float_scalar(alpha) * _progress(count, warmup_steps)
+    )
 
 
 def ademamix_b3_schedule(
@@ -238,8 +247,8 @@ def ademamix(
             mu_dtype,
             warmup_steps=warmup_steps,
         ),
-        links.add_decayed_weights(name, weight_decay, mask),
-        links.scale_by_learning_rate(learning_rate),  # (5)
+        transforms.add_decayed_weights(name, weight_decay, mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (5)
     )
 
 
@@ -305,8 +314,8 @@ def _scale_by_ademamix(
 
 def _progress(count: jax.Array, warmup_steps: Scalar) -> jax.Array:
     """Returns min(t/T, 1) for the step count t - 1."""
-    t = numerics.wide_scalar(count) + 1.0
-    return jnp.minimum(t / numerics.wide_scalar(warmup_steps), 1.0)
+    t = numerics.as_float_scalar(count) + 1.0
+    return jnp.minimum(t / numerics.as_float_scalar(warmup_steps), 1.0)
 
 
 def _log_b3(
@@ -320,10 +329,10 @@ def _log_b3(
 
 
 def _log(decay: Scalar) -> jax.Array:
-    value = numerics.scalar(decay)
+    value = numerics.as_scalar(decay)
     if isinstance(value, float):  # double precision, because ln 0.9999 cancels
-        return numerics.wide_scalar(math.log(value) if value > 0.0 else -math.inf)
-    return jnp.log(numerics.wide_scalar(value))
+        return numerics.as_float_scalar(math.log(value) if value > 0.0 else -math.inf)
+    return jnp.log(numerics.as_float_scalar(value))
 
 
 def _mixing(
@@ -334,21 +343,21 @@ def _mixing(
     warmup_steps: Scalar | None,
 ) -> tuple[Scalar, Scalar]:
     """Returns alpha(t) and 1 - b3(t) for the step count t - 1."""
-    weight, b3 = links.value_at(alpha, count), links.value_at(b3, count)
+    weight, b3 = schedules.value_at(alpha, count), schedules.value_at(b3, count)
     if warmup_steps is None:
         return weight, 1.0 - b3
-    weight = numerics.wide_scalar(weight) * _progress(count, warmup_steps)
+    weight = numerics.as_float_scalar(weight) * _progress(count, warmup_steps)
     return weight, -jnp.expm1(_log_b3(count, b1, b3, warmup_steps))
 
 
 @numerics.inline_jit
 def _ema_by_weight(new_weight: Scalar, g: jax.Array, s: jax.Array) -> jax.Array:
-    g = numerics.widen(g, s)
+    g = numerics.upcast(g, s)
     s = s.astype(g.dtype)
-    return s + numerics.like(g, new_weight) * (g - s)
+    return s + numerics.cast_scalar(g, new_weight) * (g - s)
 
 
 @numerics.inline_jit
 def _mix(m: jax.Array, weight: Scalar, s: jax.Array) -> jax.Array:
-    m = numerics.widen(m, s)
-    return m + numerics.like(m, weight) * s.astype(m.dtype)
+    m = numerics.upcast(m, s)
+    return m + numerics.cast_scalar(m, weight) * s.astype(m.dtype)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import checks, moments, numerics, transforms, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAmsgradState", "amsgrad", "scale_by_amsgrad"]
@@ -158,8 +158,8 @@ def amsgrad(
     )
     return optax.chain(
         _scale_by_amsgrad("amsgrad", b1, b2, eps, eps_root, mu_dtype, variant=variant),
-        links.add_decayed_weights("amsgrad", weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (4)
+        transforms.add_decayed_weights("amsgrad", weight_decay, weight_decay_mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (4)
     )
 
 

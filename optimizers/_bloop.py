@@ -1,4 +1,4 @@
-"""Bloop, gradient surgery with an average: Hsieh et al. (2024)."""
+"""Bloop, gradient surgery with an averaged gradient: Hsieh et al. (2024)."""
 
 from typing import Any, NamedTuple
 
@@ -6,20 +6,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, numerics, reductions, trees
+from optimizers._common import auxiliary, checks, numerics, reductions, schedules, trees
 from optimizers._common.auxiliary import AuxWeight
 from optimizers._common.typing import PyTree, Reduce, Scalar
 
 __all__ = ["BloopState", "bloop"]
 
-# In the precision of the averages: a part this small is their rounding error.
+# In units of the relative rounding error: averages with a smaller orthogonal part are
+# treated as linearly dependent.
 _DEPENDENT = 64.0
 
 
 class BloopState(NamedTuple):
     """State of `bloop`."""
 
-    count: PyTree  # t, shape (), int32; None where no weight is a schedule
+    count: PyTree  # t, shape (), int32; None if no weight is a schedule
     grad_average: tuple[PyTree, ...]  # m, then m_1, … for several auxiliary losses;
     # shapes of the params, at least float32
 
@@ -32,11 +33,11 @@ def bloop(
     use_updated_ema: bool = False,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Bloop: an auxiliary loss gets what does not disturb the main one.
+    r"""Bloop: adds the part of the auxiliary gradient orthogonal to the main one.
 
-    It looks for the minimum of an auxiliary loss among the minima of the main one.
-    Put it first in a chain, and give `update` the gradient :math:`a_t` of the
-    auxiliary loss beside the gradient :math:`g_t` of the main one, both of the same
+    It searches for the minimum of an auxiliary loss among the minima of the main loss.
+    Put it first in a chain, and pass `update` the gradient :math:`a_t` of the auxiliary
+    loss in addition to the gradient :math:`g_t` of the main loss, both on the same
     batch. With products and norms over the whole tree,
 
     .. math::
@@ -45,15 +46,14 @@ def bloop(
        d_t &= g_t + \lambda \pi(a_t; m_{t-1})                                && (2) \\
        m_t &= (1 - \rho) m_{t-1} + \rho g_t                                  && (3)
 
-    with :math:`m_0 = 0` and :math:`\pi(a; 0) = a`. The average stands for the gradient
-    of the whole data: noise of one batch in the direction that is projected out would
-    let the auxiliary loss push against the main one. It needs no correction for its
-    start, since :math:`\pi` does not depend on the length of :math:`m`; for the same
-    reason nothing is added to :math:`\|m\|^2`, and (1) holds to the last digits for
-    averages of every size.
+    with :math:`m_0 = 0` and :math:`\pi(a; 0) = a`. The average :math:`m` estimates the
+    full-batch gradient: projecting on the noisy gradient of one batch would let the
+    auxiliary loss increase the main loss. It needs no bias correction, because
+    :math:`\pi` does not depend on the norm of :math:`m`. There is no epsilon in (1),
+    which is accurate for averages of every size.
 
-    For several auxiliary losses, each less important than the one before, :math:`a_k`
-    is projected on what is orthogonal to all averages above it, by Gram-Schmidt:
+    For several auxiliary losses, in order of importance, :math:`a_k` is projected on
+    the orthogonal complement of all averages before it, by Gram-Schmidt:
 
     .. math::
 
@@ -61,55 +61,56 @@ def bloop(
          \pi(a_{k,t}; \mathrm{span}(m, m_1, \dots, m_{k-1}))                 && (4) \\
        m_{k,t} &= (1 - \rho) m_{k,t-1} + \rho a_{k,t}                        && (5)
 
-    An average that lies in the span of those above it, up to rounding errors, adds
-    nothing to the span.
+    An average that is linearly dependent on those before it, up to rounding errors,
+    adds nothing to the span.
 
     Symbols: :math:`\lambda` aux_weight, :math:`\rho` ema_rate; the state holds
-    :math:`m, m_1, \dots` as the tuple grad_average, in at least float32: in bfloat16
-    an average with rate 0.01 stops moving. There is one for each loss but the last.
+    :math:`m, m_1, \dots` as the tuple grad_average, in at least float32: in bfloat16 an
+    average with ema_rate 0.01 stops changing. There is one for each loss except the
+    last.
 
-    Defaults: ema_rate as in the paper, whose rule is a rate somewhat above the
-    learning rate; 0.001 was outdated, 0.9 close to `mixed_gradients`. There is no
-    good weight for all problems.
+    Defaults: ema_rate of the paper, which recommends values somewhat above the learning
+    rate: 0.001 was too slow, and 0.9 close to `mixed_gradients`. No default of
+    aux_weight suits all problems.
 
-    Differences from the paper: it does not say how the average starts; with zero, the
-    first step is that of `mixed_gradients`.
+    Differences from the paper: the paper does not specify the initial average; with
+    zero, the first step is that of `mixed_gradients`.
 
-    Differences from released code (ml-bloop): it updates the average before it
-    projects, so that the direction depends on the noise of the same batch twice;
-    ``use_updated_ema=True`` does so. It adds 1e-7 to :math:`\|m\|^2`, which leaves most
-    of the conflict in place once the gradients are of size 1e-4. Its rescaling
-    multiplies by :math:`1 + \lambda` where the paper divides. Its examples start the
-    average at the params. Its default rate is 0.1. Its option to take the coefficient
-    of (1) from the average but the direction from the batch is left out.
+    Differences from released code (ml-bloop): it updates the average before the
+    projection, so that the noise of the batch enters twice; use
+    ``use_updated_ema=True`` for that. It adds 1e-7 to :math:`\|m\|^2`, which leaves
+    most of the conflict in place if gradients have a norm of about 1e-4. Its rescaling
+    multiplies by :math:`1 + \lambda`; the paper divides. Its examples initialize the
+    average with the params. Its default ema_rate is 0.1. Its option to take the
+    coefficient of (1) from the average but the direction from the batch is left out.
 
-    Under ``optax.MultiSteps`` only the auxiliary gradient of the last mini-batch is
-    seen; put bloop before it, ``chain(bloop(…), MultiSteps(…))``, or average both
-    gradients yourself. In ``optax.masked`` and ``optax.partition`` it needs
-    ``mask_compatible_extra_args=True`` and one auxiliary loss, and sums run over the
-    leaves of the group only, which is another method.
+    ``optax.MultiSteps`` passes on only the auxiliary gradient of the last mini-batch;
+    put bloop before it, ``chain(bloop(…), MultiSteps(…))``, or average both gradients
+    yourself. ``optax.masked`` and ``optax.partition`` need
+    ``mask_compatible_extra_args=True`` and support one auxiliary loss; inner products
+    then cover only the leaves of the group, which is another method.
 
     Args:
-      aux_weight: Weight of the auxiliary gradient: a number >= 0, or a schedule of
-        the 0-based count of updates. A list or tuple of them for several auxiliary
-        losses; then aux_grads is a list or tuple of as many trees.
+      aux_weight: Weight of the auxiliary gradient, >= 0: a float or an optax schedule
+        (called with the step count, starting at 0). For several auxiliary losses a list
+        or tuple of them; aux_grads is then a list or tuple of as many trees.
       ema_rate: Weight of the new gradient in the average, in [0, 1].
       rescale: Whether to divide the direction by :math:`1 + \sum_k \lambda_k`, which
         keeps its size for large weights.
-      use_updated_ema: Whether (3) and (5) come before (2) and (4). With
-        ``ema_rate=1`` it is then the projection on the gradient of the batch.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      use_updated_ema: Whether to apply (3) and (5) before (2) and (4). With
+        ``ema_rate=1`` this projects on the gradient of the batch.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients.
 
     Raises:
       ValueError: A weight is not a finite number >= 0, or ema_rate not in [0, 1]; in
-        `update`, the gradients are not like the params, or aux_grads is missing or
-        not like the gradients.
+        `update`, the gradients do not have the structure and shapes of the params, or
+        aux_grads is missing or does not have the structure, shapes and kinds of dtypes
+        of the gradients.
 
     References:
       Hsieh, Thornton, Ndiaye, Klein, Cuturi and Ablin, Careful with that Scalpel:
@@ -130,12 +131,12 @@ def bloop(
       [3. 0.]
     """
     name = "bloop"
-    weights, number = auxiliary.weights(name, aux_weight)
-    auxiliary.check_share(name, ema_rate=ema_rate)
+    weights, number = auxiliary.checked_weights(name, aux_weight)
+    checks.unit_interval(name, ema_rate=ema_rate)
 
     def init(params: PyTree) -> BloopState:
         return BloopState(
-            count=auxiliary.first_count(weights),
+            count=schedules.init_count(weights),
             grad_average=tuple(jax.tree.map(_zeros, params) for _ in weights),
         )
 
@@ -151,7 +152,7 @@ def bloop(
         trees.require_shapes_of(
             name, "updates", updates, "the params of init()", state.grad_average[0]
         )
-        grads, several = auxiliary.gradients(name, updates, aux_grads, number)
+        grads, several = auxiliary.main_and_auxiliary(name, updates, aux_grads, number)
         new = tuple(
             _averaged(ema_rate, g, m)
             for g, m in zip([grads, *several[:-1]], state.grad_average, strict=True)
@@ -159,30 +160,30 @@ def bloop(
         axes = _orthonormal(new if use_updated_ema else state.grad_average, reduce)
 
         direction, total = grads, 1.0
-        values = auxiliary.values(weights, state.count)
+        values = schedules.values_at(weights, state.count)
         for level, (weight, aux) in enumerate(zip(values, several, strict=True), 1):
             for axis in axes[:level]:
-                aux = auxiliary.without(aux, axis, reduce)  # (1)
-            direction = auxiliary.add(direction, weight, aux)  # (2), (4)
+                aux, _ = reductions.orthogonal(aux, axis, reduce)  # (1)
+            direction = trees.add_multiple(direction, weight, aux)  # (2), (4)
             total = total + weight
         if rescale:
-            direction = auxiliary.multiply(1.0 / total, direction)
-        return auxiliary.cast_like(direction, grads), BloopState(
-            auxiliary.next_count(state.count), new
+            direction = trees.multiply(1.0 / total, direction)
+        return trees.saturating_cast_like(direction, grads), BloopState(
+            schedules.next_count(state.count), new
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _orthonormal(averages: tuple[PyTree, ...], reduce: Reduce | None) -> list[PyTree]:
-    """Gram-Schmidt; 0 for an average that depends on those before it."""
+    """Gram-Schmidt; 0 for an average that is linearly dependent on those before it."""
     axes: list[PyTree] = []
     for average in averages:
-        axis = auxiliary.direction(average, reduce)
-        # What one pass leaves is orthogonal up to errors of the size of the average,
-        # what two leave up to errors of its own size.
+        axis = reductions.normalized(average, reduce)
+        # Two passes: the error of the first is relative to the whole average, that of
+        # the second only to its orthogonal part.
         for other in axes + axes:
-            axis = auxiliary.without(axis, other, reduce)
+            axis, _ = reductions.orthogonal(axis, other, reduce)
         if axes:
             length = reductions.norm(axis, reduce)
             noise = _DEPENDENT * _eps(average)
@@ -200,22 +201,26 @@ def _eps(tree: PyTree) -> float:
 
 
 def _zeros(p: Any) -> jax.Array:
-    """For an average of gradients; of no use for a leaf that has none."""
+    """Zeros for an average of gradients; unused for a leaf that has no gradient."""
     if not trees.is_inexact(p):
         return jnp.zeros(jnp.shape(p), jnp.float32)
     return jnp.zeros_like(p, dtype=numerics.compute_dtype(numerics.dtype_of(p)))
 
 
-def _averaged(rate: Scalar, grads: PyTree, averages: PyTree) -> PyTree:
-    share = numerics.scalar(rate)
+def _averaged(ema_rate: Scalar, grads: PyTree, averages: PyTree) -> PyTree:
+    fraction = numerics.as_scalar(ema_rate)
     return jax.tree.map(
-        lambda m, g: _average(share, m, g) if trees.is_inexact(g) else m,
-        *(averages, grads),
+        lambda m, g: _average(fraction, m, g) if trees.is_inexact(g) else m,
+        averages,
+        grads,
     )
 
 
 @numerics.inline_jit
-def _average(share: Scalar, m: jax.Array, g: jax.Array) -> jax.Array:
-    g = numerics.widen(g, m)
-    kept, share = numerics.like(g, 1.0 - share), numerics.like(g, share)
-    return (kept * m.astype(g.dtype) + share * g).astype(m.dtype)
+def _average(fraction: Scalar, m: jax.Array, g: jax.Array) -> jax.Array:
+    g = numerics.upcast(g, m)
+    kept, fraction = (
+        numerics.cast_scalar(g, 1.0 - fraction),
+        numerics.cast_scalar(g, fraction),
+    )
+    return (kept * m.astype(g.dtype) + fraction * g).astype(m.dtype)

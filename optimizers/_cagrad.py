@@ -15,10 +15,10 @@ __all__ = ["cagrad"]
 def cagrad(
     c: Scalar = 0.4, *, reduce: Reduce | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""CAGrad: the best for the worse-off loss within a ball around the mean gradient.
+    r"""CAGrad: maximizes the smaller decrease of two losses near the mean gradient.
 
-    Put it first in a chain, and give `update` the gradient :math:`a_t` of an
-    auxiliary loss beside the gradient :math:`g_t` of the main one. With products and
+    Put it first in a chain, and pass `update` the gradient :math:`a_t` of an auxiliary
+    loss in addition to the gradient :math:`g_t` of the main loss. With products and
     norms over the whole tree,
 
     .. math::
@@ -28,10 +28,10 @@ def cagrad(
          \langle h(w), \bar g \rangle + c \|\bar g\| \|h(w)\|               && (2) \\
        d_t &= \bar g + c \|\bar g\| \frac{h(w_t)}{\|h(w_t)\|}               && (3)
 
-    Among all :math:`d` with :math:`\|d - \bar g\| \le c \|\bar g\|` this one has the
-    largest :math:`\min(\langle d, g \rangle, \langle d, a \rangle)`. With
-    :math:`c = 0` it is the mean, and for :math:`c \to \infty` it points where `mgda`
-    does; for :math:`c < 1` it still converges to a minimum of the mean loss.
+    Among all :math:`d` with :math:`\|d - \bar g\| \le c \|\bar g\|` :math:`d_t`
+    maximizes :math:`\min(\langle d, g \rangle, \langle d, a \rangle)`. With :math:`c =
+    0` it is the mean, and for :math:`c \to \infty` it has the direction of `mgda`; for
+    :math:`c < 1` it still converges to a minimum of the mean loss.
 
     (2) has a closed form. Let :math:`p` be the point nearest to 0 on the line through
     the two gradients, and :math:`e` the unit vector from one to the other: then
@@ -40,31 +40,31 @@ def cagrad(
 
     .. math:: s / \|h\| = -\bar s / (c \|\bar g\|)
 
-    unless an end comes first. Nothing is searched and nothing added to denominators.
+    clipped to the interval between the two gradients. No numerical search and no
+    epsilon in denominators is needed.
 
-    Symbols: :math:`c` c; no other is an argument.
+    Symbols: :math:`c` c.
 
-    Defaults: that of the paper for networks of many tasks; it tries 0.2 to 0.8.
+    Defaults: c of the paper for multi-task networks; it tries 0.2 to 0.8.
 
     Differences from the paper: two losses only.
 
-    Differences from released code: theirs finds :math:`w` by a numerical search, adds
-    1e-4 inside roots and 1e-8 to a norm, and divides the result by :math:`1 + c`,
-    which is a change of the learning rate.
+    Differences from released code: the release finds :math:`w` by numerical search,
+    adds 1e-4 inside square roots and 1e-8 to a norm, and divides the result by :math:`1
+    + c`, which changes the learning rate.
 
     Args:
-      c: Radius of the ball, relative to the norm of the mean gradient, >= 0.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      c: Radius of the ball relative to the norm of the mean gradient, >= 0.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients.
 
     Raises:
       ValueError: c is not a finite number >= 0; in `update`, aux_grads is missing or
-        not like the gradients.
+        does not have the structure, shapes and kinds of dtypes of the gradients.
 
     References:
       Liu, Liu, Jin, Stone and Liu, Conflict-Averse Gradient Descent for Multi-task
@@ -100,12 +100,13 @@ def cagrad(
         **extra_args: Any,
     ) -> tuple[PyTree, Any]:
         del params, extra_args
-        grads, (aux,) = auxiliary.gradients(name, updates, aux_grads)
-        along = auxiliary.direction(auxiliary.add(aux, -1.0, grads), reduce)  # e
+        grads, (aux,) = auxiliary.main_and_auxiliary(name, updates, aux_grads)
+        along = reductions.normalized(trees.add_multiple(aux, -1.0, grads), reduce)  # e
         start = reductions.dot(grads, along, reduce)
         end = reductions.dot(aux, along, reduce)
         middle = 0.5 * (start + end)
-        # p and (1), from the shorter of the two: a much longer one costs no digits
+        # p and (1), from the gradient with the smaller norm, which stays accurate if
+        # the other is much larger
         shorter, at = middle >= 0.0, jnp.where(middle >= 0.0, start, end)
         foot = trees.map_inexact(
             lambda g, a, e: _foot(shorter, at, g, a, e), grads, aux, along
@@ -113,7 +114,7 @@ def cagrad(
         length = reductions.norm(foot, reduce)
         across, height = reductions.unit(foot, length), length.root / length.scale
 
-        radius = numerics.wide_scalar(c) * jnp.hypot(height, middle)
+        radius = numerics.as_float_scalar(c) * jnp.hypot(height, middle)
         sine = jnp.clip(numerics.safe_divide(-middle, radius), -1.0, 1.0)
         cosine = reductions.safe_sqrt((1.0 - sine) * (1.0 + sine))
         beyond = jnp.where(sine > 0.0, end, start)
@@ -122,14 +123,14 @@ def cagrad(
         )
         best = jnp.clip(best, start, end)  # (2)
         size = jnp.hypot(height, best)
-        direction = auxiliary.add(
-            auxiliary.multiply(
+        direction = trees.add_multiple(
+            trees.multiply(
                 height + radius * numerics.safe_divide(height, size), across
             ),
             middle + radius * numerics.safe_divide(best, size),
             along,
         )  # (3)
-        return auxiliary.cast_like(direction, grads), state
+        return trees.saturating_cast_like(direction, grads), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -139,4 +140,4 @@ def _foot(
     shorter: jax.Array, at: jax.Array, g: jax.Array, a: jax.Array, e: jax.Array
 ) -> jax.Array:
     g, a = g.astype(e.dtype), a.astype(e.dtype)
-    return jnp.where(shorter, g, a) - numerics.like(e, at) * e
+    return jnp.where(shorter, g, a) - numerics.cast_scalar(e, at) * e

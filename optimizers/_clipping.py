@@ -1,6 +1,5 @@
-"""Clipping by the norm: Pascanu et al. (2013); unit by unit: Brock et al. (2021)."""
+"""Clipping by global norm: Pascanu et al. (2013); adaptive: Brock et al. (2021)."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, numerics, reductions, trees
+from optimizers._common import checks, donation, numerics, reductions, trees
 from optimizers._common.typing import PyTree, Reduce, Scalar
 
 __all__ = ["adaptive_grad_clip", "clip_by_global_norm"]
@@ -19,7 +18,7 @@ Axes = int | tuple[int, ...] | None
 def clip_by_global_norm(
     max_norm: Scalar, *, reduce: Reduce | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clipping by the global norm: long gradients keep only their direction.
+    r"""Clipping by the global norm: limits the norm of the gradient.
 
     For the gradient :math:`g`, with the norm over the whole tree,
 
@@ -30,33 +29,31 @@ def clip_by_global_norm(
          \tau g / \|g\|   & \text{otherwise}
        \end{cases}                                                          && (1)
 
-    A gradient below the limit is not touched, to the bit. The norm is computed in at
-    least float32, and from entries that are first brought to the size of 1: it is
-    right for gradients that are too large or too small for their squares to be
-    numbers, and for any number of leaves in bfloat16. A gradient that is not finite
-    gives one that is not finite; see `optax.apply_if_finite`.
+    A gradient below the limit is unchanged. The norm is computed in at least float32,
+    from elements scaled to a size near 1: it is accurate for gradients whose squares
+    overflow or underflow, and for any number of leaves in bfloat16. A gradient that is
+    not finite stays not finite; see `optax.apply_if_finite`.
 
     Symbols: :math:`\tau` max_norm.
 
     Defaults: none; the usual limit is 1.
 
-    Differences from the paper: none. Differences from released code: PyTorch divides
-    by :math:`\|g\| + 10^{-6}`, and so also changes what is at the limit. The norm of
-    optax has the dtype of the leaves: in bfloat16 it stops growing at a few hundred
+    Differences from the paper: none. Differences from released code: PyTorch divides by
+    :math:`\|g\| + 10^{-6}`, which also changes gradients at the limit. The norm of
+    optax has the dtype of the leaves: in bfloat16 it stops growing after a few hundred
     leaves, and in float32 it is 0 for gradients of 1e-30 and infinite for 1e25.
 
     Args:
-      max_norm: The largest norm, at least 0; infinity is no limit.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      max_norm: Largest norm, at least 0; infinity disables clipping.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The transformation, to be put before an optimizer in a chain. It keeps the dtypes
-      of the gradients.
+      The transformation; put it before an optimizer in a chain. It keeps the dtypes of
+      the gradients.
 
     Raises:
-      ValueError: max_norm is negative or no number.
+      ValueError: max_norm is negative or not a number.
 
     References:
       Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural
@@ -70,21 +67,21 @@ def clip_by_global_norm(
       >>> print(clipped.round(2))
       [0.6 0.8]
     """
-    _check_limit("clip_by_global_norm", max_norm=max_norm)
+    checks.limits("clip_by_global_norm", max_norm=max_norm)
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, Any]:
         del params, extra_args
         updates = trees.map_inexact(jnp.asarray, updates)
-        limit = numerics.wide_scalar(max_norm)
+        limit = numerics.as_float_scalar(max_norm)
         norm = reductions.norm(updates, reduce)
-        # A norm that is no number is not below the limit.
+        # False if the norm is NaN, so that NaN reaches all gradients.
         below = norm.root / norm.scale < limit
-        # Another number than the norm was made with, as far as XLA knows, which would
-        # write to memory what the norm and the directions have in common.
-        again = jnp.where(jnp.isnan(norm.root), norm.root, norm.scale)
-        directions = reductions.unit(updates, norm._replace(scale=again))
+        # The norm and the directions share the scaled gradients, which are as fast to
+        # recompute as to store.
+        scale = donation.after_sum(norm.root, norm.scale)
+        directions = reductions.unit(updates, norm._replace(scale=scale))
         clipped = trees.map_inexact(
             lambda g, u: _scaled_unless(below, limit, g, u), updates, directions
         )  # (1)
@@ -100,25 +97,26 @@ def adaptive_grad_clip(
     *,
     axis_fn: Callable[[tuple[Any, ...], Any], Axes] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adaptive gradient clipping: no gradient is long beside the weights it moves.
+    r"""Adaptive gradient clipping: clips gradients relative to the weight norm.
 
     For each unit, the weights :math:`w_i` that feed one output, and its gradient
     :math:`g_i`,
 
     .. math::
 
-       \hat g_i &= g_i \min(1, \lambda \max(\|w_i\|, \varepsilon) / \|g_i\|)  && (1)
+       \hat g_i = g_i \min(1, \lambda \max(\|w_i\|, \varepsilon) / \|g_i\|) \qquad (1)
 
-    It lets networks without normalization train at rates at which they would
-    diverge. The authors do not clip the last linear layer; leave it out with
-    `optax.masked`. A unit below its limit is not touched, to the bit. Norms are
-    computed in at least float32, from entries brought to the size of 1.
+    It allows larger learning rates in networks without normalization. The authors do
+    not clip the last linear layer; exclude it with `optax.masked`. The gradient of a
+    unit below its limit is unchanged. Norms are computed in at least float32, from
+    elements scaled to a size of at most 1.
 
-    A unit is what is left of a leaf when some axes are summed over. By default,
-    these are the axes of optax: all of a scalar or vector, also with further axes of
-    size 1; the first of a matrix (in, out); the first of three (in, heads, size); the
-    first three and four of the kernels of convolutions in two and three dimensions.
-    For other layouts, as (width, in, out) of a convolution in one dimension, say which:
+    The norm of a unit is a sum over some axes of a leaf. By default, these are the axes
+    of optax: all axes of a scalar or vector, also with further axes of size 1; the
+    first axis of a matrix (in, out) and of three axes (in, heads, size); the first
+    three and four axes of the kernels of convolutions in two and three dimensions. For
+    other layouts, such as (width, in, out) of a convolution in one dimension, specify
+    them:
 
     >>> import optimizers
     >>> def axis_fn(path, leaf):
@@ -136,22 +134,23 @@ def adaptive_grad_clip(
     Under ``shard_map``, a unit must not be split over devices.
 
     Args:
-      clipping: The largest ratio of the norms of gradient and weights, at least 0;
-        infinity is no limit.
-      eps: The least norm of a unit's weights, so that zeros can be left.
-      axis: Axes to sum over, of every leaf; None for the default.
+      clipping: Largest ratio of the norms of gradient and weights, at least 0; infinity
+        disables clipping.
+      eps: Smallest norm of a unit's weights that is used, so that zero weights can
+        change.
+      axis: Axes to sum over, for all leaves; None for the default.
       axis_fn: A function from the path of a leaf, as in
         `jax.tree_util.tree_map_with_path`, and the leaf to its axes; None for the
         default. With `optax.inject_hyperparams`, name it in static_args.
 
     Returns:
-      The transformation, to be put before an optimizer in a chain. It keeps the dtypes
-      of the gradients.
+      The transformation; put it before an optimizer in a chain. It keeps the dtypes of
+      the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range, both axis and axis_fn are given;
-        in `update`, there are no params, or a leaf has more than five axes and nobody
-        says which of them make a unit.
+        in `update`, there are no params, or a leaf has more than five axes and neither
+        axis nor axis_fn is given.
 
     References:
       Brock, De, Smith and Simonyan, High-Performance Large-Scale Image Recognition
@@ -166,7 +165,7 @@ def adaptive_grad_clip(
       [0.3 0.4]
     """
     name = "adaptive_grad_clip"
-    _check_limit(name, clipping=clipping)
+    checks.limits(name, clipping=clipping)
     checks.non_negative(name, eps=eps)
     if axis is not None and axis_fn is not None:
         msg = f"{name}: give axis for all leaves or axis_fn for each, not both."
@@ -182,12 +181,12 @@ def adaptive_grad_clip(
         del extra_args
         if params is None:
             msg = (
-                f"{name}: update() needs params, because gradients are clipped to a "
-                "share of the params. Call update(grads, state, params)."
+                f"{name}: update() needs params, because gradients are clipped "
+                "relative to them. Call update(grads, state, params)."
             )
             raise ValueError(msg)
         trees.require_shapes_of(name, "the gradients", updates, "the params", params)
-        ratio, least = numerics.wide_scalar(clipping), numerics.wide_scalar(eps)
+        ratio, least = numerics.as_float_scalar(clipping), numerics.as_float_scalar(eps)
 
         def leaf(path: tuple[Any, ...], g: Any, w: Any) -> Any:
             if not trees.is_inexact(g):
@@ -205,20 +204,14 @@ def _no_state(params: PyTree) -> optax.EmptyState:
     return optax.EmptyState()
 
 
-def _check_limit(function: str, **limit: Scalar) -> None:
-    (value,) = limit.values()
-    if not (isinstance(value, float) and value == math.inf):
-        checks.non_negative(function, **limit)
-
-
 def _default_axes(path: tuple[Any, ...], leaf: jax.Array) -> Axes:
     if sum(size != 1 for size in leaf.shape) <= 1:
         return tuple(range(leaf.ndim))
     if leaf.ndim > 5:
         msg = (
             f"adaptive_grad_clip: the parameter at {trees.where(path)} has shape "
-            f"{leaf.shape}, and the axes of a unit are known for up to rank five; "
-            "give axis or axis_fn."
+            f"{leaf.shape}, and there are no default axes for more than rank "
+            "five; give axis or axis_fn."
         )
         raise ValueError(msg)
     return {2: (0,), 3: (0,), 4: (0, 1, 2), 5: (0, 1, 2, 3)}[leaf.ndim]
@@ -228,29 +221,31 @@ def _default_axes(path: tuple[Any, ...], leaf: jax.Array) -> Axes:
 def _scaled_unless(
     below: jax.Array, limit: jax.Array, g: jax.Array, direction: jax.Array
 ) -> jax.Array:
-    clipped = numerics.like(direction, limit) * direction
+    clipped = numerics.cast_scalar(direction, limit) * direction
     return jnp.where(below, g, clipped.astype(g.dtype))
 
 
 def _clipped(
     axes: Axes, ratio: jax.Array, least: jax.Array, g: jax.Array, w: jax.Array
 ) -> jax.Array:
-    wide = numerics.widen(g, w)
-    limit = numerics.like(wide.real, ratio) * jnp.maximum(
-        _norms(axes, w.astype(wide.dtype)), numerics.like(wide.real, least)
+    wide = numerics.upcast(g, w)
+    limit = numerics.cast_scalar(wide.real, ratio) * jnp.maximum(
+        _norms(axes, w.astype(wide.dtype)), numerics.cast_scalar(wide.real, least)
     )
     size = _norms(axes, wide)
-    clipped = numerics.safe_divide(wide, size) * numerics.like(wide, limit)
+    clipped = numerics.safe_divide(wide, size) * numerics.cast_scalar(wide, limit)
     return jnp.where(size > limit, clipped.astype(g.dtype), g)  # (1)
 
 
 def _norms(axes: Axes, x: jax.Array) -> jax.Array:
-    """Euclidean norms over the axes, of entries scaled to the size of 1."""
+    """Euclidean norms over the axes, from elements scaled to at most 1."""
     largest = jnp.max(jnp.abs(x), axes, keepdims=True, initial=0.0)
     bits = jnp.finfo(x.dtype)
     tiny = float(bits.smallest_normal)
     size = jnp.clip(largest, tiny, 0.25 / tiny)
     square = jnp.sum(
-        numerics.abs_square(x * numerics.like(x, 1.0 / size)), axes, keepdims=True
+        numerics.abs_square(x * numerics.cast_scalar(x, 1.0 / size)),
+        axes,
+        keepdims=True,
     )
     return size * jnp.sqrt(square)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, checks, numerics, reductions
+from optimizers._common import auxiliary, checks, numerics, reductions, schedules, trees
 from optimizers._common.typing import PyTree, Reduce, ScalarOrSchedule
 
 __all__ = ["DynamicBarrierState", "dynamic_barrier"]
@@ -14,55 +14,55 @@ __all__ = ["DynamicBarrierState", "dynamic_barrier"]
 class DynamicBarrierState(NamedTuple):
     """State of `dynamic_barrier`."""
 
-    count: PyTree  # t, shape (), int32; None where no weight is a schedule
+    count: PyTree  # t, shape (), int32; None if no weight is a schedule
 
 
 def dynamic_barrier(
     aux_weight: ScalarOrSchedule, *, reduce: Reduce | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Dynamic barrier: as much of the main gradient as keeps its loss going down.
+    r"""Dynamic barrier: adds the auxiliary gradient without slowing the main descent.
 
-    Put it first in a chain, and give `update` the gradient :math:`a_t` of an
-    auxiliary loss beside the gradient :math:`g_t` of the main one. With products and
+    Put it first in a chain, and pass `update` the gradient :math:`a_t` of an auxiliary
+    loss in addition to the gradient :math:`g_t` of the main loss. With products and
     norms over the whole tree,
 
     .. math::
 
-       d_t &= \max\left(1 - \lambda \frac{\langle g_t, a_t \rangle}{\|g_t\|^2},
-         0\right) g_t + \lambda a_t                                         && (1)
+       d_t = \max\left(1 - \lambda \frac{\langle g_t, a_t \rangle}{\|g_t\|^2},
+         0\right) g_t + \lambda a_t \qquad (1)
 
     Then :math:`\langle d_t, g_t \rangle \ge \|g_t\|^2`, with equality unless the
-    maximum is 0: the main loss descends as fast as without the auxiliary one. Where
-    the gradients agree too much, the auxiliary gradient alone does it.
+    maximum is 0: to first order, the main loss decreases as fast as without the
+    auxiliary gradient. If the auxiliary gradient alone decreases it faster, the main
+    gradient is left out.
 
     Symbols: :math:`\lambda` aux_weight.
 
     Defaults: none.
 
-    Differences from the paper: it has
-    :math:`a + \max((\psi - \langle g, a \rangle) / \|g\|^2, 0) g` with a barrier
-    :math:`\psi` that may need the value of the main loss; (1) is :math:`\lambda` times
-    that with :math:`\psi = \|g\|^2 / \lambda`, the form that the authors of Bloop
-    compare with.
+    Differences from the paper: it has :math:`a + \max((\psi - \langle g, a \rangle) /
+    \|g\|^2, 0) g` with a barrier :math:`\psi` that may need the value of the main loss;
+    (1) is :math:`\lambda` times that with :math:`\psi = \|g\|^2 / \lambda`, the form in
+    the comparison of Bloop.
 
     Differences from released code (ml-bloop): it adds 1e-7 to :math:`\|g\|^2`, which
-    takes over where gradients are small, and its rescaling multiplies by
-    :math:`1 + \lambda` where the paper divides; here is neither.
+    dominates if gradients are small, and its rescaling multiplies by :math:`1 +
+    \lambda`, while the paper divides. Neither is done here.
 
     Args:
-      aux_weight: Weight of the auxiliary gradient: a number >= 0, or a schedule of
-        the 0-based count of updates.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      aux_weight: Weight of the auxiliary gradient, >= 0: a float or an optax schedule
+        (called with the step count, starting at 0).
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients.
 
     Raises:
       ValueError: The weight is not a finite number >= 0; in `update`, aux_grads is
-        missing or not like the gradients.
+        missing or does not have the structure, shapes and kinds of dtypes of the
+        gradients.
 
     References:
       Hsieh, Thornton, Ndiaye, Klein, Cuturi and Ablin, Careful with that Scalpel:
@@ -91,7 +91,7 @@ def dynamic_barrier(
 
     def init(params: PyTree) -> DynamicBarrierState:
         del params
-        return DynamicBarrierState(auxiliary.first_count(weights))
+        return DynamicBarrierState(schedules.init_count(weights))
 
     def update(
         updates: PyTree,
@@ -102,15 +102,17 @@ def dynamic_barrier(
         **extra_args: Any,
     ) -> tuple[PyTree, DynamicBarrierState]:
         del params, extra_args
-        grads, (aux,) = auxiliary.gradients(name, updates, aux_grads)
-        (weight,) = auxiliary.values(weights, state.count)
+        grads, (aux,) = auxiliary.main_and_auxiliary(name, updates, aux_grads)
+        (weight,) = schedules.values_at(weights, state.count)
         length = reductions.norm(grads, reduce)
         axis = reductions.unit(grads, length)
-        along = numerics.wide_scalar(weight) * reductions.dot(aux, axis, reduce)
-        # (1), where g - |g| axis is 0
+        along = numerics.as_float_scalar(weight) * reductions.dot(aux, axis, reduce)
+        # (1), in which g is |g| times the axis
         less = jnp.minimum(along, length.root / length.scale)
-        direction = auxiliary.add(auxiliary.add(grads, -less, axis), weight, aux)
-        count = auxiliary.next_count(state.count)
-        return auxiliary.cast_like(direction, grads), DynamicBarrierState(count)
+        direction = trees.add_multiple(
+            trees.add_multiple(grads, -less, axis), weight, aux
+        )
+        count = schedules.next_count(state.count)
+        return trees.saturating_cast_like(direction, grads), DynamicBarrierState(count)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,4 +1,4 @@
-"""Friendly SAM, which climbs along the noise of the gradient: Li et al. (2024)."""
+"""Friendly SAM, perturbations along the gradient noise: Li et al. (2024)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,20 +7,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import ascent, checks, links, numerics, trees
+from optimizers._common import ascent, checks, numerics, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
-__all__ = ["FriendlySharpnessAwareState", "friendly_sam", "friendly_sharpness_aware"]
+__all__ = ["FriendlySamState", "friendly_sam", "friendly_sam_gradient"]
 
 
-class FriendlySharpnessAwareState(NamedTuple):
-    """State of `friendly_sharpness_aware`."""
+class FriendlySamState(NamedTuple):
+    """State of `friendly_sam_gradient`."""
 
     count: jax.Array  # t, shape (), int32
     mu: PyTree  # m, shapes of the params, at least float32
 
 
-def friendly_sharpness_aware(
+def friendly_sam_gradient(
     rho: ScalarOrSchedule = 0.05,
     sigma: Scalar = 1.0,
     decay: Scalar = 0.9,
@@ -28,26 +28,27 @@ def friendly_sharpness_aware(
     mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Friendly SAM as the first link of a chain; see `friendly_sam`.
+    """The gradient of Friendly SAM, for use in a chain; see `friendly_sam`.
 
     Args:
-      rho: The radius, a number or a schedule of the 0-based count of updates.
-      sigma: How much of the average gradient is taken away.
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0).
+      sigma: Factor on the average gradient that is subtracted.
       decay: Decay rate of the average, in [0, 1).
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The transformation. Its updates have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `init` and `update`, the
-        params are masked; in `update`, there are no params, neither grad_fn nor
-        value_fn, or gradients without the structure and shapes of the params.
+        params are masked; in `update`, params are missing, grad_fn and value_fn are
+        both missing, or gradients do not have the structure and shapes of the params.
     """
-    return _prefix("friendly_sharpness_aware", rho, sigma, decay, mask, reduce)
+    return _gradient("friendly_sam_gradient", rho, sigma, decay, mask, reduce)
 
 
 def friendly_sam(
@@ -59,11 +60,12 @@ def friendly_sam(
     mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Friendly SAM: SAM that climbs along what is new in the gradient of the batch.
+    r"""Friendly SAM: SAM that perturbs along the noise of the gradient.
 
-    Of a batch's gradient, the part that all batches share spoils generalization when it
-    is climbed, the rest helps. An average of gradients stands for the shared part. For
-    the gradient :math:`g_t = \nabla L(x_{t-1})`, with the norm over all leaves,
+    Perturbing along the full-batch gradient hurts generalization, and perturbing along
+    the batch-specific noise helps. An average of gradients estimates the full-batch
+    gradient. For the gradient :math:`g_t = \nabla L(x_{t-1})`, with the norm over all
+    leaves,
 
     .. math::
 
@@ -74,41 +76,43 @@ def friendly_sam(
        x_t &= x_{t-1} + \text{optimizer}(g'_t, x_{t-1})                       && (5)
 
     but :math:`s_1 = m_1 = g_1`, and 0/0 is 0. `update` needs ``grad_fn`` or
-    ``value_fn``, a function from params to the gradient or to the loss of the same
-    batch. `friendly_sharpness_aware` is (1) to (4) as the first link of a chain; it
-    composes as `sharpness_aware`.
+    ``value_fn``, a function from params to the gradient or to the loss on the same
+    batch. `friendly_sam_gradient` is (1) to (4) as the first transformation of a chain;
+    it composes like `sharpness_aware`.
 
     Cost: two gradients per step, and a state of the size of the params.
 
     Symbols: :math:`\rho` rho, :math:`\sigma` sigma, :math:`\lambda` decay; the state
-    holds :math:`t` as count, :math:`m` as mu, in at least float32 because (1) subtracts
-    it from what it is close to.
+    holds :math:`t` as count, :math:`m` as mu, in at least float32, because (1) is a
+    difference of similar numbers.
 
     Defaults: rho is that of SAM, the others those of the released code's class; its
     script takes a decay of 0.95.
 
-    Differences from the paper: (1) has the average from before this gradient, as the
-    released code. For :math:`\sigma = 1` both give the same direction.
+    Differences from the paper: (1) uses the average before this gradient, as the
+    released code does. For :math:`\sigma = 1` both give the same direction.
 
-    Differences from released code: none in (1) to (4). Other releases average
-    :math:`s` in (2), where the authors average :math:`g`.
+    Differences from released code: none in (1) to (4). Other releases average :math:`s`
+    in (2); the authors average :math:`g`.
 
     Args:
-      optimizer: What steps along the gradient of (4).
-      rho: The radius, a number or a schedule of the 0-based count of updates.
-      sigma: How much of the average gradient is taken away, finite and >= 0; 0 is SAM.
+      optimizer: Optimizer that gets the gradient of (4).
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0).
+      sigma: Factor on the average gradient that is subtracted, finite and >= 0; 0 is
+        SAM.
       decay: Decay rate of the average, in [0, 1).
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The optimizer. Its updates are to be added to the params.
 
     Raises:
-      TypeError: The optimizer is no transformation.
-      ValueError: As `friendly_sharpness_aware`.
+      TypeError: optimizer is not a gradient transformation.
+      ValueError: As `friendly_sam_gradient`.
 
     References:
       Li, Zhou, He, Cheng and Huang, Friendly Sharpness-Aware Minimization, CVPR 2024;
@@ -128,12 +132,12 @@ def friendly_sam(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    inner = ascent.base("friendly_sam", optimizer)
-    prefix = _prefix("friendly_sam", rho, sigma, decay, mask, reduce)
-    return optax.chain(prefix, inner)  # (5)
+    inner = checks.inner_optimizer("friendly_sam", optimizer, "rho=0.05")
+    gradient = _gradient("friendly_sam", rho, sigma, decay, mask, reduce)
+    return optax.chain(gradient, inner)  # (5)
 
 
-def _prefix(
+def _gradient(
     name: str,
     rho: ScalarOrSchedule,
     sigma: Scalar,
@@ -144,9 +148,10 @@ def _prefix(
     checks.non_negative(name, rho=rho, sigma=sigma)
     checks.decay_rates(name, decay=decay)
 
-    def init(params: PyTree) -> FriendlySharpnessAwareState:
-        return FriendlySharpnessAwareState(
-            count=jnp.zeros([], jnp.int32), mu=ascent.averages_like(name, params)
+    def init(params: PyTree) -> FriendlySamState:
+        ascent.require_unmasked(name, params)
+        return FriendlySamState(
+            count=jnp.zeros([], jnp.int32), mu=ascent.optional_averages_like(params)
         )
 
     def update(
@@ -157,16 +162,16 @@ def _prefix(
         grad_fn: Callable[[PyTree], PyTree] | None = None,
         value_fn: Callable[[PyTree], Any] | None = None,
         **extra_args: Any,
-    ) -> tuple[PyTree, FriendlySharpnessAwareState]:
+    ) -> tuple[PyTree, FriendlySamState]:
         del extra_args
-        radius = links.value_at(rho, state.count)
-        grads = ascent.gradients(name, updates, params)
+        radius = schedules.value_at(rho, state.count)
+        grads = ascent.gradients_of_params(name, updates, params)
         gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
         is_first = state.count == 0
-        share, weight = 1.0 - numerics.scalar(decay), -numerics.scalar(sigma)
-        slopes = trees.map_inexact(
+        share, weight = 1.0 - numerics.as_scalar(decay), -numerics.as_scalar(sigma)
+        noise = trees.map_inexact(
             lambda g, m: jnp.where(
-                is_first, numerics.widen(g), ascent.plus(g, weight, m)
+                is_first, numerics.upcast(g), numerics.add_scaled(g, weight, m)
             ),
             grads,
             state.mu,
@@ -176,11 +181,11 @@ def _prefix(
             grads,
             state.mu,
         )  # (2)
-        higher = ascent.uphill(
-            name, gradient, params, grads, radius, slopes, mask, reduce
+        perturbed = ascent.perturbed_gradient(
+            name, gradient, params, grads, radius, noise, mask, reduce
         )  # (3), (4)
         count = numerics.increment(state.count)
-        return higher, FriendlySharpnessAwareState(count, mu)
+        return perturbed, FriendlySamState(count, mu)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -190,7 +195,7 @@ def _approach(
     is_first: jax.Array, share: Scalar, g: jax.Array, m: jax.Array
 ) -> jax.Array:
     """m + (1 - b) (g - m), or g at the first step, in the dtype of m."""
-    wide = numerics.widen(g, m)
+    wide = numerics.upcast(g, m)
     gap = wide - m.astype(wide.dtype)
-    average = m.astype(wide.dtype) + numerics.like(wide, share) * gap
+    average = m.astype(wide.dtype) + numerics.cast_scalar(wide, share) * gap
     return jnp.where(is_first, wide, average).astype(m.dtype)

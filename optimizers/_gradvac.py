@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, numerics, reductions, trees
+from optimizers._common import auxiliary, checks, numerics, reductions, trees
 from optimizers._common.typing import PyTree, Reduce, Scalar
 
 __all__ = ["GradvacState", "gradvac"]
@@ -21,10 +21,10 @@ class GradvacState(NamedTuple):
 def gradvac(
     ema_rate: Scalar = 0.01, *, reduce: Reduce | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Gradient vaccine: turns the main gradient to the usual angle with another one.
+    r"""Gradient vaccine: rotates the main gradient to its usual angle with another.
 
-    Put it first in a chain, and give `update` the gradient :math:`a_t` of an
-    auxiliary loss beside the gradient :math:`g_t` of the main one. With products and
+    Put it first in a chain, and pass `update` the gradient :math:`a_t` of an auxiliary
+    loss in addition to the gradient :math:`g_t` of the main loss. With products and
     norms over the whole tree,
 
     .. math::
@@ -36,37 +36,36 @@ def gradvac(
          & \varphi_t < \bar\varphi_{t-1} \\ g_t & \text{else} \end{cases}    && (2) \\
        \bar\varphi_t &= (1 - \rho) \bar\varphi_{t-1} + \rho \varphi_t        && (3)
 
-    with :math:`\bar\varphi_0 = 0`. Where it turns, the cosine of :math:`d_t` and
-    :math:`a_t` is :math:`\bar\varphi_{t-1}`; with :math:`\bar\varphi = 0` that is the
+    with :math:`\bar\varphi_0 = 0`. In the first case, the cosine of :math:`d_t` and
+    :math:`a_t` is :math:`\bar\varphi_{t-1}`; with :math:`\bar\varphi = 0` this is the
     projection of `pcgrad`. The auxiliary gradient itself is not added.
 
     (2) is computed from the part of :math:`g` that is orthogonal to :math:`a`, whose
-    norm is :math:`\|g\| \sqrt{1 - \varphi^2}` without its cancellation. For
+    norm is :math:`\|g\| \sqrt{1 - \varphi^2}`, computed without cancellation. For
     :math:`\bar\varphi = 1`, which no multiple of :math:`a` reaches, :math:`d = g`. The
-    cosine with a zero gradient counts as 0.
+    cosine with a zero gradient is 0.
 
     Symbols: :math:`\rho` ema_rate; the state holds :math:`\bar\varphi` as mean_cosine.
 
-    Defaults: ours; an average over about a hundred steps.
+    Defaults: an average over about a hundred steps; the paper has no default.
 
-    Differences from the paper: one pair of gradients, of which the main one is turned,
-    the form that the authors of Bloop compare with (their table prints (2) without
-    the factor :math:`a`); the paper turns the gradient of every task so and sums them.
-    The average is one for the whole tree; mask or partition for one per group.
+    Differences from the paper: only the main gradient is rotated, and not summed with
+    the other, as in the comparison of Bloop (whose table prints (2) without the factor
+    :math:`a`); the paper rotates the gradients of all tasks and sums them. There is one
+    average for the whole tree; use ``optax.partition`` for one per group.
 
     Args:
       ema_rate: Weight of the new cosine in the average, in [0, 1].
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients.
 
     Raises:
-      ValueError: ema_rate is not in [0, 1]; in `update`, aux_grads is missing or not
-        like the gradients.
+      ValueError: ema_rate is not in [0, 1]; in `update`, aux_grads is missing or does
+        not have the structure, shapes and kinds of dtypes of the gradients.
 
     References:
       Wang, Tsvetkov, Firat and Cao, Gradient Vaccine: Investigating and Improving
@@ -88,7 +87,7 @@ def gradvac(
       True
     """
     name = "gradvac"
-    auxiliary.check_share(name, ema_rate=ema_rate)
+    checks.unit_interval(name, ema_rate=ema_rate)
 
     def init(params: PyTree) -> GradvacState:
         leaves = [x for x in jax.tree.leaves(params) if trees.is_inexact(x)]
@@ -103,23 +102,23 @@ def gradvac(
         **extra_args: Any,
     ) -> tuple[PyTree, GradvacState]:
         del params, extra_args
-        grads, (aux,) = auxiliary.gradients(name, updates, aux_grads)
-        axis = auxiliary.direction(aux, reduce)
+        grads, (aux,) = auxiliary.main_and_auxiliary(name, updates, aux_grads)
+        axis = reductions.normalized(aux, reduce)
         along = reductions.dot(grads, axis, reduce)
-        foot = reductions.norm(auxiliary.add(grads, -along, axis), reduce)
+        foot = reductions.norm(trees.add_multiple(grads, -along, axis), reduce)
         across = foot.root / foot.scale
         cosine = numerics.safe_divide(along, jnp.hypot(along, across))  # (1)
 
-        mean = numerics.wide_scalar(state.mean_cosine)
+        mean = numerics.as_float_scalar(state.mean_cosine)
         sine = reductions.safe_sqrt((1.0 - mean) * (1.0 + mean))
         wanted = numerics.safe_divide(mean, sine) * across
         turns = (cosine < mean) & (sine > 0.0)
         missing = jnp.where(turns, wanted - along, 0.0)
-        direction = auxiliary.add(grads, missing, axis)  # (2)
+        direction = trees.add_multiple(grads, missing, axis)  # (2)
 
-        rate = numerics.wide_scalar(ema_rate)
+        rate = numerics.as_float_scalar(ema_rate)
         mean = (1.0 - rate) * mean + rate * cosine  # (3)
-        return auxiliary.cast_like(direction, grads), GradvacState(
+        return trees.saturating_cast_like(direction, grads), GradvacState(
             mean.astype(state.mean_cosine.dtype)
         )
 

@@ -1,4 +1,4 @@
-"""GSAM, SAM that also closes the surrogate gap: Zhuang et al. (2022)."""
+"""GSAM, surrogate gap guided SAM: Zhuang et al. (2022)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import optax
 
-from optimizers._common import ascent, checks, links, numerics, reductions, trees
+from optimizers._common import ascent, checks, numerics, reductions, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
-__all__ = ["gap_guided_sharpness_aware", "gsam", "gsam_rho_schedule"]
+__all__ = ["gsam", "gsam_gradient", "gsam_rho_schedule"]
 
 
 def gsam_rho_schedule(
@@ -20,22 +20,22 @@ def gsam_rho_schedule(
     learning_rate_min: Scalar,
     learning_rate_max: Scalar,
 ) -> Callable[[jax.Array], jax.Array]:
-    r"""The radius of GSAM, which follows the learning rate.
+    r"""The radius of GSAM as a linear function of the learning rate.
 
     .. math:: \rho(t) = \rho_{min} + (\rho_{max} - \rho_{min})
        \frac{\eta(t) - \eta_{min}}{\eta_{max} - \eta_{min}}
 
-    It is :math:`\rho_{max}` where the two rates are equal, and stays in its range.
+    It is clipped to its range, and :math:`\rho_{max}` if both learning rates are equal.
 
     Args:
-      learning_rate: The schedule of the rate.
-      rho_min: The radius at the smallest rate.
-      rho_max: The radius at the largest rate.
-      learning_rate_min: The smallest rate.
-      learning_rate_max: The largest rate.
+      learning_rate: Schedule of the learning rate.
+      rho_min: Radius at the smallest learning rate.
+      rho_max: Radius at the largest learning rate.
+      learning_rate_min: The smallest learning rate.
+      learning_rate_max: The largest learning rate.
 
     Returns:
-      A schedule of the 0-based count of updates.
+      An optax schedule.
 
     Raises:
       ValueError: An argument is out of its range.
@@ -50,47 +50,50 @@ def gsam_rho_schedule(
     if not callable(learning_rate):
         msg = (
             "gsam_rho_schedule: learning_rate must be a schedule, got "
-            f"{learning_rate!r}; a constant rate has a constant rho."
+            f"{learning_rate!r}; a constant learning rate has a constant rho."
         )
         raise ValueError(msg)  # noqa: TRY004
 
     def schedule(count: jax.Array) -> jax.Array:
-        low, high = map(numerics.wide_scalar, (learning_rate_min, learning_rate_max))
-        rho_low, rho_high = map(numerics.wide_scalar, (rho_min, rho_max))
-        rate = numerics.wide_scalar(links.value_at(learning_rate, count))
-        # From the top, so that no range at all is the largest radius.
-        down = numerics.safe_divide(high - rate, high - low).clip(0.0, 1.0)
+        low, high = map(
+            numerics.as_float_scalar, (learning_rate_min, learning_rate_max)
+        )
+        rho_low, rho_high = map(numerics.as_float_scalar, (rho_min, rho_max))
+        lr = numerics.as_float_scalar(schedules.value_at(learning_rate, count))
+        # From the top, so that an empty range gives the largest radius.
+        down = numerics.safe_divide(high - lr, high - low).clip(0.0, 1.0)
         return rho_high - (rho_high - rho_low) * down
 
     return schedule
 
 
-def gap_guided_sharpness_aware(
+def gsam_gradient(
     rho: ScalarOrSchedule = 0.05,
     alpha: Scalar = 0.4,
     *,
     mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """GSAM as the first link of a chain; see `gsam`.
+    """The gradient of GSAM, for use in a chain; see `gsam`.
 
     Args:
-      rho: The radius, a number or a schedule of the 0-based count of updates.
-      alpha: Weight of the ascent along what only the gradient at the params has.
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params.
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0).
+      alpha: Weight of the ascent step along (3), finite and >= 0; 0 is SAM.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The transformation. Its updates have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `init` and `update`, the
-        params are masked; in `update`, there are no params, neither grad_fn nor
-        value_fn, or gradients without the structure and shapes of the params.
+        params are masked; in `update`, params are missing, grad_fn and value_fn are
+        both missing, or gradients do not have the structure and shapes of the params.
     """
-    return _prefix("gap_guided_sharpness_aware", rho, alpha, mask, reduce)
+    return _gradient("gsam_gradient", rho, alpha, mask, reduce)
 
 
 def gsam(
@@ -101,11 +104,11 @@ def gsam(
     mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""GSAM: SAM that also lowers the gap between the loss nearby and the loss here.
+    r"""GSAM: SAM that also minimizes the gap between the loss nearby and at the params.
 
     The gap between the highest loss nearby and the loss at the params measures
-    sharpness better than the highest loss alone. Raising the loss at the params in a
-    direction in which the other does not change closes the gap. For the gradient
+    sharpness better than the highest loss alone. An ascent step on the loss at the
+    params, orthogonal to the gradient of the other, closes the gap. For the gradient
     :math:`g_t = \nabla L(x_{t-1})`, with norms and products over all leaves,
 
     .. math::
@@ -117,11 +120,11 @@ def gsam(
        x_t &= x_{t-1} + \text{optimizer}(d_t, x_{t-1})                        && (5)
 
     where 0/0 is 0. `update` needs ``grad_fn`` or ``value_fn``, a function from params
-    to the gradient or to the loss of the same batch. `gap_guided_sharpness_aware` is
-    (1) to (4) as the first link of a chain; it composes as `sharpness_aware`.
+    to the gradient or to the loss on the same batch. `gsam_gradient` is (1) to (4) as
+    the first transformation of a chain; it composes like `sharpness_aware`.
 
-    Cost: two gradients per step and two more sums over the gradients; no state, except
-    a count where rho is a schedule.
+    Cost: two gradients per step and two more sums over the gradients; no state except a
+    step count if rho is a schedule.
 
     Symbols: :math:`\rho` rho, :math:`\alpha` alpha.
 
@@ -130,24 +133,26 @@ def gsam(
 
     Differences from the paper: none in (1) to (4).
 
-    Differences from released code: it can stretch the neighbourhood as ASAM does, and
-    its example does; here it is a ball.
+    Differences from released code: its neighborhood can be adaptive as in ASAM, as in
+    its example; here it is a ball.
 
     Args:
-      optimizer: What steps along the direction of (4).
-      rho: The radius, a number or a schedule of the 0-based count of updates.
-      alpha: Weight of the ascent along (3), finite and >= 0; 0 is SAM.
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params. It is called five times per update.
+      optimizer: Optimizer that gets the direction of (4).
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0).
+      alpha: Weight of the ascent step along (3), finite and >= 0; 0 is SAM.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``. Called
+        five times per update.
 
     Returns:
       The optimizer. Its updates are to be added to the params.
 
     Raises:
-      TypeError: The optimizer is no transformation.
-      ValueError: As `gap_guided_sharpness_aware`.
+      TypeError: optimizer is not a gradient transformation.
+      ValueError: As `gsam_gradient`.
 
     References:
       Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training,
@@ -167,17 +172,18 @@ def gsam(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    inner = ascent.base("gsam", optimizer)
-    return optax.chain(_prefix("gsam", rho, alpha, mask, reduce), inner)  # (5)
+    inner = checks.inner_optimizer("gsam", optimizer, "rho=0.05")
+    return optax.chain(_gradient("gsam", rho, alpha, mask, reduce), inner)  # (5)
 
 
-def _prefix(
+def _gradient(
     name: str, rho: ScalarOrSchedule, alpha: Scalar, mask: Mask, reduce: Reduce | None
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, alpha=alpha)
 
     def init(params: PyTree) -> Any:
-        return ascent.init(name, rho, params)
+        ascent.require_unmasked(name, params)
+        return schedules.init_state(rho)
 
     def update(
         updates: PyTree,
@@ -189,20 +195,19 @@ def _prefix(
         **extra_args: Any,
     ) -> tuple[PyTree, Any]:
         del extra_args
-        radius, state = ascent.advance(rho, state)
-        grads = ascent.gradients(name, updates, params)
+        radius, state = schedules.advance(rho, state)
+        grads = ascent.gradients_of_params(name, updates, params)
         gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
-        if ascent.is_number(radius, 0):
+        if numerics.is_number(radius, 0):
             return grads, state
-        higher = ascent.uphill(
+        perturbed = ascent.perturbed_gradient(
             name, gradient, params, grads, radius, grads, mask, reduce
         )  # (1), (2)
-        slope = reductions.unit(higher, reductions.norm(higher, reduce))
-        across, _ = ascent.orthogonal(grads, slope, reduce)  # (3)
-        weight = -numerics.scalar(alpha)
-        direction = trees.map_inexact(
-            lambda h, a: ascent.plus(h, weight, a), higher, across
+        axis = reductions.normalized(perturbed, reduce)
+        across, _ = reductions.orthogonal(grads, axis, reduce)  # (3)
+        direction = trees.add_multiple(
+            perturbed, -numerics.as_scalar(alpha), across
         )  # (4)
-        return ascent.cast_like(direction, grads), state
+        return trees.saturating_cast_like(direction, grads), state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,42 +1,43 @@
-"""ImbSAM, SAM for the rare classes alone: Zhou et al. (2023)."""
+"""ImbSAM, SAM for imbalanced classes: Zhou et al. (2023)."""
 
 from collections.abc import Callable
 from typing import Any
 
 import optax
 
-from optimizers._common import ascent, checks, numerics, trees
+from optimizers._common import ascent, checks, numerics, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
-__all__ = ["imbalanced_sharpness_aware", "imbsam"]
+__all__ = ["imbsam", "imbsam_gradient"]
 
 
-def imbalanced_sharpness_aware(
+def imbsam_gradient(
     rho: ScalarOrSchedule = 0.05,
     *,
     tail_weight: Scalar = 1.0,
     mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """ImbSAM as the first link of a chain; see `imbsam`.
+    """The gradient of ImbSAM, for use in a chain; see `imbsam`.
 
     Args:
-      rho: The radius, a number or a schedule of the 0-based count of updates.
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0).
       tail_weight: Factor on the gradient of the tail.
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The transformation. Its updates have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `init` and `update`, the
-        params are masked; in `update`, there are no params, no tail_grad_fn, or
-        gradients without the structure and shapes of the params.
+        params are masked; in `update`, params or tail_grad_fn are missing, or gradients
+        do not have the structure and shapes of the params.
     """
-    return _prefix("imbalanced_sharpness_aware", rho, tail_weight, mask, reduce)
+    return _gradient("imbsam_gradient", rho, tail_weight, mask, reduce)
 
 
 def imbsam(
@@ -47,12 +48,12 @@ def imbsam(
     mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""ImbSAM: plain descent for frequent classes, SAM for the rare ones.
+    r"""ImbSAM: SAM on the loss of rare classes, plain gradients on the rest.
 
-    Models overfit classes with few examples most. The loss is split in two: head, over
-    frequent classes, and tail, over those with few training examples, in the release
-    less than 20. Both are sums divided by the size of the whole batch. With the norm
-    over all leaves,
+    Models overfit most to classes with few examples. The loss is the sum of two: the
+    head, over frequent classes, and the tail, over classes with few training examples
+    (fewer than 20 in the released code). Both are divided by the size of the whole
+    batch. With the norm over all leaves,
 
     .. math::
 
@@ -62,9 +63,9 @@ def imbsam(
          + w \nabla L_{tail}(x_{t-1} + e_t)                                   && (2) \\
        x_t &= x_{t-1} + \text{optimizer}(g'_t, x_{t-1})                       && (3)
 
-    where 0/0 is 0: a batch without a tail gives the gradient of the head. The gradients
-    that `update` gets are those of the head, and it needs ``tail_grad_fn``, a function
-    from params to the gradient of the tail::
+    where 0/0 is 0: a batch without a tail gives the gradient of the head. Pass `update`
+    the gradients of the head, and ``tail_grad_fn``, a function from params to the
+    gradient of the tail::
 
         def part(params, of_tail):
             losses = cross_entropy(model(params, inputs), labels)
@@ -76,11 +77,11 @@ def imbsam(
             grads, state, params, tail_grad_fn=tail_grad_fn
         )
 
-    `imbalanced_sharpness_aware` is (1) and (2) as the first link of a chain; it
-    composes as `sharpness_aware`.
+    `imbsam_gradient` is (1) and (2) as the first transformation of a chain; it composes
+    like `sharpness_aware`.
 
-    Cost: three gradients per step, one of the head and two of the tail (one where rho
-    is the number 0, which only weights the classes); no state, except a count where rho
+    Cost: three gradients per step, one of the head and two of the tail (one if rho is
+    the number 0, which only weights the classes); no state except a step count if rho
     is a schedule.
 
     Symbols: :math:`\rho` rho, :math:`w` tail_weight.
@@ -89,24 +90,25 @@ def imbsam(
 
     Differences from the paper: none.
 
-    Differences from released code: its trainer multiplies the tail's loss by 2; give
-    ``tail_weight=2.0``.
+    Differences from released code: its trainer multiplies the loss of the tail by 2;
+    use ``tail_weight=2.0`` for that.
 
     Args:
-      optimizer: What steps along the gradient of (2).
-      rho: The radius, a number or a schedule of the 0-based count of updates.
+      optimizer: Optimizer that gets the gradient of (2).
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0).
       tail_weight: Factor on the gradient of the tail, finite and >= 0.
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The optimizer. Its updates are to be added to the params.
 
     Raises:
-      TypeError: The optimizer is no transformation.
-      ValueError: As `imbalanced_sharpness_aware`.
+      TypeError: optimizer is not a gradient transformation.
+      ValueError: As `imbsam_gradient`.
 
     References:
       Zhou, Qu, Xu and Shen, ImbSAM: A Closer Look at Sharpness-Aware Minimization in
@@ -127,11 +129,13 @@ def imbsam(
       >>> print(f"{head(x) + tail(x):.1f}")
       1.0
     """
-    inner = ascent.base("imbsam", optimizer)
-    return optax.chain(_prefix("imbsam", rho, tail_weight, mask, reduce), inner)  # (3)
+    inner = checks.inner_optimizer("imbsam", optimizer, "rho=0.05")
+    return optax.chain(
+        _gradient("imbsam", rho, tail_weight, mask, reduce), inner
+    )  # (3)
 
 
-def _prefix(
+def _gradient(
     name: str,
     rho: ScalarOrSchedule,
     tail_weight: Scalar,
@@ -141,7 +145,8 @@ def _prefix(
     checks.non_negative(name, rho=rho, tail_weight=tail_weight)
 
     def init(params: PyTree) -> Any:
-        return ascent.init(name, rho, params)
+        ascent.require_unmasked(name, params)
+        return schedules.init_state(rho)
 
     def update(
         updates: PyTree,
@@ -152,8 +157,8 @@ def _prefix(
         **extra_args: Any,
     ) -> tuple[PyTree, Any]:
         del extra_args
-        radius, state = ascent.advance(rho, state)
-        grads = ascent.gradients(name, updates, params)
+        radius, state = schedules.advance(rho, state)
+        grads = ascent.gradients_of_params(name, updates, params)
         if tail_grad_fn is None:
             msg = (
                 f"{name}: update() needs tail_grad_fn, a function from params to the "
@@ -161,15 +166,12 @@ def _prefix(
                 "update(head_grads, state, params, tail_grad_fn=jax.grad(tail_loss))."
             )
             raise ValueError(msg)
-        asked = "tail_grad_fn"
-        tail = ascent.gradient_at(name, tail_grad_fn, params, params, grads, asked)
-        tail = ascent.uphill(
-            name, tail_grad_fn, params, tail, radius, tail, mask, reduce, asked
+        argument = "tail_grad_fn"
+        tail = ascent.gradient_at(name, tail_grad_fn, params, params, grads, argument)
+        tail = ascent.perturbed_gradient(
+            name, tail_grad_fn, params, tail, radius, tail, mask, reduce, argument
         )  # (1)
-        weight = numerics.scalar(tail_weight)
-        whole = trees.map_inexact(
-            lambda g, h: ascent.plus(g, weight, h), grads, tail
-        )  # (2)
-        return ascent.cast_like(whole, grads), state
+        total = trees.add_multiple(grads, numerics.as_scalar(tail_weight), tail)  # (2)
+        return trees.saturating_cast_like(total, grads), state
 
     return optax.GradientTransformationExtraArgs(init, update)

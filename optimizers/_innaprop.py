@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import (
+    checks,
+    donation,
+    moments,
+    numerics,
+    schedules,
+    transforms,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByInnapropState", "innaprop", "scale_by_innaprop"]
@@ -203,17 +211,20 @@ def _scale_by_innaprop(
         del extra_args
         grads = trees.gradients(name, updates, state.nu)
         count = numerics.increment(state.count)
-        lr = numerics.wide_scalar(links.value_at(learning_rate, state.count))
-        decay = links.value_at(weight_decay, state.count)
-        viscous, newton = numerics.wide_scalar(alpha), numerics.wide_scalar(beta)
+        lr = numerics.as_float_scalar(schedules.value_at(learning_rate, state.count))
+        decay = schedules.value_at(weight_decay, state.count)
+        viscous, newton = (
+            numerics.as_float_scalar(alpha),
+            numerics.as_float_scalar(beta),
+        )
 
         def scaled(nu: PyTree) -> PyTree:
-            wide = jax.tree.map(numerics.widen, grads, nu)
+            wide = jax.tree.map(numerics.upcast, grads, nu)
             return moments.ratio(wide, moments.debias(nu, b2, count), eps)  # (2)
 
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (1)
         velocity_lr = (viscous - 1.0 / newton) * lr
-        velocity = links.add_decay(
+        velocity = transforms.add_decay(
             name, state.velocity, params, decay, weight_decay_mask, velocity_lr
         )  # (3)
         # Both the params and the velocity depend on the old values of both. In-place
@@ -223,11 +234,13 @@ def _scale_by_innaprop(
         direction = jax.tree.map(
             lambda p, g: _combine(-lr, p, newton * lr, g), velocity, scaled(nu)
         )
-        direction = links.add_decay(
+        direction = transforms.add_decay(
             name, direction, params, decay, weight_decay_mask, lr
         )  # (4)
         direction = trees.cast_like(direction, grads)
-        velocity = trees.after(count, trees.moved(params, direction), velocity)
+        velocity = donation.after(
+            count, donation.updated_params(params, direction), velocity
+        )
         kept, drive = 1.0 - viscous * lr, (viscous * newton - 1.0) * lr
         velocity = jax.tree.map(
             lambda p, g: _combine(kept, p, drive, g),
@@ -248,5 +261,7 @@ def _combine(
     kept: jax.Array, p: jax.Array, drive: jax.Array, g: jax.Array
 ) -> jax.Array:
     """Returns kept p + drive g, computed in at least float32."""
-    p = numerics.widen(p, g)
-    return numerics.like(p, kept) * p + numerics.like(p, drive) * g.astype(p.dtype)
+    p = numerics.upcast(p, g)
+    return numerics.cast_scalar(p, kept) * p + numerics.cast_scalar(
+        p, drive
+    ) * g.astype(p.dtype)

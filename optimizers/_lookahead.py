@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, numerics, trees
+from optimizers._common import checks, donation, numerics, trees
 from optimizers._common.typing import PyTree, Scalar
 
 __all__ = ["LookaheadState", "lookahead", "lookahead_params"]
 
 _INNER_STATES = ("maintain", "reset", "pullback")
 
-# What the states of optax and of this library call an average of gradients or steps.
+# Names of averages of gradients or steps in the states of optax and this library.
 _MOMENTA = ("mu", "mu_slow", "trace", "velocity")
 
 
@@ -33,11 +33,10 @@ def lookahead(
     *,
     inner_state: str = "maintain",
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Lookahead: fast weights go k steps, and slow weights a part of that way.
+    r"""Lookahead: every k steps, slow weights move part of the way to the fast ones.
 
-    The optimizer moves the fast weights :math:`x` by :math:`u_t`, which it computes
-    from the gradient at :math:`x_{t-1}`. At every :math:`t` that :math:`k` divides,
-    both weights are synchronized,
+    The optimizer updates the fast weights :math:`x` by :math:`u_t`, from the gradient
+    at :math:`x_{t-1}`. If :math:`k` divides :math:`t`, both weights are synchronized,
 
     .. math::
 
@@ -45,27 +44,27 @@ def lookahead(
        \phi_t &= \phi_{t-1} + \alpha (\tilde x_t - \phi_{t-1})              && (2) \\
        x_t &= \phi_t                                                        && (3)
 
-    and at all others :math:`x_t = \tilde x_t` and :math:`\phi_t = \phi_{t-1}`, from
-    :math:`\phi_0 = x_0`. On a noisy quadratic the slow weights end with a lower
-    variance than the optimizer by itself, at no lower speed of their mean. Evaluate
-    at the slow weights, with `lookahead_params`.
+    and at all other steps :math:`x_t = \tilde x_t` and :math:`\phi_t = \phi_{t-1}`,
+    from :math:`\phi_0 = x_0`. On a noisy quadratic the slow weights have a lower
+    variance than the optimizer alone, and their mean converges as fast. Evaluate the
+    model at the slow weights, with `lookahead_params`.
 
-    The state of the optimizer is left as it is at a synchronization, or made anew
-    from :math:`x_t` by its `init` with ``inner_state="reset"``. With
-    ``inner_state="pullback"`` its momentum goes part of the way too,
+    By default the state of the optimizer is kept at a synchronization. With
+    ``inner_state="reset"`` it is initialized again from :math:`x_t`. With
+    ``inner_state="pullback"`` its momentum is interpolated, too,
 
     .. math:: m_t \leftarrow \alpha m_t + (1 - \alpha) \bar m,
-       \quad \bar m \leftarrow m_t                                          && (4)
+       \quad \bar m \leftarrow m_t \qquad (4)
 
-    from :math:`\bar m = 0`. Momentum is what a state calls mu, mu_slow, trace or
-    velocity; second moments stay.
+    from :math:`\bar m = 0`. Momenta are the state fields mu, mu_slow, trace and
+    velocity; second moments are kept.
 
-    The params stay a plain tree and hold the fast weights; the slow weights are in
-    the state, in at least float32. Put it outermost or last in a chain: what changes
-    its updates tears both weights apart. It works inside `optax.MultiSteps`,
-    `optax.partition`, `optax.masked` and `optax.inject_hyperparams`, and hands extra
-    arguments on. With the gradients of S domains in turn and ``sync_period=S``, it is
-    Fish (Shi et al., 2022; arXiv:2104.09937), with slow_step_size as its meta step.
+    The params hold the fast weights; the slow weights are in the state, in at least
+    float32. Put it outermost or last in a chain: a transformation of its updates would
+    break the synchronization. It works inside `optax.MultiSteps`, `optax.partition`,
+    `optax.masked` and `optax.inject_hyperparams`, and passes on extra arguments. With
+    the gradients of S domains in turn and ``sync_period=S``, it is Fish (Shi et al.,
+    2022; arXiv:2104.09937), with slow_step_size as its meta learning rate.
 
     Symbols: :math:`k` sync_period, :math:`\alpha` slow_step_size; the state holds
     :math:`t \bmod k` as steps_since_sync, :math:`\phi` as slow, :math:`\bar m` as
@@ -74,27 +73,27 @@ def lookahead(
     Defaults: those of the paper for ImageNet. For CIFAR it takes slow_step_size=0.8.
 
     Differences from the paper: none. Differences from released code: the authors'
-    TensorFlow version starts the slow weights at 0 and synchronizes one step too
-    late; their PyTorch version keeps no copy of :math:`\bar m` but the momentum
-    itself, so that (4) only scales it from the second time on. In optax, the params
-    are a pair of fast and slow weights, and extra arguments are refused.
+    TensorFlow version initializes the slow weights with 0 and synchronizes one step too
+    late; their PyTorch version stores no copy of :math:`\bar m` but a reference to the
+    momentum, so that (4) only scales it from the second synchronization on. In optax,
+    the params are a pair of fast and slow weights, and extra arguments are refused.
 
     Args:
-      optimizer: Moves the fast weights.
-      sync_period: Steps from one synchronization to the next, at least 1.
-      slow_step_size: How far the slow weights go towards the fast ones; 1 is the
-        optimizer by itself.
+      optimizer: Optimizer of the fast weights.
+      sync_period: Number of steps between synchronizations, an integer >= 1.
+      slow_step_size: Step size of the slow weights towards the fast ones, >= 0; 1 is
+        the optimizer alone.
       inner_state: ``"maintain"``, ``"reset"`` or ``"pullback"``.
 
     Returns:
-      The optimizer. Its updates have the dtypes of those that the inner one makes
-      and are to be added to the params, unchanged.
+      The optimizer. Its updates have the dtypes of those of the inner optimizer; add
+      them to the params unchanged.
 
     Raises:
-      TypeError: The optimizer is no transformation.
-      ValueError: A hyperparameter is out of its range, or there is no momentum to
-        pull back; in `update`, there are no params, or the gradients do not have
-        their structure and shapes.
+      TypeError: optimizer is not a gradient transformation.
+      ValueError: A hyperparameter is out of its range, or inner_state is ``"pullback"``
+        and the optimizer has no momentum; in `update`, params are missing, or the
+        gradients do not have their structure and shapes.
 
     References:
       Zhang, Lucas, Hinton and Ba, Lookahead Optimizer: k Steps Forward, 1 Step Back,
@@ -112,18 +111,10 @@ def lookahead(
       >>> print(f"{loss(optimizers.lookahead_params(state, x)):.2f}")
       0.00
     """
-    if not isinstance(optimizer, optax.GradientTransformation):
-        msg = (
-            "lookahead: optimizer must be an optax.GradientTransformation, got "
-            f"{optimizer!r} of type {type(optimizer).__name__}. Call for instance "
-            "lookahead(optax.sgd(0.1), sync_period=5); optax.MultiSteps(...) becomes "
-            "one by .gradient_transformation()."
-        )
-        raise TypeError(msg)
-    checks.at_least_one("lookahead", sync_period=sync_period)
+    inner = checks.inner_optimizer("lookahead", optimizer, "sync_period=5")
+    checks.positive_integers("lookahead", sync_period=sync_period)
     checks.non_negative("lookahead", slow_step_size=slow_step_size)
     checks.one_of("lookahead", "inner_state", inner_state, _INNER_STATES)
-    inner = optax.with_extra_args_support(optimizer)
 
     def init(params: PyTree) -> LookaheadState:
         state = inner.init(params)
@@ -148,9 +139,9 @@ def lookahead(
         )
         fast, after = inner.update(updates, state.inner_state, params, **extra_args)
         since = numerics.increment(state.steps_since_sync)
-        # Not in integers: optax injects hyperparameters in the dtype of the params.
-        due = numerics.wide_scalar(since) >= numerics.wide_scalar(sync_period)
-        alpha = numerics.scalar(slow_step_size)
+        # As floats, because optax may inject the period in the dtype of the params.
+        due = numerics.as_float_scalar(since) >= numerics.as_float_scalar(sync_period)
+        alpha = numerics.as_scalar(slow_step_size)
 
         steps = jax.tree.map(
             lambda s, p, u: _step(due, alpha, s, p, u) if trees.is_inexact(s) else u,
@@ -181,16 +172,16 @@ def lookahead(
 
 
 def lookahead_params(state: PyTree, params: PyTree) -> PyTree:
-    """The slow weights of `lookahead`, at which to evaluate.
+    """Returns the slow weights of `lookahead`, for evaluation.
 
     Args:
-      state: The state of an optimizer, also one with lookahead inside chains, masks,
-        partitions, injected hyperparameters and other wrappers.
-      params: The params; they say the dtypes.
+      state: The state of an optimizer, which may contain lookahead inside chains,
+        masks, partitions, injected hyperparameters and other wrappers.
+      params: The params, whose dtypes the result has.
 
     Returns:
-      A tree like the params. Leaves that no lookahead moves, as those outside its
-      mask, and leaves that have no gradients are those of the params.
+      A tree like the params. Leaves outside the mask of lookahead and leaves that have
+      no gradients are those of the params.
 
     Raises:
       ValueError: There is no lookahead in the state.
@@ -221,17 +212,15 @@ def lookahead_params(state: PyTree, params: PyTree) -> PyTree:
 
 
 def _slow_copy(leaf: Any) -> jax.Array:
-    """The leaf in a buffer of its own; zeros of a leaf that has no values."""
+    """The leaf in at least float32, in a buffer of its own."""
     wide = None
     if trees.is_inexact(leaf):
         wide = numerics.compute_dtype(numerics.dtype_of(leaf))
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return jnp.zeros_like(leaf, dtype=wide)
-    return jnp.array(leaf, dtype=wide)
+    return donation.own_buffer(leaf, wide)
 
 
 def _in_dtypes_of(params: PyTree, slow: PyTree) -> PyTree:
-    """The slow weights as params; those of the params where there are none."""
+    """The slow weights in the dtypes of the params; the params if there are none."""
 
     def subtree(s: Any, params: PyTree) -> PyTree:
         # A masked node stands for a whole subtree.
@@ -287,18 +276,18 @@ def _no_momenta(state: PyTree) -> list[PyTree]:
 def _step(
     due: jax.Array, alpha: Scalar, s: jax.Array, p: jax.Array, u: jax.Array
 ) -> jax.Array:
-    """What takes the params to the fast weights, or to the new slow ones."""
+    """The update from the params to the fast weights, or to the new slow ones."""
     p, wide = p.astype(s.dtype), u.astype(s.dtype)
-    slow = s + numerics.like(s, alpha) * (p + wide - s)  # (1), (2)
+    slow = s + numerics.cast_scalar(s, alpha) * (p + wide - s)  # (1), (2)
     return jnp.where(due, slow - p, wide)
 
 
 @numerics.inline_jit
 def _arrived(due: jax.Array, s: jax.Array, p: jax.Array, step: jax.Array) -> jax.Array:
-    """The slow weights, from where the params arrive.
+    """The slow weights, computed from the updated params.
 
-    Equal to these to the bit, also after rounding; and the optimizer's step, which
-    this does not read, is computed once and never stored.
+    They are then identical to the params, and XLA need not store the update of the
+    optimizer for them.
     """
     return jnp.where(due, p.astype(s.dtype) + step, s)  # (3)
 
@@ -307,8 +296,8 @@ def _arrived(due: jax.Array, s: jax.Array, p: jax.Array, step: jax.Array) -> jax
 def _pulled_back(
     due: jax.Array, alpha: Scalar, last: jax.Array, m: jax.Array
 ) -> jax.Array:
-    wide, before = numerics.widen(m), numerics.widen(last)
-    pulled = before + numerics.like(wide, alpha) * (wide - before)
+    wide, before = numerics.upcast(m), numerics.upcast(last)
+    pulled = before + numerics.cast_scalar(wide, alpha) * (wide - before)
     return jnp.where(due, pulled.astype(last.dtype), last)
 
 

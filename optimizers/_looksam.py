@@ -1,4 +1,4 @@
-"""LookSAM, which computes SAM's second gradient now and then: Liu et al. (2022)."""
+"""LookSAM, SAM with a periodic second gradient: Liu et al. (2022)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,20 +9,20 @@ import optax
 from jax import lax
 from jax.core import Tracer
 
-from optimizers._common import ascent, checks, links, numerics, reductions, trees
+from optimizers._common import ascent, checks, numerics, reductions, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
-__all__ = ["PeriodicSharpnessAwareState", "looksam", "periodic_sharpness_aware"]
+__all__ = ["LooksamState", "looksam", "looksam_gradient"]
 
 
-class PeriodicSharpnessAwareState(NamedTuple):
-    """State of `periodic_sharpness_aware`."""
+class LooksamState(NamedTuple):
+    """State of `looksam_gradient`."""
 
     count: jax.Array  # t - 1, shape (), int32
     across: PyTree  # v, of norm 1, shapes of the params, at least float32
 
 
-def periodic_sharpness_aware(
+def looksam_gradient(
     rho: ScalarOrSchedule = 0.05,
     period: Scalar = 5,
     alpha: Scalar = 0.7,
@@ -30,26 +30,28 @@ def periodic_sharpness_aware(
     mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """LookSAM as the first link of a chain; see `looksam`.
+    """The gradient of LookSAM, for use in a chain; see `looksam`.
 
     Args:
-      rho: The radius, a number or a schedule of the 0-based count of updates.
-      period: Every how many updates the second gradient is computed.
-      alpha: Size of the remembered direction, relative to the gradient.
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params.
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0).
+      period: Number of steps from one second gradient to the next, an integer >= 1; 1
+        is SAM.
+      alpha: Size of the stored direction relative to the gradient, finite and >= 0.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The transformation. Its updates have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `init` and `update`, the
-        params are masked; in `update`, there are no params, neither grad_fn nor
-        value_fn, or gradients without the structure and shapes of the params.
+        params are masked; in `update`, params are missing, grad_fn and value_fn are
+        both missing, or gradients do not have the structure and shapes of the params.
     """
-    return _prefix("periodic_sharpness_aware", rho, period, alpha, mask, reduce)
+    return _gradient("looksam_gradient", rho, period, alpha, mask, reduce)
 
 
 def looksam(
@@ -61,11 +63,11 @@ def looksam(
     mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""LookSAM: SAM that reuses what its second gradient adds, for some steps.
+    r"""LookSAM: SAM that computes its second gradient only every few steps.
 
-    The part of SAM's gradient across the gradient at the params changes slowly. For
-    the gradient :math:`g_t = \nabla L(x_{t-1})`, with norms and products over all
-    leaves, at the steps 1, k + 1, 2k + 1 and so on
+    The part of SAM's gradient that is orthogonal to the gradient at the params changes
+    slowly. For the gradient :math:`g_t = \nabla L(x_{t-1})`, with norms and products
+    over all leaves, at the steps 1, k + 1, 2k + 1, …,
 
     .. math::
 
@@ -78,17 +80,18 @@ def looksam(
 
     .. math::
 
-       d_t &= g_t + \alpha \|g_t\| v_t, \quad v_t = v_{t-1}                   && (4)
+       d_t = g_t + \alpha \|g_t\| v_t, \quad v_t = v_{t-1} \qquad (4)
 
     where 0/0 is 0; then :math:`x_t = x_{t-1} + \text{optimizer}(d_t, x_{t-1})`. A
-    :math:`w_t` no larger than the rounding of :math:`d_t` is taken for 0, because (3)
-    would blow it up. `update` needs ``grad_fn`` or ``value_fn`` at every step, a
-    function from params to the gradient or to the loss of the same batch.
-    `periodic_sharpness_aware` is (1) to (4) as the first link of a chain; it composes
-    as `sharpness_aware`.
+    :math:`w_t` no larger than the rounding of :math:`d_t` is set to 0, because (3)
+    would amplify it. `update` needs ``grad_fn`` or ``value_fn`` at every step, a
+    function from params to the gradient or to the loss on the same batch.
+    `looksam_gradient` is (1) to (4) as the first transformation of a chain; it composes
+    like `sharpness_aware`.
 
     Cost: 1 + 1/k gradients per step, and a state of the size of the params. The second
-    gradient is inside a ``jax.lax.cond``: under ``jax.vmap`` it is computed always.
+    gradient is inside a ``jax.lax.cond``; under ``jax.vmap`` it is computed at every
+    step.
 
     Symbols: :math:`\rho` rho, :math:`k` period, :math:`\alpha` alpha; the state holds
     :math:`t - 1` as count, :math:`v` as across.
@@ -97,29 +100,29 @@ def looksam(
     10.
 
     Differences from the paper: it keeps :math:`w` and divides by its norm in (4), which
-    is the same; its rescaling by layers is a matter of the optimizer.
+    is the same; its layer-wise scaling is left to the optimizer.
 
-    Differences from released code: some releases have norms and :math:`v` for each
-    leaf alone; the paper's are global.
+    Differences from released code: some releases compute norms and :math:`v` per leaf;
+    those of the paper are global.
 
     Args:
-      optimizer: What steps along the direction of (2) or (4).
-      rho: The radius, a number or a schedule of the 0-based count of updates.
-      period: Every how many updates the second gradient is computed, an integer >= 1;
-        1 is SAM.
-      alpha: Size of the remembered direction, relative to the gradient, finite and
-        >= 0.
-      mask: Which leaves move: a tree of booleans, a prefix of one, or a function from
-        the params to one.
-      reduce: Under ``shard_map``, sums a small vector over the devices that hold parts
-        of the params.
+      optimizer: Optimizer that gets the direction of (2) or (4).
+      rho: Radius of the perturbation: a float or an optax schedule (called with the
+        step count, starting at 0).
+      period: Number of steps from one second gradient to the next, an integer >= 1; 1
+        is SAM.
+      alpha: Size of the stored direction relative to the gradient, finite and >= 0.
+      mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
+        function from the params to one.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The optimizer. Its updates are to be added to the params.
 
     Raises:
-      TypeError: The optimizer is no transformation.
-      ValueError: As `periodic_sharpness_aware`.
+      TypeError: optimizer is not a gradient transformation.
+      ValueError: As `looksam_gradient`.
 
     References:
       Liu, Mai, Chen, Hsieh and You, Towards Efficient and Scalable Sharpness-Aware
@@ -139,11 +142,11 @@ def looksam(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    inner = ascent.base("looksam", optimizer)
-    return optax.chain(_prefix("looksam", rho, period, alpha, mask, reduce), inner)
+    inner = checks.inner_optimizer("looksam", optimizer, "rho=0.05")
+    return optax.chain(_gradient("looksam", rho, period, alpha, mask, reduce), inner)
 
 
-def _prefix(
+def _gradient(
     name: str,
     rho: ScalarOrSchedule,
     period: Scalar,
@@ -152,11 +155,13 @@ def _prefix(
     reduce: Reduce | None,
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, alpha=alpha)
-    ascent.positive_integer(name, period=period)
+    checks.positive_integers(name, period=period)
 
-    def init(params: PyTree) -> PeriodicSharpnessAwareState:
-        return PeriodicSharpnessAwareState(
-            count=jnp.zeros([], jnp.int32), across=ascent.averages_like(name, params)
+    def init(params: PyTree) -> LooksamState:
+        ascent.require_unmasked(name, params)
+        return LooksamState(
+            count=jnp.zeros([], jnp.int32),
+            across=ascent.optional_averages_like(params),
         )
 
     def update(
@@ -167,34 +172,41 @@ def _prefix(
         grad_fn: Callable[[PyTree], PyTree] | None = None,
         value_fn: Callable[[PyTree], Any] | None = None,
         **extra_args: Any,
-    ) -> tuple[PyTree, PeriodicSharpnessAwareState]:
+    ) -> tuple[PyTree, LooksamState]:
         del extra_args
-        radius = links.value_at(rho, state.count)
-        grads = ascent.gradients(name, updates, params)
+        radius = schedules.value_at(rho, state.count)
+        grads = ascent.gradients_of_params(name, updates, params)
         gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
         length = reductions.norm(grads, reduce)
 
         def look() -> tuple[PyTree, PyTree]:
-            higher = ascent.uphill(
-                *(name, gradient, params, grads, radius, grads, mask, reduce),
+            perturbed = ascent.perturbed_gradient(
+                name,
+                gradient,
+                params,
+                grads,
+                radius,
+                grads,
+                mask,
+                reduce,
                 length=length,
             )  # (1), (2)
-            slope = reductions.unit(grads, length)
-            across, along = ascent.orthogonal(higher, slope, reduce)
+            axis = reductions.unit(grads, length)
+            across, along = reductions.orthogonal(perturbed, axis, reduce)
             across = _direction(across, along, reduce)  # (3)
-            return higher, _cast_like_state(across, state.across)
+            return perturbed, _cast_like_state(across, state.across)
 
         def reuse() -> tuple[PyTree, PyTree]:
-            size = numerics.scalar(alpha) * length.root / length.scale
+            size = numerics.as_scalar(alpha) * length.root / length.scale
             direction = jax.tree.map(
-                lambda g, v: None if v is None else ascent.plus(g, size, v),
+                lambda g, v: None if v is None else numerics.add_scaled(g, size, v),
                 grads,
                 state.across,
             )  # (4)
-            return ascent.cast_like(direction, grads), state.across
+            return trees.saturating_cast_like(direction, grads), state.across
 
         def arrays(branch: Callable[[], tuple[PyTree, PyTree]]) -> Callable[[], Any]:
-            """Without leaves that have no gradient, which no branch can return."""
+            """Drops leaves without a gradient, which `lax.cond` cannot return."""
 
             def call() -> Any:
                 direction, across = branch()
@@ -207,22 +219,20 @@ def _prefix(
         turn = state.count % jnp.asarray(period).astype(jnp.int32) == 0
         found, across = _branch(turn, arrays(look), arrays(reuse))
         direction = trees.map_inexact(lambda g, d: d, grads, found)
-        return direction, PeriodicSharpnessAwareState(
-            numerics.increment(state.count), across
-        )
+        return direction, LooksamState(numerics.increment(state.count), across)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _branch(turn: jax.Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-    """`lax.cond`, which without jit would compile both branches at every call."""
+    """`lax.cond`, except outside of jit, where it would compile at every call."""
     if isinstance(turn, Tracer):
         return lax.cond(turn, yes, no)
     return yes() if turn else no()
 
 
 def _direction(across: PyTree, along: jax.Array, reduce: Reduce | None) -> PyTree:
-    """The part across over its norm; 0 if it is no more than the other's rounding."""
+    """The orthogonal part over its norm; 0 if it may be rounding error of `along`."""
     leaves = [x for x in jax.tree.leaves(across) if trees.is_inexact(x)]
     rounding = 8.0 * max((float(jnp.finfo(x.dtype).eps) for x in leaves), default=0.0)
     size = reductions.norm(across, reduce)

@@ -12,10 +12,10 @@ __all__ = ["mgda"]
 
 
 def mgda(*, reduce: Reduce | None = None) -> optax.GradientTransformationExtraArgs:
-    r"""MGDA: the shortest vector between two gradients descends on both losses.
+    r"""MGDA: the minimum-norm convex combination of two gradients.
 
-    Put it first in a chain, and give `update` the gradient :math:`a_t` of an
-    auxiliary loss beside the gradient :math:`g_t` of the main one. With products and
+    Put it first in a chain, and pass `update` the gradient :math:`a_t` of an auxiliary
+    loss in addition to the gradient :math:`g_t` of the main loss. With products and
     norms over the whole tree,
 
     .. math::
@@ -24,32 +24,33 @@ def mgda(*, reduce: Reduce | None = None) -> optax.GradientTransformationExtraAr
          {\|a_t - g_t\|^2}, 0, 1\right)                  && (1) \\
        d_t &= \gamma_t g_t + (1 - \gamma_t) a_t          && (2)
 
-    In between, :math:`\langle d, g \rangle = \langle d, a \rangle = \|d\|^2`; it is
-    zero where, to first order, no step is good for both. The two losses are equals,
-    and the smaller gradient wins: scale a loss to give it more or less of a say.
+    For :math:`0 < \gamma < 1`, :math:`\langle d, g \rangle = \langle d, a \rangle =
+    \|d\|^2`, so that both losses decrease; :math:`d` is 0 if, to first order, no step
+    decreases both. Both losses are treated equally, and the smaller gradient dominates:
+    scale the losses to weight them.
 
-    (2) is computed from the shorter one of the two, minus its part along
-    :math:`a - g`, so that a much longer one costs no digits.
+    (2) is computed from the gradient with the smaller norm, minus its component along
+    :math:`a - g`, which stays accurate if the other is much larger.
 
     Symbols: none are arguments.
 
     Defaults: none.
 
     Differences from the paper: two losses only, for which the minimum has this closed
-    form. Papers that compare with it print the numerator of (1) with the other sign,
-    or without the clipping.
+    form. Some later papers print the numerator of (1) with the opposite sign, or
+    without the clipping.
 
     Args:
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients.
 
     Raises:
-      ValueError: In `update`, aux_grads is missing or not like the gradients.
+      ValueError: In `update`, aux_grads is missing or does not have the structure,
+        shapes and kinds of dtypes of the gradients.
 
     References:
       Désidéri, Multiple-gradient descent algorithm (MGDA) for multiobjective
@@ -87,17 +88,17 @@ def mgda(*, reduce: Reduce | None = None) -> optax.GradientTransformationExtraAr
         **extra_args: Any,
     ) -> tuple[PyTree, Any]:
         del params, extra_args
-        grads, (aux,) = auxiliary.gradients("mgda", updates, aux_grads)
-        axis = auxiliary.direction(auxiliary.add(aux, -1.0, grads), reduce)
+        grads, (aux,) = auxiliary.main_and_auxiliary("mgda", updates, aux_grads)
+        axis = reductions.normalized(trees.add_multiple(aux, -1.0, grads), reduce)
         start = reductions.dot(grads, axis, reduce)
         end = reductions.dot(aux, axis, reduce)
         # (1) is end / (end - start): clipped at 1 where start >= 0, at 0 where end <= 0
-        from_grads = auxiliary.add(grads, -jnp.minimum(start, 0.0), axis)
-        from_aux = auxiliary.add(aux, -jnp.maximum(end, 0.0), axis)
+        from_grads = trees.add_multiple(grads, -jnp.minimum(start, 0.0), axis)
+        from_aux = trees.add_multiple(aux, -jnp.maximum(end, 0.0), axis)
         shorter = start + end >= 0.0
         direction = trees.map_inexact(
             lambda d, e: jnp.where(shorter, d, e), from_grads, from_aux
         )  # (2)
-        return auxiliary.cast_like(direction, grads), state
+        return trees.saturating_cast_like(direction, grads), state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,10 +1,10 @@
-"""The weighted sum of gradients, which gradient surgery is compared with."""
+"""The weighted sum of gradients, the baseline of gradient surgery."""
 
 from typing import Any, NamedTuple
 
 import optax
 
-from optimizers._common import auxiliary
+from optimizers._common import auxiliary, schedules, trees
 from optimizers._common.auxiliary import AuxWeight
 from optimizers._common.typing import PyTree
 
@@ -14,43 +14,44 @@ __all__ = ["MixedGradientsState", "mixed_gradients"]
 class MixedGradientsState(NamedTuple):
     """State of `mixed_gradients`."""
 
-    count: PyTree  # t, shape (), int32; None where no weight is a schedule
+    count: PyTree  # t, shape (), int32; None if no weight is a schedule
 
 
 def mixed_gradients(aux_weight: AuxWeight) -> optax.GradientTransformationExtraArgs:
     r"""Mixed gradients: the gradient of a weighted sum of losses.
 
-    Put it first in a chain, and give `update` the gradient :math:`a_t` of an
-    auxiliary loss beside the gradient :math:`g_t` of the main one,
+    Put it first in a chain, and pass `update` the gradient :math:`a_t` of an auxiliary
+    loss in addition to the gradient :math:`g_t` of the main loss,
 
     .. math::
 
-       d_t &= g_t + \lambda a_t && (1)
+       d_t = g_t + \lambda a_t \qquad (1)
 
-    It is the gradient of one loss, so that :math:`\lambda` chooses a compromise: at
-    the end :math:`g = -\lambda a`, and neither loss is at its minimum. `bloop` and
-    the methods beside it do something else where the two gradients are in conflict.
+    This is the gradient of a single loss, and :math:`\lambda` chooses a compromise: at
+    convergence :math:`g = -\lambda a`, and neither loss is at its minimum. `bloop` and
+    related methods treat conflicting gradients differently.
 
     Symbols: :math:`\lambda` aux_weight.
 
     Defaults: none.
 
-    Differences from the usual code: it is ``jax.grad`` of the weighted sum, at the
-    price of one more backward pass. What it is good for is that methods can be
-    exchanged without a change of the training step.
+    Differences from the usual code: it equals ``jax.grad`` of the weighted sum, and
+    costs one more backward pass. In return, it can be exchanged for other methods
+    without changing the training step.
 
     Args:
-      aux_weight: Weight of the auxiliary gradient: a number >= 0, or a schedule of
-        the 0-based count of updates. A list or tuple of them for several auxiliary
-        losses; then aux_grads is a list or tuple of as many trees.
+      aux_weight: Weight of the auxiliary gradient, >= 0: a float or an optax schedule
+        (called with the step count, starting at 0). For several auxiliary losses a list
+        or tuple of them; aux_grads is then a list or tuple of as many trees.
 
     Returns:
-      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients.
 
     Raises:
       ValueError: A weight is not a finite number >= 0; in `update`, aux_grads is
-        missing or not like the gradients.
+        missing or does not have the structure, shapes and kinds of dtypes of the
+        gradients.
 
     References:
       Hsieh, Thornton, Ndiaye, Klein, Cuturi and Ablin, Careful with that Scalpel:
@@ -70,11 +71,11 @@ def mixed_gradients(aux_weight: AuxWeight) -> optax.GradientTransformationExtraA
       >>> print(x.round(2))
       [2. 0.]
     """
-    weights, number = auxiliary.weights("mixed_gradients", aux_weight)
+    weights, number = auxiliary.checked_weights("mixed_gradients", aux_weight)
 
     def init(params: PyTree) -> MixedGradientsState:
         del params
-        return MixedGradientsState(auxiliary.first_count(weights))
+        return MixedGradientsState(schedules.init_count(weights))
 
     def update(
         updates: PyTree,
@@ -85,15 +86,15 @@ def mixed_gradients(aux_weight: AuxWeight) -> optax.GradientTransformationExtraA
         **extra_args: Any,
     ) -> tuple[PyTree, MixedGradientsState]:
         del params, extra_args
-        grads, several = auxiliary.gradients(
+        grads, several = auxiliary.main_and_auxiliary(
             "mixed_gradients", updates, aux_grads, number
         )
         mixed = grads
         for weight, aux in zip(
-            auxiliary.values(weights, state.count), several, strict=True
+            schedules.values_at(weights, state.count), several, strict=True
         ):
-            mixed = auxiliary.add(mixed, weight, aux)  # (1)
-        count = auxiliary.next_count(state.count)
-        return auxiliary.cast_like(mixed, grads), MixedGradientsState(count)
+            mixed = trees.add_multiple(mixed, weight, aux)  # (1)
+        count = schedules.next_count(state.count)
+        return trees.saturating_cast_like(mixed, grads), MixedGradientsState(count)
 
     return optax.GradientTransformationExtraArgs(init, update)

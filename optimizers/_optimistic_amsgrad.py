@@ -6,7 +6,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, reductions, trees
+from optimizers._common import (
+    checks,
+    donation,
+    moments,
+    numerics,
+    reductions,
+    schedules,
+    transforms,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 from optimizers._predictors import Predictor
 
@@ -249,10 +258,10 @@ def _scale_by_optimistic_amsgrad(
     ) -> tuple[PyTree, ScaleByOptimisticAmsgradState]:
         del extra_args
         grads = trees.gradients(name, updates, state.nu)
-        lr = links.value_at(learning_rate, state.count)
+        lr = schedules.value_at(learning_rate, state.count)
         last_mu_next = state.mu if predictor is None else state.mu_next
         back = moments.ratio(
-            jax.tree.map(numerics.widen, last_mu_next, state.nu_max),
+            jax.tree.map(numerics.upcast, last_mu_next, state.nu_max),
             state.nu_max,
             eps,
         )
@@ -285,31 +294,31 @@ def _scale_by_optimistic_amsgrad(
         ahead = moments.ratio(
             jax.tree.map(_add, new_mu, new_mu_next), nu_max(state.nu_max), eps
         )
-        wide_lr, last_lr = numerics.wide_scalar(lr), state.rate
+        wide_lr, last_lr = numerics.as_float_scalar(lr), state.rate
         direction = jax.tree.map(
             lambda a, b: _step(a, wide_lr, b, last_lr), ahead, back
         )  # (4), (6)
-        direction = links.add_decay(
+        direction = transforms.add_decay(
             name,
             direction,
             params,
-            links.value_at(weight_decay, state.count),
+            schedules.value_at(weight_decay, state.count),
             weight_decay_mask,
             lr,
         )
         direction = trees.cast_like(direction, grads)
         # The step reads the old state. Computed after the new params, the new state can
         # be written in place of the old one.
-        moved = trees.moved(params, direction)
-        mu_old = trees.after(state.count, moved, state.mu)
-        nu_max_old = trees.after(state.count, moved, state.nu_max)
+        moved = donation.updated_params(params, direction)
+        mu_old = donation.after(state.count, moved, state.mu)
+        nu_max_old = donation.after(state.count, moved, state.nu_max)
         new_mu_next = ()
         if predictor is not None:
             new_mu_next = mu_next(mu_old)
-            mu_old = trees.after(state.count, new_mu_next, state.mu)
+            mu_old = donation.after(state.count, new_mu_next, state.mu)
         if from_error:
             prediction = trees.cast_like(prediction, state.prediction)
-            prediction = trees.after(state.count, nu, prediction)
+            prediction = donation.after(state.count, nu, prediction)
         return direction, ScaleByOptimisticAmsgradState(
             count=numerics.increment(state.count),
             mu=trees.cast_like(mu(mu_old), state.mu),
@@ -331,7 +340,7 @@ def _add(wide: jax.Array, x: jax.Array) -> jax.Array:
 
 @numerics.inline_jit
 def _subtract(g: jax.Array, m: jax.Array) -> jax.Array:
-    g = numerics.widen(g, m)
+    g = numerics.upcast(g, m)
     return g - m.astype(g.dtype)
 
 
@@ -339,4 +348,7 @@ def _subtract(g: jax.Array, m: jax.Array) -> jax.Array:
 def _step(ahead: jax.Array, lr: Scalar, back: jax.Array, last_lr: Scalar) -> jax.Array:
     """Equations (4) and (6), minus the last predicted step."""
     back = back.astype(ahead.dtype)
-    return numerics.like(ahead, lr) * ahead - numerics.like(back, last_lr) * back
+    return (
+        numerics.cast_scalar(ahead, lr) * ahead
+        - numerics.cast_scalar(back, last_lr) * back
+    )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, reductions
+from optimizers._common import auxiliary, numerics, reductions, schedules, trees
 from optimizers._common.auxiliary import AuxWeight
 from optimizers._common.typing import PyTree, Reduce
 
@@ -15,17 +15,17 @@ __all__ = ["PcgradState", "pcgrad"]
 class PcgradState(NamedTuple):
     """State of `pcgrad`."""
 
-    count: PyTree  # t, shape (), int32; None where no weight is a schedule
+    count: PyTree  # t, shape (), int32; None if no weight is a schedule
 
 
 def pcgrad(
     aux_weight: AuxWeight, *, reduce: Reduce | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""PCGrad: each gradient gives up what points against another one.
+    r"""PCGrad: removes from each gradient its component against the others.
 
-    Put it first in a chain, and give `update` the gradients :math:`a_{k,t}` of one or
-    several auxiliary losses beside the gradient :math:`g_t` of the main one. With
-    products and norms over the whole tree, for each :math:`i` and then for each
+    Put it first in a chain, and pass `update` the gradients :math:`a_{k,t}` of one or
+    several auxiliary losses in addition to the gradient :math:`g_t` of the main loss.
+    With products and norms over the whole tree, for each :math:`i` and then for each
     :math:`j \ne i` in order,
 
     .. math::
@@ -35,40 +35,39 @@ def pcgrad(
          \frac{h_j}{\|h_j\|^2} \quad \text{from } h'_i = h_i                && (2) \\
        d_t &= \textstyle\sum_i h'_i                                         && (3)
 
-    What is taken away is always along the original :math:`h_j`. For one auxiliary
-    loss, with :math:`\pi(x; y) = x - \langle x, y \rangle y / \|y\|^2`, it is
-    :math:`g + \lambda a` where :math:`\langle g, a \rangle \ge 0`, and else
-    :math:`\pi(g; a) + \lambda \pi(a; g)`. The main loss is one among equals: unlike in
-    `bloop`, its gradient is projected too. A loss of weight 0 is none: nothing is
-    projected away from it.
+    The projections are always along the original :math:`h_j`. For one auxiliary loss,
+    with :math:`\pi(x; y) = x - \langle x, y \rangle y / \|y\|^2`, it is :math:`g +
+    \lambda a` where :math:`\langle g, a \rangle \ge 0`, and :math:`\pi(g; a) + \lambda
+    \pi(a; g)` otherwise. Unlike in `bloop`, all losses are treated equally, and the
+    gradient of the main loss is projected, too. Losses of weight 0 are ignored.
 
     Symbols: :math:`\lambda_k` aux_weight.
 
-    Defaults: none; with ``aux_weight=1`` it is the paper's.
+    Defaults: none; the paper has ``aux_weight=1``.
 
-    Differences from the paper: the weights, which the authors of Bloop use when they
-    compare with it; the others :math:`j` come in the order main, first auxiliary,
-    second, …, where the paper draws a random order at every step. For one auxiliary
-    loss there is only one order.
+    Differences from the paper: the weights, which the authors of Bloop introduced for
+    their comparison. The order of :math:`j` is main, first auxiliary, second auxiliary,
+    …; the paper draws a random order at every step. For one auxiliary loss both are the
+    same.
 
-    Differences from released code: the authors' TensorFlow code shuffles the
-    gradients too, but drops the result, so that its order is fixed as here.
+    Differences from released code: the authors' TensorFlow code shuffles the gradients
+    but discards the result, so that its order is fixed, too.
 
     Args:
-      aux_weight: Weight of the auxiliary gradient: a number >= 0, or a schedule of
-        the 0-based count of updates. A list or tuple of them for several auxiliary
-        losses; then aux_grads is a list or tuple of as many trees.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      aux_weight: Weight of the auxiliary gradient, >= 0: a float or an optax schedule
+        (called with the step count, starting at 0). For several auxiliary losses a list
+        or tuple of them; aux_grads is then a list or tuple of as many trees.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The prefix transform: ``update(grads, state, params, aux_grads=aux_grads)``
+      The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients.
 
     Raises:
       ValueError: A weight is not a finite number >= 0; in `update`, aux_grads is
-        missing or not like the gradients.
+        missing or does not have the structure, shapes and kinds of dtypes of the
+        gradients.
 
     References:
       Yu, Kumar, Gupta, Levine, Hausman and Finn, Gradient Surgery for Multi-Task
@@ -89,11 +88,11 @@ def pcgrad(
       (True, True)
     """
     name = "pcgrad"
-    weights, number = auxiliary.weights(name, aux_weight)
+    weights, number = auxiliary.checked_weights(name, aux_weight)
 
     def init(params: PyTree) -> PcgradState:
         del params
-        return PcgradState(auxiliary.first_count(weights))
+        return PcgradState(schedules.init_count(weights))
 
     def update(
         updates: PyTree,
@@ -104,22 +103,26 @@ def pcgrad(
         **extra_args: Any,
     ) -> tuple[PyTree, PcgradState]:
         del params, extra_args
-        grads, several = auxiliary.gradients(name, updates, aux_grads, number)
-        values = auxiliary.values(weights, state.count)
+        grads, several = auxiliary.main_and_auxiliary(name, updates, aux_grads, number)
+        values = schedules.values_at(weights, state.count)
         tasks = [grads]  # (1)
         for weight, aux in zip(values, several, strict=True):
-            # A loss of weight 0 is in conflict with none.
-            if not (isinstance(weight, float) and weight == 0.0):
-                tasks.append(auxiliary.multiply(weight, aux))
-        axes = [auxiliary.direction(task, reduce) for task in tasks]
+            # A loss of weight 0 conflicts with no other.
+            if not numerics.is_number(weight, 0):
+                tasks.append(trees.multiply(weight, aux))
+        axes = [reductions.normalized(task, reduce) for task in tasks]
         total = None
         for i, task in enumerate(tasks):
             for j, axis in enumerate(axes):
                 if j != i:
                     along = reductions.dot(task, axis, reduce)
-                    task = auxiliary.add(task, -jnp.minimum(along, 0.0), axis)  # (2)
-            total = task if total is None else auxiliary.add(total, 1.0, task)  # (3)
-        count = auxiliary.next_count(state.count)
-        return auxiliary.cast_like(total, grads), PcgradState(count)
+                    task = trees.add_multiple(
+                        task, -jnp.minimum(along, 0.0), axis
+                    )  # (2)
+            total = (
+                task if total is None else trees.add_multiple(total, 1.0, task)
+            )  # (3)
+        count = schedules.next_count(state.count)
+        return trees.saturating_cast_like(total, grads), PcgradState(count)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from optimizers._common import checks, numerics, reductions, trees
+from optimizers._common import checks, donation, numerics, reductions, trees
 from optimizers._common.typing import PyTree, Reduce, Scalar
 
 __all__ = [
@@ -134,13 +133,8 @@ def rmpe_predictor(
     """
     name = "rmpe_predictor"
     checks.non_negative(name, regularization=regularization)
-    if (
-        not isinstance(window, int | np.integer)
-        or isinstance(window, bool)
-        or window < 1
-    ):
-        msg = f"{name}: window must be an integer >= 1, got {window!r}."
-        raise ValueError(msg)
+    checks.positive_integers(name, window=window)
+    window = int(window)
 
     def init(params: PyTree) -> RmpeState:
         gradients = tuple(trees.zeros_like(name, params) for _ in range(window))
@@ -166,9 +160,10 @@ def rmpe_predictor(
             products = reduce(products)
         gram = _replaced(state.gram, place, products)  # (1)
         weights = _weights(gram, state.count, regularization, normalize)  # (2)
-        never = state.count < 0
-        prediction = jax.tree.map(lambda *ys: _average(never, weights, *ys), *ring)
-        ring = trees.after(state.count, (prediction,) * window, ring)
+        prediction = jax.tree.map(
+            lambda *ys: _average(state.count, weights, *ys), *ring
+        )
+        ring = donation.after(state.count, (prediction,) * window, ring)
         ring = tuple(
             jax.tree.map(functools.partial(jnp.where, place == i), newest, y)
             for i, y in enumerate(ring)
@@ -180,7 +175,7 @@ def rmpe_predictor(
 
 @numerics.inline_jit
 def _subtract(x: jax.Array, y: jax.Array) -> jax.Array:
-    x = numerics.widen(x, y)
+    x = numerics.upcast(x, y)
     return x - y.astype(x.dtype)
 
 
@@ -229,7 +224,7 @@ def _weights(
     gram = jnp.where(used[:, None] & used[None, :], gram, 0.0)
     largest = jnp.finfo(gram.dtype).max / (2 * window)
     gram = jnp.clip(gram, -largest, largest)
-    ridge = numerics.like(gram, numerics.wide_scalar(regularization))
+    ridge = numerics.cast_scalar(gram, numerics.as_float_scalar(regularization))
     trace = jnp.trace(gram)
     scale = trace if normalize else trace + ridge
     scale = jnp.where(scale > 0.0, scale, 1.0)
@@ -242,13 +237,12 @@ def _weights(
 
 
 @numerics.inline_jit
-def _average(never: jax.Array, weights: jax.Array, *ring: jax.Array) -> jax.Array:
+def _average(count: jax.Array, weights: jax.Array, *ring: jax.Array) -> jax.Array:
     """Equation (3): each weight belongs to the older gradient of its difference."""
     terms = (
-        numerics.like(wide, weights[(i + 1) % len(ring)]) * wide
-        for i, wide in enumerate(map(numerics.widen, ring))
+        numerics.cast_scalar(wide, weights[(i + 1) % len(ring)]) * wide
+        for i, wide in enumerate(map(numerics.upcast, ring))
     )
     average = functools.reduce(jnp.add, terms)  # (3)
-    # A division by 1, so that XLA stores the average. Otherwise it would recompute the
-    # average from copies of the ring for each slot that is written afterwards.
-    return numerics.divide(average, jnp.where(never, average.real, 1.0))
+    # Each gradient of the ring is written after the average that reads it.
+    return donation.stored(count, average)

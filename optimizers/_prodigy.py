@@ -9,7 +9,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, numerics, reductions, trees
+from optimizers._common import (
+    checks,
+    distance,
+    donation,
+    numerics,
+    reductions,
+    schedules,
+    transforms,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByProdigyState", "prodigy", "scale_by_prodigy"]
@@ -44,131 +53,53 @@ def scale_by_prodigy(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The step of Prodigy, uphill and with its rate inside; see `prodigy`.
+    """The ascent direction of Prodigy; see `prodigy`.
 
     Args:
-      learning_rate: Factor on the distance, a number or a schedule of the 0-based
-        count of updates.
+      learning_rate: Factor on the distance estimate: a float or an optax schedule
+        (called with the step count, starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the root of
-        b2.
-      eps: Added, times the distance, to the root of the second moment.
-      d0: First estimate of the distance, positive; should be too small.
-      d_coef: Factor on the estimate of the distance.
-      growth_rate: The distance grows at most by this factor per step, at least 1.
-      bias_correction: Whether the rate has Adam's corrections of both moments.
-      safeguard_warmup: Whether to leave the rate out of the estimate's denominator.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by the
-        learning rate and the distance.
+      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the square root
+        of b2.
+      eps: Added, times the distance estimate, to the square root of the second moment.
+      d0: Initial distance estimate; must be positive and should underestimate.
+      d_coef: Factor on each new distance estimate.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      bias_correction: Whether the step size includes Adam's bias corrections of both
+        moments.
+      safeguard_warmup: Whether to leave the learning rate out of the denominator of the
+        estimate.
+      weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
+        the learning rate and the distance estimate.
       weight_decay_mask: Which leaves decay.
-      reduce: Sums a small vector over the devices that hold parts of the params.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The transformation. Do not put a learning rate after it; the sign is still to
-      be flipped.
+      The transformation. Its updates are already scaled by the learning rate; follow it
+      with ``optax.scale(-1.0)``.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `update`, there are no
         params, or the gradients do not have their structure and shapes.
     """
-    name = "scale_by_prodigy"
-    _check(name, learning_rate, b1, b2, b3, eps, d0, d_coef, growth_rate, weight_decay)
-
-    def init(params: PyTree) -> ScaleByProdigyState:
-        mu = trees.zeros_like(name, params)
-        return ScaleByProdigyState(
-            count=jnp.zeros([], jnp.int32),
-            mu=jax.tree.map(_wide_enough, mu),
-            nu=trees.accumulators_like(name, params),
-            grad_sum=trees.averages_like(name, params),
-            start=jax.tree.map(_copy, params),
-            distance=reductions.scalar_like(params, d0),
-            distance_max=reductions.scalar_like(params, d0),
-            numerator=reductions.scalar_like(params, 0.0),
-        )
-
-    def update(
-        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, ScaleByProdigyState]:
-        del extra_args
-        if params is None:
-            msg = (
-                f"{name}: update() needs params, because the estimate compares them "
-                "with the first ones. Call update(grads, state, params)."
-            )
-            raise ValueError(msg)
-        grads = trees.gradients(name, updates, state.grad_sum)
-        params = jax.tree.map(jnp.asarray, params)
-        count = numerics.increment(state.count)
-        d = numerics.wide_scalar(state.distance)
-        rate = d * links.value_at(learning_rate, state.count)
-        if bias_correction:
-            rate = rate * jnp.sqrt(numerics.bias_correction(b2, count))
-            rate = rate / numerics.bias_correction(b1, count)  # (1)
-
-        first, second = numerics.scalar(b1), numerics.scalar(b2)
-        third = second**0.5 if b3 is None else numerics.scalar(b3)
-        relative = d / numerics.wide_scalar(d0)
-        weights = _Weights(
-            b1=numerics.wide_scalar(first),
-            of_mu=(1.0 - first) * d,
-            b2=numerics.wide_scalar(second),
-            of_nu=(1.0 - second) * jnp.square(d),
-            b3=numerics.wide_scalar(third),
-            of_sum=relative * (d if safeguard_warmup else rate),
-        )
-        averages = jax.tree.map(
-            lambda g, m, v, s, x0, x: _averages(weights, g, m, v, s, x0, x),
-            *(grads, state.mu, state.nu, state.grad_sum, state.start, params),
-        )
-
-        product, length = reductions.sums(
-            reduce, _field(averages, "product"), _field(averages, "length")
-        )
-        numerator = weights.b3 * numerics.wide_scalar(state.numerator)
-        numerator = numerator + relative * rate * product  # (2)
-        estimate = numerics.safe_divide(
-            numerics.wide_scalar(d_coef) * numerator, length
-        )  # (6)
-        # An estimate that overflowed says nothing.
-        estimate = jnp.where(jnp.isfinite(estimate), estimate, 0.0)
-        distance_max = jnp.maximum(
-            numerics.wide_scalar(state.distance_max), estimate
-        )  # (7)
-        distance = jnp.copy(distance_max)  # two buffers, so that both can be donated
-        if growth_rate is not math.inf:  # a program less to compile where it is
-            # As a number, infinity has derivatives that are not NaN.
-            largest = float(jnp.finfo(d.dtype).max)
-            factor = jnp.minimum(numerics.wide_scalar(growth_rate), largest)
-            untouched = state.distance == _as(state.distance, d0)
-            base = jnp.where(untouched, distance_max, d)  # (8)
-            distance = jnp.minimum(distance_max, factor * base)  # (9)
-
-        mu, nu = _field(averages, "mu"), _field(averages, "nu")
-        floor = distance * numerics.scalar(eps)
-        divide = numerics.division(numerics.scalar(d0) * numerics.scalar(eps))
-        direction = jax.tree.map(lambda m, v: _step(divide, rate, floor, m, v), mu, nu)
-        direction = links.add_decay(
-            name,
-            direction,
-            params,
-            links.value_at(weight_decay, state.count),
-            weight_decay_mask,
-            rate,
-        )
-        return trees.cast_like(direction, grads), ScaleByProdigyState(
-            count=count,
-            mu=trees.cast_like(mu, state.mu),
-            nu=trees.cast_like(nu, state.nu),
-            grad_sum=trees.cast_like(_field(averages, "grad_sum"), state.grad_sum),
-            start=state.start,
-            distance=distance.astype(state.distance.dtype),
-            distance_max=distance_max.astype(state.distance_max.dtype),
-            numerator=numerator.astype(state.numerator.dtype),
-        )
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _scale_by_prodigy(
+        "scale_by_prodigy",
+        learning_rate=learning_rate,
+        b1=b1,
+        b2=b2,
+        b3=b3,
+        eps=eps,
+        d0=d0,
+        d_coef=d_coef,
+        growth_rate=growth_rate,
+        bias_correction=bias_correction,
+        safeguard_warmup=safeguard_warmup,
+        weight_decay=weight_decay,
+        weight_decay_mask=weight_decay_mask,
+        reduce=reduce,
+    )
 
 
 def prodigy(
@@ -187,13 +118,13 @@ def prodigy(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Prodigy: Adam that finds the size of its steps from how far it has come.
+    r"""Prodigy: Adam with an automatic learning rate, from the distance traveled.
 
-    As D-Adaptation, it keeps a growing estimate :math:`d` of the distance
-    :math:`\|x_0 - x_*\|_\infty`, and with it of the best learning rate; recent
-    gradients weigh more, by :math:`d^2`, which finds the distance sooner. With the
-    product and the norm over the whole tree and the rest entry by entry, for the
-    gradient :math:`g_t` at :math:`x_{t-1}` and :math:`d = d_{t-1}`,
+    Like D-Adaptation, it keeps a growing estimate :math:`d` of the distance
+    :math:`\|x_0 - x_*\|_\infty`, and hence of the best learning rate. It weights recent
+    gradients more, by :math:`d^2`, so that the estimate grows faster. With the product
+    and the norm over the whole tree and the rest elementwise, for the gradient
+    :math:`g_t` at :math:`x_{t-1}` and :math:`d = d_{t-1}`,
 
     .. math::
 
@@ -219,49 +150,50 @@ def prodigy(
     :math:`r` growth_rate, :math:`w` weight_decay; the state holds :math:`t` as count,
     :math:`m` as mu, :math:`v` as nu, :math:`s` as grad_sum, :math:`x_0` as start,
     :math:`d` as distance, :math:`d^{\max}` as distance_max, :math:`N` as numerator.
-    `optimizers.distance_estimates` reads :math:`d`.
+    `distance_estimates` reads :math:`d`.
 
     Defaults: those of the release and the numbers of ``optax.contrib.prodigy``, whose
-    betas are b1 and b2 here, beta3 is b3, estim_lr0 is d0 and estim_lr_coef is
-    d_coef. The authors advise a learning rate of 1 times a cosine that ends at 0.
+    betas are b1 and b2 here, beta3 is b3, estim_lr0 is d0 and estim_lr_coef is d_coef.
+    The authors recommend a cosine schedule from 1 to 0 as learning rate.
 
-    Differences from the paper: the first estimate that exceeds :math:`d_0` is taken
-    whole, also with a growth_rate, by (8), as in the release; to keep :math:`d` where
-    it is, set ``d_coef=0``.
+    Differences from the paper: the first estimate that exceeds :math:`d_0` is not
+    limited by growth_rate, because of (8), as in the released code. ``d_coef=0`` keeps
+    :math:`d` constant.
 
-    Differences from released code: the release corrects no bias unless asked to. It
-    skips steps of rate 0, which here only drop out of (2) and (5), and does not count
-    gradients of zero before the first that is not. With ``b1=0`` it takes the new
-    :math:`d_t` in (3). Its slice_p, which estimates from every p-th entry, is left
-    out; its groups share one :math:`d`, where those of ``optax.partition`` have one
-    each. optax has no growth_rate, keeps :math:`d` in the narrowest dtype of the
-    params, squares a complex gradient where (4) takes its absolute value, shares the
-    buffers of the params, so that both cannot be donated, and a first gradient
-    of zero, or a first rate of 0, makes its :math:`d` NaN for ever; here 0/0 is 0.
+    Differences from released code: by default, the release does not correct the bias.
+    It skips steps with a learning rate of 0, which here only drop out of (2) and (5),
+    and does not count zero gradients before the first nonzero one. With ``b1=0`` it
+    uses the new :math:`d_t` in (3). Its slice_p, which estimates from every p-th
+    element, is left out. Its parameter groups share one :math:`d`; those of
+    ``optax.partition`` have one each. optax has no growth_rate, keeps :math:`d` in the
+    narrowest dtype of the params, squares complex gradients instead of their absolute
+    values in (4), and shares buffers with the params, so that both cannot be donated.
+    There, :math:`d` becomes NaN if the first gradient or the first learning rate is 0;
+    here 0/0 is 0.
 
-    Abstract params make a start of zeros.
+    If `init` gets abstract params, the state's start is zeros.
 
     Args:
-      learning_rate: Factor on the distance, a number or a schedule of the 0-based
-        count of updates.
+      learning_rate: Factor on the distance estimate: a float or an optax schedule
+        (called with the step count, starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the root of
-        b2.
-      eps: Added, times the distance, to the root of the second moment.
-      d0: First estimate of the distance, positive; should be too small.
-      d_coef: Factor on the estimate of the distance.
-      growth_rate: The distance grows at most by this factor per step, at least 1.
-      bias_correction: Whether the rate has Adam's corrections of both moments.
-      safeguard_warmup: Whether to leave the rate out of the estimate's denominator,
-        for schedules that start near 0.
-      weight_decay: Decoupled decay, a number or a schedule; multiplied by
+      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the square root
+        of b2.
+      eps: Added, times the distance estimate, to the square root of the second moment.
+      d0: Initial distance estimate; must be positive and should underestimate.
+      d_coef: Factor on each new distance estimate.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      bias_correction: Whether the step size includes Adam's bias corrections of both
+        moments.
+      safeguard_warmup: Whether to leave the learning rate out of the denominator of the
+        estimate, for schedules that start near 0.
+      weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
         :math:`\lambda_t`.
       weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
         a function from the params to one.
-      reduce: Only where each device holds a part of the params and calls `update` by
-        itself, as in ``shard_map``: sums a small vector over these devices, for
-        instance ``lambda x: jax.lax.psum(x, "data")``.
+      reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
+        e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
       The optimizer. Its updates have the dtypes of the gradients and are to be added
@@ -287,16 +219,14 @@ def prodigy(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    _check(
-        "prodigy", learning_rate, b1, b2, b3, eps, d0, d_coef, growth_rate, weight_decay
-    )
     return optax.chain(
-        scale_by_prodigy(
-            learning_rate,
-            b1,
-            b2,
-            b3,
-            eps,
+        _scale_by_prodigy(
+            "prodigy",
+            learning_rate=learning_rate,
+            b1=b1,
+            b2=b2,
+            b3=b3,
+            eps=eps,
             d0=d0,
             d_coef=d_coef,
             growth_rate=growth_rate,
@@ -310,15 +240,132 @@ def prodigy(
     )
 
 
-class _Weights(NamedTuple):
-    """The decay rates of one step, and the weight of the gradient in each average."""
+def _scale_by_prodigy(
+    name: str,
+    *,
+    learning_rate: ScalarOrSchedule,
+    b1: Scalar,
+    b2: Scalar,
+    b3: Scalar | None,
+    eps: Scalar,
+    d0: Scalar,
+    d_coef: Scalar,
+    growth_rate: Scalar,
+    bias_correction: bool,
+    safeguard_warmup: bool,
+    weight_decay: ScalarOrSchedule,
+    weight_decay_mask: Mask,
+    reduce: Reduce | None,
+) -> optax.GradientTransformationExtraArgs:
+    distance.require_ranges(
+        name,
+        learning_rate=learning_rate,
+        d0=d0,
+        growth_rate=growth_rate,
+        weight_decay=weight_decay,
+    )
+    checks.decay_rates(name, b1=b1, b2=b2)
+    if b3 is not None:
+        checks.decay_rates(name, b3=b3)
+    checks.non_negative(name, eps=eps, d_coef=d_coef)
 
-    b1: jax.Array
-    of_mu: jax.Array
-    b2: jax.Array
-    of_nu: jax.Array
-    b3: jax.Array
-    of_sum: jax.Array
+    def init(params: PyTree) -> ScaleByProdigyState:
+        return ScaleByProdigyState(
+            count=jnp.zeros([], jnp.int32),
+            mu=distance.step_averages_like(name, params),
+            nu=trees.accumulators_like(name, params),
+            grad_sum=trees.averages_like(name, params),
+            start=jax.tree.map(
+                lambda p: donation.own_buffer(p, numerics.dtype_of(p)), params
+            ),
+            distance=reductions.scalar_like(params, d0),
+            distance_max=reductions.scalar_like(params, d0),
+            numerator=reductions.scalar_like(params, 0.0),
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByProdigyState]:
+        del extra_args
+        if params is None:
+            msg = (
+                f"{name}: update() needs params, because the estimate compares them "
+                "with the initial ones. Call update(grads, state, params)."
+            )
+            raise ValueError(msg)
+        grads = trees.gradients(name, updates, state.grad_sum)
+        params = jax.tree.map(jnp.asarray, params)
+        count = numerics.increment(state.count)
+        d = numerics.as_float_scalar(state.distance)
+        step_size = d * schedules.value_at(learning_rate, state.count)
+        if bias_correction:
+            step_size = step_size * jnp.sqrt(numerics.bias_correction(b2, count))
+            step_size = step_size / numerics.bias_correction(b1, count)  # (1)
+
+        first, second = numerics.as_scalar(b1), numerics.as_scalar(b2)
+        third = second**0.5 if b3 is None else numerics.as_scalar(b3)
+        relative = d / numerics.as_float_scalar(d0)
+        weights = distance.Weights(
+            b1=numerics.as_float_scalar(first),
+            of_mu=(1.0 - first) * d,
+            b2=numerics.as_float_scalar(second),
+            of_nu=(1.0 - second) * jnp.square(d),
+            b3=numerics.as_float_scalar(third),
+            of_sum=relative * (d if safeguard_warmup else step_size),
+        )
+        averages = jax.tree.map(
+            lambda g, m, v, s, x0, x: _averages(weights, g, m, v, s, x0, x),
+            grads,
+            state.mu,
+            state.nu,
+            state.grad_sum,
+            state.start,
+            params,
+        )
+        leaves = trees.unzip(_Leaf, averages)
+        product, length = reductions.sums(reduce, leaves.product, leaves.length)
+        numerator = weights.b3 * numerics.as_float_scalar(state.numerator)
+        numerator = numerator + relative * step_size * product  # (2)
+        estimate = numerics.safe_divide(
+            numerics.as_float_scalar(d_coef) * numerator, length
+        )  # (6)
+        distance_max = jnp.maximum(
+            numerics.as_float_scalar(state.distance_max),
+            distance.finite_or_zero(estimate),
+        )  # (7)
+        new_distance = jnp.copy(distance_max)  # two buffers, so both can be donated
+        if not numerics.is_number(growth_rate, math.inf):
+            first_distance = numerics.as_float_scalar(d0).astype(state.distance.dtype)
+            is_first = state.distance == first_distance
+            base = jnp.where(is_first, distance_max, d)  # (8)
+            limit = distance.growth_factor(growth_rate) * base
+            new_distance = jnp.minimum(distance_max, limit)  # (9)
+
+        floor = new_distance * numerics.as_scalar(eps)
+        divide = numerics.division(numerics.as_scalar(d0) * numerics.as_scalar(eps))
+        direction = jax.tree.map(
+            lambda m, v: _step(divide, step_size, floor, m, v), leaves.mu, leaves.nu
+        )
+        direction = transforms.add_decay(
+            name,
+            direction,
+            params,
+            schedules.value_at(weight_decay, state.count),
+            weight_decay_mask,
+            step_size,
+        )
+        return trees.cast_like(direction, grads), ScaleByProdigyState(
+            count=count,
+            mu=trees.cast_like(leaves.mu, state.mu),
+            nu=trees.cast_like(leaves.nu, state.nu),
+            grad_sum=trees.cast_like(leaves.grad_sum, state.grad_sum),
+            start=state.start,
+            distance=new_distance.astype(state.distance.dtype),
+            distance_max=distance_max.astype(state.distance_max.dtype),
+            numerator=numerator.astype(state.numerator.dtype),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 class _Leaf(NamedTuple):
@@ -331,7 +378,7 @@ class _Leaf(NamedTuple):
 
 @numerics.inline_jit
 def _averages(
-    weights: _Weights,
+    weights: distance.Weights,
     g: jax.Array,
     m: jax.Array,
     v: jax.Array,
@@ -339,75 +386,26 @@ def _averages(
     x0: jax.Array,
     x: jax.Array,
 ) -> _Leaf:
-    g = numerics.widen(g, s)
+    g = numerics.upcast(g, s)
     m, v, s = m.astype(g.dtype), v.astype(g.real.dtype), s.astype(g.dtype)
-    b1, of_mu, b3, of_sum = (
-        numerics.like(g, w)
-        for w in (weights.b1, weights.of_mu, weights.b3, weights.of_sum)
-    )
-    b2, of_nu = numerics.like(v, weights.b2), numerics.like(v, weights.of_nu)
+    w = distance.cast_weights(weights, g)
     product = g.conj() * (x0.astype(g.dtype) - x.astype(g.dtype))  # in (2)
-    m = b1 * m + of_mu * g  # (3)
-    v = b2 * v + of_nu * numerics.abs_square(g)  # (4)
-    s = b3 * s + of_sum * g  # (5)
+    m = w.b1 * m + w.of_mu * g  # (3)
+    v = w.b2 * v + w.of_nu * numerics.abs_square(g)  # (4)
+    s = w.b3 * s + w.of_sum * g  # (5)
     return _Leaf(jnp.sum(product.real), jnp.sum(jnp.abs(s)), m, v, s)
 
 
 @functools.partial(numerics.inline_jit, static_argnums=0)
 def _step(
     divide: Callable[[jax.Array, jax.Array], jax.Array],
-    rate: jax.Array,
+    step_size: jax.Array,
     floor: jax.Array,
     m: jax.Array,
     v: jax.Array,
 ) -> jax.Array:
-    rate, floor = numerics.like(m, rate), numerics.like(v, floor)
-    return rate * divide(m, jnp.sqrt(v) + floor)  # in (10)
-
-
-def _field(leaves: PyTree, name: str) -> PyTree:
-    """One field of a tree whose leaves are of `_Leaf`."""
-    return jax.tree.map(
-        lambda leaf: getattr(leaf, name),
-        leaves,
-        is_leaf=lambda node: isinstance(node, _Leaf),
+    step_size, floor = (
+        numerics.cast_scalar(m, step_size),
+        numerics.cast_scalar(v, floor),
     )
-
-
-def _wide_enough(zeros: jax.Array) -> jax.Array:
-    """As float32 where float16, in which d g would be 0 at first."""
-    return numerics.widen(zeros) if zeros.dtype == jnp.float16 else zeros
-
-
-def _copy(leaf: Any) -> jax.Array:
-    """The leaf in a buffer of its own; zeros of a leaf that has no values."""
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return jnp.zeros_like(leaf)
-    return jnp.array(leaf, dtype=numerics.dtype_of(leaf))
-
-
-def _as(d: jax.Array, value: Scalar) -> jax.Array:
-    return numerics.wide_scalar(value).astype(d.dtype)
-
-
-def _check(
-    function: str,
-    learning_rate: ScalarOrSchedule,
-    b1: Scalar,
-    b2: Scalar,
-    b3: Scalar | None,
-    eps: Scalar,
-    d0: Scalar,
-    d_coef: Scalar,
-    growth_rate: Scalar,
-    weight_decay: ScalarOrSchedule,
-) -> None:
-    checks.non_negative(
-        function, learning_rate=learning_rate, weight_decay=weight_decay
-    )
-    checks.decay_rates(function, b1=b1, b2=b2)
-    if b3 is not None:
-        checks.decay_rates(function, b3=b3)
-    checks.non_negative(function, eps=eps, d_coef=d_coef)
-    checks.positive(function, d0=d0)
-    checks.at_least_one(function, growth_rate=growth_rate)
+    return step_size * divide(m, jnp.sqrt(v) + floor)  # in (10)

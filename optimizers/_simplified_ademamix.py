@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, links, moments, numerics, trees
+from optimizers._common import checks, moments, numerics, transforms, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = [
@@ -129,8 +129,8 @@ def simplified_ademamix(
     checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(
         _scale_by_simplified_ademamix(name, b1, b2, alpha, eps),
-        links.add_decayed_weights(name, weight_decay, weight_decay_mask),
-        links.scale_by_learning_rate(learning_rate),  # (4)
+        transforms.add_decayed_weights(name, weight_decay, weight_decay_mask),
+        transforms.scale_by_learning_rate(learning_rate),  # (4)
     )
 
 
@@ -157,7 +157,7 @@ def _scale_by_simplified_ademamix(
         del params, extra_args
         grads = trees.gradients(name, updates, state.nu)
         count = numerics.increment(state.count)
-        decay, weight = numerics.scalar(b1), numerics.scalar(alpha)
+        decay, weight = numerics.as_scalar(b1), numerics.as_scalar(alpha)
         mu = jax.tree.map(
             lambda m, g: _multiply_add(decay, m, g), state.mu, grads
         )  # (1)
@@ -175,5 +175,5 @@ def _scale_by_simplified_ademamix(
 @numerics.inline_jit
 def _multiply_add(a: Scalar, x: jax.Array, y: jax.Array) -> jax.Array:
     """Returns a x + y, computed in at least float32."""
-    x = numerics.widen(x, y)
-    return numerics.like(x, a) * x + y.astype(x.dtype)
+    x = numerics.upcast(x, y)
+    return numerics.cast_scalar(x, a) * x + y.astype(x.dtype)

@@ -1,11 +1,11 @@
-"""Learning rates that follow the width of a network: Everett et al. (2024)."""
+"""Learning rates scaled by the width of a network: Everett et al. (2024)."""
 
 from typing import Any
 
 import jax
 import optax
 
-from optimizers._common import checks, links, numerics
+from optimizers._common import checks, masks, numerics
 from optimizers._common.typing import Mask, PyTree, Scalar
 
 __all__ = ["width_scaled_learning_rate"]
@@ -15,7 +15,7 @@ _LAYERS = ("embedding", "hidden", "readout")
 _OPTIMIZERS = ("sgd", "adam", "adafactor")
 _ALIGNMENTS = ("full", "none")
 
-# A and B of each layer: weights are n^-A w, and w starts with the deviation n^-B.
+# A and B of each layer: weights are n^-A w, where w has the initial deviation n^-B.
 _PARAMETERIZATIONS = {
     "standard": {"embedding": (0.0, 0.0), "hidden": (0.0, 0.5), "readout": (0.0, 0.5)},
     "ntk": {"embedding": (0.0, 0.0), "hidden": (0.5, 0.0), "readout": (0.5, 0.0)},
@@ -36,28 +36,28 @@ def width_scaled_learning_rate(
     optimizer: str = "adam",
     alignment: str = "full",
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Carries a learning rate tuned on a narrow network over to a wide one.
+    r"""Width-scaled learning rates: transfers a learning rate to a wider network.
 
-    The last link of a chain. It multiplies the update :math:`u` of every leaf by a
-    power of the ratio of the two widths, which depends on where the leaf is:
-
-    .. math::
-
-       u \leftarrow (n / n_0)^{c_l} u                                    && (1)
-
-    A layer computes :math:`n^{-A_l} w z`, where :math:`w` starts with entries of the
-    size :math:`n^{-B_l}` and :math:`z` is what comes in. Steps shall move what goes
-    out by as much in a wide network as in a narrow one. For a step :math:`\Delta w`
-    with entries of equal size that is
+    Put it last in a chain. It multiplies the update :math:`u` of every leaf by a power
+    of the ratio of the two widths, which depends on the layer of the leaf:
 
     .. math::
 
-       n^{-A_l} \, |\Delta w| \, n^{\alpha_l} = O(1)                     && (2)
+       u \leftarrow (n / n_0)^{c_l} u \qquad (1)
 
-    where :math:`\alpha_l` tells how the :math:`n` incoming activations add up: with
-    ``alignment="full"`` they are aligned with the step, :math:`\alpha_l = 1`; with
-    ``"none"`` they are not, :math:`\alpha_l = 1/2`. An embedding has few inputs,
-    :math:`\alpha_l = 0`. The step is the learning rate times
+    A layer computes :math:`n^{-A_l} w z`, where the initial elements of :math:`w` have
+    the size :math:`n^{-B_l}` and :math:`z` is the input. A step should change the
+    output as much in a wide network as in a narrow one. For a step :math:`\Delta w`
+    with elements of equal size this is
+
+    .. math::
+
+       n^{-A_l} \, |\Delta w| \, n^{\alpha_l} = O(1) \qquad (2)
+
+    where :math:`\alpha_l` is the exponent with which the :math:`n` incoming activations
+    add up: with ``alignment="full"`` they are aligned with the step, :math:`\alpha_l =
+    1`; with ``"none"`` they are not, :math:`\alpha_l = 1/2`. An embedding has few
+    inputs, :math:`\alpha_l = 0`. The step is the learning rate times
 
     .. math::
 
@@ -84,31 +84,32 @@ def width_scaled_learning_rate(
     Symbols: :math:`n / n_0` width_ratio, :math:`l` labels.
 
     Defaults: Adam with full alignment in the standard parameterization, for which the
-    paper's prescription of a rate for each layer does better than muP.
+    paper's learning rates per layer are better than muP.
 
     Differences from the paper: the exponents are derived here, from (2) to (5).
 
     Args:
       labels: ``"embedding"``, ``"hidden"`` or ``"readout"`` for every leaf: a tree of
-        them, a prefix of one, or a function from the updates (which have the
-        structure and shapes of the params) to one. A layer whose number of inputs
-        does not grow with the network is an embedding, biases too; one whose number
-        of outputs does not, is a readout.
-      width_ratio: The width of this network by that of the network whose learning
-        rate is used.
-      parameterization: How weights start and what multiplies them, by the name in
-        the table above. It is not applied: the network must be so already.
-      optimizer: What makes the updates: ``"adam"`` for everything whose steps do not
-        depend on the sizes of gradients and weights, ``"sgd"`` or ``"adafactor"``.
+        labels, a prefix of one, or a function from the updates (which have the
+        structure and shapes of the params) to one. Layers whose number of inputs does
+        not grow with the network, and biases, are embeddings; layers whose number of
+        outputs does not grow are readouts.
+      width_ratio: Width of this network over that of the network whose learning rate is
+        used.
+      parameterization: Initialization and multipliers of the weights, by the name in
+        the table above. They are not applied: the network must already have them.
+      optimizer: Optimizer that computes the updates: ``"adam"`` for all whose steps do
+        not depend on the sizes of gradients and weights, ``"sgd"`` or ``"adafactor"``.
       alignment: ``"full"`` or ``"none"``.
 
     Returns:
-      The transformation, without state. Everything before it in the chain is scaled,
-      decoupled weight decay too.
+      The transformation, without state. It scales the result of everything before it in
+      the chain, including decoupled weight decay.
 
     Raises:
-      ValueError: An argument is not one of its choices, or width_ratio is not
-        positive; in `update`, the labels do not fit the updates.
+      ValueError: An argument is not one of its choices, or width_ratio is not positive;
+        in `update`, the labels do not have the structure of the updates or a prefix of
+        it.
 
     References:
       Everett et al., Scaling Exponents Across Parameterizations and Optimizers,
@@ -134,7 +135,7 @@ def width_scaled_learning_rate(
     checks.one_of(_NAME, "optimizer", optimizer, _OPTIMIZERS)
     checks.one_of(_NAME, "alignment", alignment, _ALIGNMENTS)
     exponents = _exponents(parameterization, optimizer, alignment)
-    if not links.is_function(labels):
+    if not masks.is_function(labels):
         _require_layers(labels)
 
     def init(params: PyTree) -> optax.EmptyState:
@@ -145,7 +146,7 @@ def width_scaled_learning_rate(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, optax.EmptyState]:
         del params, extra_args
-        ratio = numerics.scalar(width_ratio)
+        ratio = numerics.as_scalar(width_ratio)
         factors = {layer: ratio ** exponents[layer] for layer in _LAYERS}
 
         def subtree(layer: str, updates: PyTree) -> PyTree:
@@ -179,7 +180,7 @@ def _exponents(
 
 def _resolved(labels: Mask, updates: PyTree) -> PyTree:
     """A tree of labels that is a prefix of the updates."""
-    if links.is_function(labels):
+    if masks.is_function(labels):
         labels = labels(updates)
         _require_layers(labels)
     try:
@@ -202,5 +203,4 @@ def _require_layers(labels: PyTree) -> None:
 
 @jax.jit
 def _multiply(factor: Scalar, u: jax.Array) -> jax.Array:
-    wide = numerics.widen(u)
-    return (numerics.like(wide, factor) * wide).astype(u.dtype)
+    return numerics.scaled(factor, u).astype(u.dtype)

@@ -1,7 +1,4 @@
-"""Gradients of auxiliary losses: how they come in, their weights, their projections.
-
-Sums run over the whole tree. A leaf that can have no gradient stays as it is.
-"""
+"""Validation of the weights and gradients of auxiliary losses."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,23 +6,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optimizers._common import checks, links, numerics, reductions, trees
-from optimizers._common.typing import PyTree, Reduce, Scalar, ScalarOrSchedule
+from optimizers._common import checks, numerics, trees
+from optimizers._common.typing import PyTree, ScalarOrSchedule
 
 AuxWeight = ScalarOrSchedule | Sequence[ScalarOrSchedule]
 """The weight of one auxiliary gradient, or a list or tuple of them for several."""
 
 
-def weights(
+def checked_weights(
     function: str, aux_weight: AuxWeight
 ) -> tuple[tuple[ScalarOrSchedule, ...], int | None]:
     """The weights, and the number of auxiliary trees; None for one, outside a list.
 
     Raises:
-      ValueError: A weight is not a finite number >= 0, or there is none.
+      ValueError: A weight is not a finite number >= 0, or the list is empty.
     """
     given: Any = aux_weight
-    several = type(given) in (list, tuple)  # and no optimizer, which is a tuple too
+    several = type(given) in (list, tuple)  # not an optimizer, which is a tuple too
     values = tuple(given) if several else (given,)
     if not values:
         msg = f"{function}: aux_weight must hold at least one number, got {aux_weight}."
@@ -35,46 +32,19 @@ def weights(
     return values, len(values) if several else None
 
 
-def check_share(function: str, **values: Any) -> None:
-    """Raises ValueError unless each value is in [0, 1]."""
-    checks.non_negative(function, **values)
-    for name, value in values.items():
-        if isinstance(value, float | int) and value > 1.0:
-            msg = f"{function}: {name} must be in [0, 1], got {value!r}."
-            raise ValueError(msg)
-
-
-def first_count(weights: tuple[ScalarOrSchedule, ...]) -> jax.Array | None:
-    """A counter of updates where a weight is a schedule."""
-    return jnp.zeros([], jnp.int32) if any(map(callable, weights)) else None
-
-
-def values(
-    weights: tuple[ScalarOrSchedule, ...], count: jax.Array | None
-) -> list[Scalar]:
-    """The weights of this update, for the 0-based count of updates."""
-    now = jnp.zeros([], jnp.int32) if count is None else count
-    return [links.value_at(weight, now) for weight in weights]
-
-
-def next_count(count: jax.Array | None) -> jax.Array | None:
-    """The counter after this update."""
-    return None if count is None else numerics.increment(count)
-
-
-def gradients(
+def main_and_auxiliary(
     function: str, updates: PyTree, aux_grads: Any, number: int | None = None
 ) -> tuple[PyTree, list[PyTree]]:
-    """The gradients and the auxiliary ones as arrays, after a check that they match.
+    """The main and the auxiliary gradients as arrays, after validation.
 
     Args:
-      function: Who asks, for the message.
-      updates: The gradients.
-      aux_grads: A tree like them, or a sequence of such trees.
+      function: The caller's name, for error messages.
+      updates: The main gradients.
+      aux_grads: A tree of the same structure and shapes, or a sequence of such trees.
       number: The length of the sequence; None for one tree.
 
     Returns:
-      The gradients, and the list of auxiliary ones.
+      The main gradients, and the list of auxiliary ones.
 
     Raises:
       ValueError: aux_grads is missing, or does not have the structure, shapes and
@@ -107,41 +77,14 @@ def gradients(
     ]
 
 
-def add(total: PyTree, weight: Scalar, tree: PyTree) -> PyTree:
-    """The total + weight * tree in at least float32; no bit changes for a number 0."""
-    if isinstance(weight, float) and weight == 0.0:
-        return total
-    return trees.map_inexact(lambda d, x: _plus(d, weight, x), total, tree)
-
-
-def multiply(weight: Scalar, tree: PyTree) -> PyTree:
-    """The weight times the tree, in at least float32."""
-    return trees.map_inexact(lambda x: _times(weight, x), tree)
-
-
-def direction(tree: PyTree, reduce: Reduce | None) -> PyTree:
-    """The tree divided by its norm in at least float32; 0 where that is."""
-    return reductions.unit(tree, reductions.norm(tree, reduce))
-
-
-def without(tree: PyTree, axis: PyTree, reduce: Reduce | None) -> PyTree:
-    """The part of the tree that is orthogonal to a direction."""
-    return add(tree, -reductions.dot(tree, axis, reduce), axis)
-
-
-def cast_like(tree: PyTree, like: PyTree) -> PyTree:
-    """Each leaf that has a gradient in the dtype of its counterpart."""
-    return trees.map_inexact(_cast, like, tree)
-
-
 def _require_same(
     function: str, name: str, tree: PyTree, grads: PyTree, number: int | None
 ) -> None:
-    mend = (
+    advice = (
         f"{_call(number)} Inside optax.masked and optax.partition this needs "
         "mask_compatible_extra_args=True."
     )
-    trees.require_shapes_of(function, name, tree, "the gradients", grads, mend)
+    trees.require_shapes_of(function, name, tree, "the gradients", grads, advice)
     for (path, a), g in zip(
         jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(grads), strict=True
     ):
@@ -158,24 +101,3 @@ def _require_same(
 def _call(number: int | None) -> str:
     trees = "aux_grads" if number is None else "(first, second, ...)"
     return f"Call update(grads, state, params, aux_grads={trees})."
-
-
-@numerics.inline_jit
-def _plus(d: jax.Array, weight: Scalar, x: jax.Array) -> jax.Array:
-    x = numerics.widen(x, d)
-    return d.astype(x.dtype) + numerics.like(x, weight) * x
-
-
-@numerics.inline_jit
-def _times(weight: Scalar, x: jax.Array) -> jax.Array:
-    x = numerics.widen(x)
-    return numerics.like(x, weight) * x
-
-
-@numerics.inline_jit
-def _cast(y: jax.Array, x: jax.Array) -> jax.Array:
-    """x in the dtype of y: the sum of two finite gradients stays finite in float16."""
-    if y.dtype == jnp.float16:
-        largest = float(jnp.finfo(y.dtype).max)
-        x = jnp.where(jnp.isfinite(x), jnp.clip(x, -largest, largest), x)
-    return x.astype(y.dtype)

@@ -1,65 +1,95 @@
-"""Checks of hyperparameters, made where the user stands: at construction.
+"""Hyperparameter validation, run when an optimizer is constructed.
 
-Only numbers are checked. A traced value has none yet, and an array of less than
-32 bits was rounded by whoever made it: `optax.inject_hyperparams` hands all over in
-the dtype of the params, where b2 = 0.999 is 1 in bfloat16.
+Python, NumPy and JAX numbers are held to the same ranges. Schedules and traced values
+are not checked, because their numbers are not known yet. An array of a floating-point
+dtype narrower than 32 bits may also lie on an open end of a range, because rounding can
+put it there: `optax.inject_hyperparams` casts hyperparameters to the dtype of the
+params, and b2 = 0.999 is 1 in bfloat16.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 
-def _number(value: Any) -> float | None:
-    """The value as a float, or None where it is not for us to check."""
-    if callable(value) or isinstance(value, jax.core.Tracer):
-        return None
-    if isinstance(value, jax.Array):
-        if value.dtype.itemsize < 4:
-            return None
-        value = value.real
-    if isinstance(value, bool | str) or np.ndim(value) != 0:
-        return math.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+class _Range(NamedTuple):
+    description: str
+    low: float
+    high: float
+    includes_low: bool = True
+    includes_high: bool = True
+
+    def contains(self, number: float, *, rounded: bool) -> bool:
+        if number == self.low:
+            return self.includes_low or rounded
+        if number == self.high:
+            return self.includes_high or rounded
+        return self.low < number < self.high
 
 
-def _require(function: str, interval: str, inside: Any, values: dict[str, Any]) -> None:
-    for name, value in values.items():
-        number = _number(value)
-        if number is not None and not inside(number):
-            msg = f"{function}: {name} must be {interval}, got {value!r}."
-            raise ValueError(msg)
+_DECAY_RATE = _Range("in [0, 1)", 0.0, 1.0, includes_high=False)
+_UNIT_INTERVAL = _Range("in [0, 1]", 0.0, 1.0)
+_FRACTION = _Range("in (0, 1)", 0.0, 1.0, includes_low=False, includes_high=False)
+_NON_NEGATIVE = _Range("a finite number >= 0", 0.0, math.inf, includes_high=False)
+_LIMIT = _Range("a number >= 0 or infinity", 0.0, math.inf)
+_POSITIVE = _Range(
+    "a finite number > 0", 0.0, math.inf, includes_low=False, includes_high=False
+)
+_AT_LEAST_ONE = _Range("at least 1", 1.0, math.inf)
 
 
 def decay_rates(function: str, **values: Any) -> None:
     """Raises ValueError unless each value is in [0, 1)."""
-    _require(function, "in [0, 1)", lambda x: 0.0 <= x < 1.0, values)
+    _require(function, _DECAY_RATE, values)
 
 
-def non_negative(function: str, **values: Any) -> None:
-    """Raises ValueError unless each value is a finite number >= 0 (or a schedule)."""
-    _require(function, "a finite number >= 0", lambda x: 0.0 <= x < math.inf, values)
-
-
-def positive(function: str, **values: Any) -> None:
-    """Raises ValueError unless each value is a finite number > 0 (or a schedule)."""
-    _require(function, "a finite number > 0", lambda x: 0.0 < x < math.inf, values)
-
-
-def at_least_one(function: str, **values: Any) -> None:
-    """Raises ValueError unless each value is >= 1, infinity included."""
-    _require(function, "at least 1", lambda x: x >= 1.0, values)
+def unit_interval(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is in [0, 1]."""
+    _require(function, _UNIT_INTERVAL, values)
 
 
 def fractions(function: str, **values: Any) -> None:
     """Raises ValueError unless each value is in (0, 1)."""
-    _require(function, "in (0, 1)", lambda x: 0.0 < x < 1.0, values)
+    _require(function, _FRACTION, values)
+
+
+def non_negative(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is a finite number >= 0 (or a schedule)."""
+    _require(function, _NON_NEGATIVE, values)
+
+
+def limits(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is >= 0, infinity included."""
+    _require(function, _LIMIT, values)
+
+
+def positive(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is a finite number > 0 (or a schedule)."""
+    _require(function, _POSITIVE, values)
+
+
+def at_least_one(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is >= 1, infinity included."""
+    _require(function, _AT_LEAST_ONE, values)
+
+
+def positive_integers(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is an integer >= 1.
+
+    JAX arrays may hold the integer in a floating-point dtype, as older versions of
+    `optax.inject_hyperparams` pass it.
+    """
+    _require_integers(function, 1, values)
+
+
+def non_negative_integers(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is an integer >= 0; see above."""
+    _require_integers(function, 0, values)
 
 
 def one_of(function: str, name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -83,3 +113,69 @@ def one_mask(function: str, mask: Any, weight_decay_mask: Any) -> Any:
         )
         raise ValueError(msg)
     return mask if weight_decay_mask is None else weight_decay_mask
+
+
+def inner_optimizer(
+    function: str, optimizer: Any, example: str
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer that a wrapper was given, with support for extra arguments.
+
+    Args:
+      function: The wrapper's name, for the error message.
+      optimizer: The wrapper's argument.
+      example: Another argument of a call, for the error message: ``"rho=0.05"``.
+
+    Raises:
+      TypeError: The optimizer is not a gradient transformation.
+    """
+    if not isinstance(optimizer, optax.GradientTransformation):
+        msg = (
+            f"{function}: optimizer must be an optax.GradientTransformation, got "
+            f"{optimizer!r} of type {type(optimizer).__name__}. Call for instance "
+            f"{function}(optax.sgd(0.1), {example}); optax.MultiSteps(...) becomes one "
+            "by .gradient_transformation()."
+        )
+        raise TypeError(msg)
+    return optax.with_extra_args_support(optimizer)
+
+
+def _require(function: str, allowed: _Range, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if callable(value) or isinstance(value, jax.core.Tracer):
+            continue
+        if not allowed.contains(_number(value), rounded=_is_narrow(value)):
+            msg = f"{function}: {name} must be {allowed.description}, got {value!r}."
+            raise ValueError(msg)
+
+
+def _require_integers(function: str, smallest: int, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, jax.core.Tracer):
+            continue
+        number = _number(value)
+        is_integer = jnp.issubdtype(np.asarray(value).dtype, np.integer)
+        if isinstance(value, jax.Array):
+            is_integer = number.is_integer() or (number == math.inf)
+        if not is_integer or not number >= smallest:
+            msg = f"{function}: {name} must be an integer >= {smallest}, got {value!r}."
+            raise ValueError(msg)
+
+
+def _number(value: Any) -> float:
+    """The value as a float; NaN if it is not a real number, which is in no range."""
+    if isinstance(value, jax.Array):
+        value = value.real  # injected in the dtype of complex params
+    if np.ndim(value) != 0:
+        return math.nan
+    dtype = np.asarray(value).dtype
+    if not jnp.issubdtype(dtype, np.floating) and not jnp.issubdtype(dtype, np.integer):
+        return math.nan
+    return float(value)
+
+
+def _is_narrow(value: Any) -> bool:
+    return (
+        isinstance(value, jax.Array)
+        and jnp.issubdtype(value.dtype, jnp.floating)
+        and value.dtype.itemsize < 4
+    )

@@ -1,7 +1,7 @@
-"""Moments of a tree of gradients, each line one equation of the papers.
+"""Moments of a tree of gradients; each function is one equation of the papers.
 
-All of them compute in at least float32 and return what they computed; the caller
-casts to the dtype that the state keeps, so that this step's update loses nothing.
+They compute and return at least float32. The caller casts the result to the dtype of
+the state, so that the update of this step is computed from the unrounded moment.
 """
 
 import jax
@@ -13,13 +13,13 @@ from optimizers._common.typing import PyTree, Scalar
 
 def ema(decay: Scalar, updates: PyTree, average: PyTree) -> PyTree:
     """b s + (1 - b) x."""
-    b = numerics.scalar(decay)
+    b = numerics.as_scalar(decay)
     return jax.tree.map(lambda x, s: _ema(b, 1.0 - b, x, s), updates, average)
 
 
 def ema_of_squares(decay: Scalar, updates: PyTree, average: PyTree) -> PyTree:
     """b s + (1 - b) |x|^2, real also for complex x."""
-    b = numerics.scalar(decay)
+    b = numerics.as_scalar(decay)
     return jax.tree.map(
         lambda x, s: _ema_of_squares(b, 1.0 - b, x, s), updates, average
     )
@@ -39,16 +39,16 @@ def debias(moment: PyTree, decay: Scalar, count: jax.Array) -> PyTree:
 def ratio(
     numerator: PyTree, square: PyTree, eps: Scalar, eps_root: Scalar = 0.0
 ) -> PyTree:
-    """m / (sqrt(v + eps_root) + eps), and 0 where the denominator is 0."""
-    outside, inside = numerics.scalar(eps), numerics.scalar(eps_root)
+    """m / (sqrt(v + eps_root) + eps), or 0 where the denominator is 0."""
+    outside, inside = numerics.as_scalar(eps), numerics.as_scalar(eps_root)
     denominator = jax.tree.map(lambda v: _root(v, outside, inside), square)
     return jax.tree.map(numerics.division(outside), numerator, denominator)
 
 
 @numerics.inline_jit
 def _ema(b: Scalar, one_minus_b: Scalar, x: jax.Array, s: jax.Array) -> jax.Array:
-    x = numerics.widen(x, s)
-    b, one_minus_b = numerics.like(x, b), numerics.like(x, one_minus_b)
+    x = numerics.upcast(x, s)
+    b, one_minus_b = numerics.cast_scalar(x, b), numerics.cast_scalar(x, one_minus_b)
     return b * s.astype(x.dtype) + one_minus_b * x
 
 
@@ -56,7 +56,7 @@ def _ema(b: Scalar, one_minus_b: Scalar, x: jax.Array, s: jax.Array) -> jax.Arra
 def _ema_of_squares(
     b: Scalar, one_minus_b: Scalar, x: jax.Array, s: jax.Array
 ) -> jax.Array:
-    return _ema(b, one_minus_b, numerics.abs_square(numerics.widen(x, s)), s)
+    return _ema(b, one_minus_b, numerics.abs_square(numerics.upcast(x, s)), s)
 
 
 @numerics.inline_jit
@@ -66,9 +66,11 @@ def _running_max(s: jax.Array, v: jax.Array) -> jax.Array:
 
 @numerics.inline_jit
 def _divide(s: jax.Array, correction: jax.Array) -> jax.Array:
-    return numerics.divide(s, numerics.like(s.real, correction))
+    return numerics.divide(s, numerics.cast_scalar(s.real, correction))
 
 
 @numerics.inline_jit
 def _root(v: jax.Array, outside: Scalar, inside: Scalar) -> jax.Array:
-    return jnp.sqrt(v + numerics.like(v, inside)) + numerics.like(v, outside)
+    return jnp.sqrt(v + numerics.cast_scalar(v, inside)) + numerics.cast_scalar(
+        v, outside
+    )

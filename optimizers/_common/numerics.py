@@ -1,6 +1,7 @@
-"""Where precision and every 0/0 of the library are decided."""
+"""Precision policy, safe division, and scalar arithmetic without dtype promotion."""
 
 import functools
+import numbers
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,8 +15,8 @@ from jax.typing import ArrayLike
 from optimizers._common.typing import Scalar
 
 inline_jit = functools.partial(jax.jit, inline=True)
-"""For what happens to one leaf: traced once per shape and dtype instead of once per
-leaf, one dispatch in eager mode, and no call left in the program."""
+"""For functions of one leaf: they are traced once per shape and dtype instead of once
+per leaf, run as one dispatch in eager mode, and leave no call in the program."""
 
 _SMALLEST_FLOAT32 = float(np.finfo(np.float32).tiny)
 
@@ -29,7 +30,7 @@ def dtype_of(leaf: Any) -> np.dtype:
 
 
 def compute_dtype(*dtypes: Any) -> np.dtype:
-    """The dtype that leaves of these dtypes are computed in: at least float32."""
+    """The dtype to compute leaves of these dtypes in: at least float32."""
     return functools.reduce(np.promote_types, dtypes, np.dtype(np.float32))
 
 
@@ -43,7 +44,7 @@ def default_float() -> np.dtype:
     return jax.dtypes.canonicalize_dtype(float)
 
 
-def scalar(value: ArrayLike) -> float | jax.Array:
+def as_scalar(value: ArrayLike) -> float | jax.Array:
     """A Python float where the value is a number, else a real array of >= 32 bits.
 
     A Python float meets leaves of every dtype without promoting them, also when
@@ -57,38 +58,69 @@ def scalar(value: ArrayLike) -> float | jax.Array:
     return float(cast("float", value))
 
 
-def wide_scalar(value: ArrayLike) -> jax.Array:
+def is_number(value: Any, number: float) -> bool:
+    """Whether the value is this Python or NumPy number; False for every JAX array."""
+    return isinstance(value, numbers.Real) and value == number
+
+
+def as_float_scalar(value: ArrayLike) -> jax.Array:
     """The scalar as an array of the default float dtype: float32, or float64 in x64."""
-    return jnp.asarray(scalar(value)).astype(default_float())
+    return jnp.asarray(as_scalar(value)).astype(default_float())
 
 
-def like(x: jax.Array, value: Scalar) -> jax.Array:
+def cast_scalar(x: jax.Array, value: Scalar) -> jax.Array:
     """The scalar in the dtype of the array."""
     return jnp.asarray(value).astype(x.dtype)
 
 
-def widen(x: jax.Array, *others: jax.Array) -> jax.Array:
-    """The array in the dtype that it is computed in together with the others."""
+def upcast(x: jax.Array, *others: jax.Array) -> jax.Array:
+    """The array in the dtype to compute it in together with the others."""
     return x.astype(compute_dtype(x.dtype, *(y.dtype for y in others)))
 
 
+@inline_jit
+def scaled(scale: Scalar, x: jax.Array) -> jax.Array:
+    """s x in at least float32."""
+    x = upcast(x)
+    return cast_scalar(x, scale) * x
+
+
+@inline_jit
+def add_scaled(x: jax.Array, scale: Scalar, y: jax.Array) -> jax.Array:
+    """x + s y in at least float32."""
+    x = upcast(x, y)
+    return x + cast_scalar(x, scale) * y.astype(x.dtype)
+
+
+@functools.partial(inline_jit, static_argnums=1)
+def saturating_cast(x: jax.Array, dtype: Any) -> jax.Array:
+    """The array in the dtype; a finite number that is too large becomes the largest.
+
+    In float16, the sum of two finite gradients may overflow.
+    """
+    largest = float(jnp.finfo(dtype).max)
+    if largest < jnp.finfo(x.dtype).max and not jnp.iscomplexobj(x):
+        low, high = (jnp.asarray(end, x.dtype) for end in (-largest, largest))
+        x = lax.select(lax.is_finite(x), lax.clamp(low, x, high), x)
+    return x.astype(dtype)
+
+
 def increment(count: jax.Array) -> jax.Array:
-    """Count + 1, staying at the largest integer."""
+    """Increments, saturating at the int32 maximum."""
     return jnp.asarray(optax.safe_increment(count))
 
 
 def bias_correction(decay: Scalar, count: jax.Array) -> jax.Array:
-    """1 - decay**count for count >= 1; never 0, also where decay was rounded to 1."""
-    b = wide_scalar(decay)
+    """1 - decay**count for count >= 1; positive even if decay was rounded to 1."""
+    b = as_float_scalar(decay)
     below_one = 1.0 - float(jnp.finfo(b.dtype).epsneg)
     return 1.0 - lax.pow(jnp.minimum(b, below_one), count)
 
 
 def division(smallest: Scalar) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """How to divide by denominators that are nowhere below `smallest`.
+    """The division for denominators >= `smallest`: safe unless that is positive.
 
-    A comparison of every denominator with 0 is a tenth of the time to compile Adam;
-    it is left out where the bound is a positive number.
+    Comparing every denominator with 0 takes a tenth of Adam's compile time.
     """
     positive = isinstance(smallest, float) and smallest >= _SMALLEST_FLOAT32
     return divide if positive else safe_divide
@@ -96,7 +128,7 @@ def division(smallest: Scalar) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 @inline_jit
 def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """Numerator (real or complex) by a real denominator."""
+    """A real or complex numerator over a real denominator."""
     if jnp.iscomplexobj(numerator):
         return lax.complex(numerator.real / denominator, numerator.imag / denominator)
     return numerator / denominator
@@ -104,10 +136,10 @@ def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
 
 @inline_jit
 def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """Numerator (real or complex) by a real denominator; 0 where that is 0.
+    """As `divide`, but 0 where the denominator is 0.
 
-    The denominator is replaced before the division, so that neither the value nor
-    its derivative ever passes through a NaN.
+    Such denominators are replaced before the division, so that neither the value nor
+    its derivative is NaN.
     """
     zero = denominator == 0.0
     quotient = divide(numerator, jnp.where(zero, 1.0, denominator))

@@ -1,7 +1,7 @@
-"""Sums over a whole tree: inner products, and norms that neither over- nor underflow.
+"""Inner products and norms of whole trees, without overflow or underflow.
 
-Under `jax.jit` they are global whatever the sharding is. Under `jax.shard_map`, where
-a device sees its part only, `reduce` adds up a small vector over the devices.
+Under `jax.jit` they are global whatever the sharding is. Under `jax.shard_map` each
+device sees only its part, and `reduce` sums a small vector over the devices.
 """
 
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from optimizers._common.typing import PyTree, Reduce, Scalar
 
 
 class Norm(NamedTuple):
-    """A Euclidean norm, root / scale, whose square may be beyond the dtype's range."""
+    """The Euclidean norm root / scale; its square may be out of the dtype's range."""
 
-    root: jax.Array  # shape (), the norm of the entries times scale
+    root: jax.Array  # shape (), the norm of the tree multiplied by scale
     scale: jax.Array  # shape (), a power of two
 
 
@@ -37,22 +37,34 @@ def dot(x: PyTree, y: PyTree, reduce: Reduce | None = None) -> jax.Array:
 def norm(tree: PyTree, reduce: Reduce | None = None) -> Norm:
     """|x| over the leaves that have gradients.
 
-    Entries are brought to the size of 1 before they are squared. What they are scaled
-    by comes from the sum of their sizes, which unlike the largest of them needs no
-    other way to reduce than the squares do, and is a power of two: to scale a tree by
-    one changes no bit of its direction.
+    Elements are scaled to a size near 1 before they are squared. The scale comes from
+    the sum of absolute values, because `reduce` cannot compute their maximum. It is a
+    power of two, so that it changes no bit of the direction.
     """
     leaves = [x for x in jax.tree.leaves(tree) if trees.is_inexact(x)]
     (size,) = sums(reduce, [_size(x) for x in leaves])
-    # It cancels: the derivatives are those of the norm without it.
+    # The scale cancels out of the norm, so derivatives need not pass through it.
     scale = lax.stop_gradient(_reciprocal_power_of_two(size, leaves))
     (square,) = sums(reduce, [_scaled_square(scale, x) for x in leaves])
     return Norm(safe_sqrt(square), scale)
 
 
 def unit(tree: PyTree, length: Norm) -> PyTree:
-    """x / |x| in at least float32, 0 where |x| is; other leaves stay as they are."""
+    """x / |x| in at least float32, 0 if |x| is 0; other leaves stay as they are."""
     return trees.map_inexact(lambda x: _unit(length.root, length.scale, x), tree)
+
+
+def normalized(tree: PyTree, reduce: Reduce | None = None) -> PyTree:
+    """As `unit`, with the norm computed here."""
+    return unit(tree, norm(tree, reduce))
+
+
+def orthogonal(
+    x: PyTree, axis: PyTree, reduce: Reduce | None = None
+) -> tuple[PyTree, jax.Array]:
+    """x - <x, u> u for an axis u of norm 1 or 0, in at least float32; and <x, u>."""
+    along = dot(x, axis, reduce)
+    return trees.add_multiple(x, -along, axis), along
 
 
 def scalar_like(params: PyTree, value: Scalar) -> jax.Array:
@@ -60,13 +72,13 @@ def scalar_like(params: PyTree, value: Scalar) -> jax.Array:
     dtypes = (
         numerics.real_dtype(numerics.dtype_of(leaf)) for leaf in jax.tree.leaves(params)
     )
-    return numerics.wide_scalar(value).astype(numerics.compute_dtype(*dtypes))
+    return numerics.as_float_scalar(value).astype(numerics.compute_dtype(*dtypes))
 
 
 @numerics.inline_jit
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
     """Re<x, y> of two leaves."""
-    x = numerics.widen(x, y)
+    x = numerics.upcast(x, y)
     if jnp.iscomplexobj(x):
         return jnp.sum(x.real * y.real + x.imag * y.imag)
     return jnp.sum(x * y.astype(x.dtype))
@@ -74,20 +86,22 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
 
 @numerics.inline_jit
 def safe_sqrt(square: jax.Array) -> jax.Array:
-    """A root whose derivative at 0 is 0."""
+    """The square root, with derivative 0 at 0."""
     zero = square == 0.0
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, square)))
 
 
 @numerics.inline_jit
 def _add_up(scalars: list[jax.Array]) -> jax.Array:
-    return sum(map(numerics.wide_scalar, scalars), start=numerics.wide_scalar(0.0))
+    return sum(
+        map(numerics.as_float_scalar, scalars), start=numerics.as_float_scalar(0.0)
+    )
 
 
 @numerics.inline_jit
 def _size(x: jax.Array) -> jax.Array:
-    """Sum of |x|, made smaller so that it stays finite for large trees."""
-    x = numerics.widen(x)
+    """Sum of |x| / 1024, which stays finite for large trees."""
+    x = numerics.upcast(x)
     if jnp.iscomplexobj(x):
         return jnp.sum(jnp.abs(x.real) * 2.0**-10 + jnp.abs(x.imag) * 2.0**-10)
     return jnp.sum(jnp.abs(x) * 2.0**-10)
@@ -103,13 +117,13 @@ def _reciprocal_power_of_two(size: jax.Array, leaves: list[Any]) -> jax.Array:
 
 
 def _scaled(scale: jax.Array, x: jax.Array) -> jax.Array:
-    """x times the scale, made to fit where the tree has leaves of other dtypes."""
-    x = numerics.widen(x)
-    return x * numerics.like(x, jnp.clip(scale, *_range(x.dtype)))
+    """x times the scale, clipped to the range of x if the tree has several dtypes."""
+    x = numerics.upcast(x)
+    return x * numerics.cast_scalar(x, jnp.clip(scale, *_range(x.dtype)))
 
 
 def _range(dtype: Any) -> tuple[float, float]:
-    """Between these, a power of two and its reciprocal are normal numbers."""
+    """Limits within which a power of two and its reciprocal are normal numbers."""
     smallest = float(jnp.finfo(dtype).smallest_normal)
     return smallest, 0.25 / smallest
 
@@ -117,8 +131,8 @@ def _range(dtype: Any) -> tuple[float, float]:
 @numerics.inline_jit
 def _scaled_square(scale: jax.Array, x: jax.Array) -> jax.Array:
     y = _scaled(scale, x)
-    # No number changes: only an infinity is larger, and so is the square of this. But
-    # where the compiler knows the tree, (c x)(c x) would become (c c)(x x): 0 inf.
+    # The clip changes only infinities, whose squares stay infinite. Without it, XLA may
+    # rewrite (c x)(c x) as (c c)(x x) if the tree is a constant, which is 0 inf.
     largest = float(jnp.finfo(y.dtype).max)
     parts = (y.real, y.imag) if jnp.iscomplexobj(y) else (y,)
     return jnp.sum(sum(lax.square(jnp.clip(part, -largest, largest)) for part in parts))
@@ -127,4 +141,4 @@ def _scaled_square(scale: jax.Array, x: jax.Array) -> jax.Array:
 @numerics.inline_jit
 def _unit(root: jax.Array, scale: jax.Array, x: jax.Array) -> jax.Array:
     x = _scaled(scale, x)
-    return numerics.safe_divide(x, numerics.like(x.real, root))
+    return numerics.safe_divide(x, numerics.cast_scalar(x.real, root))

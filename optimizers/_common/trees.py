@@ -1,4 +1,8 @@
-"""What the optimizers need of trees beyond `jax.tree`."""
+"""State trees, validation of gradients, and arithmetic of trees.
+
+Trees may hold leaves that have no gradient, such as integers and random keys. The
+arithmetic leaves them as they are; `zeros_like` and the like refuse them.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from optimizers._common import numerics
-from optimizers._common.typing import PyTree
+from optimizers._common.typing import PyTree, Scalar
 
 
 def zeros_like(function: str, params: PyTree, dtype: Any = None) -> PyTree:
     """Zeros of the shapes and shardings of the params, in their dtype or the given.
 
-    Complex leaves stay complex: in complex64 where the given dtype is narrower.
+    Complex leaves stay complex: in complex64 if the given dtype is narrower.
 
     Raises:
       ValueError: A leaf is not of a floating-point or complex dtype; names its path.
@@ -34,10 +38,10 @@ def zeros_like(function: str, params: PyTree, dtype: Any = None) -> PyTree:
 
 
 def accumulators_like(function: str, params: PyTree, dtype: Any = None) -> PyTree:
-    """Real zeros for sums that gain a small share per step: at least float32.
+    """Real zeros in at least float32, for sums and averages of real numbers.
 
-    An average with rate 0.999 in bfloat16 stops growing halfway, because its
-    increments fall under half a unit in the last place.
+    In bfloat16 an average with decay rate 0.999 stops growing halfway, because its
+    increments are below half a unit in the last place.
 
     Raises:
       ValueError: A leaf is not of a floating-point or complex dtype; names its path.
@@ -53,7 +57,7 @@ def accumulators_like(function: str, params: PyTree, dtype: Any = None) -> PyTre
 
 
 def averages_like(function: str, params: PyTree) -> PyTree:
-    """Zeros for sums as in `accumulators_like`, complex where the params are.
+    """As `accumulators_like`, but complex if the params are.
 
     Raises:
       ValueError: A leaf is not of a floating-point or complex dtype; names its path.
@@ -66,7 +70,7 @@ def averages_like(function: str, params: PyTree) -> PyTree:
 
 
 def gradients(function: str, updates: PyTree, like: PyTree) -> PyTree:
-    """The updates as arrays, after a check against a state tree of the same params.
+    """The updates as arrays, after validation against a state tree of the same params.
 
     Raises:
       ValueError: The structure or a shape is not that of the params, or a leaf is
@@ -78,9 +82,9 @@ def gradients(function: str, updates: PyTree, like: PyTree) -> PyTree:
 
 
 def require_shapes_of(
-    function: str, what: str, tree: PyTree, other: str, like: PyTree, mend: str = ""
+    function: str, what: str, tree: PyTree, other: str, like: PyTree, advice: str = ""
 ) -> None:
-    """Raises ValueError unless the trees have one structure and the same shapes.
+    """Raises ValueError unless the trees have the same structure and shapes.
 
     Names the first leaf that differs by its path.
     """
@@ -89,7 +93,7 @@ def require_shapes_of(
     if structure != expected:
         msg = (
             f"{function}: {what} must have the structure of {other}: got {structure}, "
-            f"not {expected}. {mend}"
+            f"not {expected}. {advice}"
         )
         raise ValueError(msg.rstrip())
     for i, (x, y) in enumerate(zip(leaves, expected_leaves, strict=True)):
@@ -97,13 +101,13 @@ def require_shapes_of(
             path, _ = jax.tree_util.tree_leaves_with_path(tree)[i]
             msg = (
                 f"{function}: {what} must have the shapes of {other}: at {where(path)} "
-                f"got {jnp.shape(x)}, not {jnp.shape(y)}. {mend}"
+                f"got {jnp.shape(x)}, not {jnp.shape(y)}. {advice}"
             )
             raise ValueError(msg.rstrip())
 
 
 def where(path: Any) -> str:
-    """How messages name a leaf."""
+    """The path of a leaf, as error messages print it."""
     return jax.tree_util.keystr(path) or "(the only leaf)"
 
 
@@ -112,23 +116,21 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
-def after(count: jax.Array, first: PyTree, then: PyTree) -> PyTree:
-    """The second tree, once the first is known; count is any that is never negative.
+def saturating_cast_like(tree: PyTree, like: PyTree) -> PyTree:
+    """As `cast_like`, but finite numbers stay finite; see `numerics.saturating_cast`.
 
-    State that is read after its successor was made costs a copy of it. Made from this,
-    the successor waits for the reader.
+    A leaf that has no gradient is that of `like`.
     """
-    never = count < 0
-    return jax.tree.map(lambda a, b: _after(never, a, b), first, then)
+    return map_inexact(lambda y, x: numerics.saturating_cast(x, y.dtype), like, tree)
 
 
-def moved(params: PyTree | None, direction: PyTree) -> PyTree:
-    """The params less the direction, as `optax.scale(-1.0)` and the caller make them.
-
-    For `after`: state that waits for them costs nothing, because they are made anyway.
-    Without params, the direction.
-    """
-    return direction if params is None else jax.tree.map(_moved, params, direction)
+def unzip(kind: Any, tree: PyTree) -> Any:
+    """One NamedTuple of trees, from a tree of NamedTuples of this kind."""
+    leaves, structure = jax.tree.flatten(
+        tree, is_leaf=lambda node: isinstance(node, kind)
+    )
+    fields = [[leaf[i] for leaf in leaves] for i in range(len(kind._fields))]
+    return kind(*(jax.tree.unflatten(structure, field) for field in fields))
 
 
 def map_inexact(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
@@ -138,21 +140,21 @@ def map_inexact(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> Py
     )
 
 
+def multiply(scale: Scalar, tree: PyTree) -> PyTree:
+    """s x in at least float32."""
+    return map_inexact(lambda x: numerics.scaled(scale, x), tree)
+
+
+def add_multiple(tree: PyTree, scale: Scalar, other: PyTree) -> PyTree:
+    """x + s y in at least float32; x itself, also its dtypes, if s is the number 0."""
+    if numerics.is_number(scale, 0):
+        return tree
+    return map_inexact(lambda x, y: numerics.add_scaled(x, scale, y), tree, other)
+
+
 def is_inexact(leaf: Any) -> bool:
-    """Whether the leaf is real or complex: no integer, no boolean, no random key."""
+    """Whether the leaf can have a gradient: its dtype is floating-point or complex."""
     return jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact)
-
-
-@numerics.inline_jit
-def _after(never: jax.Array, first: jax.Array, then: jax.Array) -> jax.Array:
-    if not jnp.iscomplexobj(then):
-        first = first.real
-    return jnp.where(never, first.astype(then.dtype), then)
-
-
-@numerics.inline_jit
-def _moved(x: jax.Array, d: jax.Array) -> jax.Array:
-    return x.astype(d.dtype) + -1.0 * d
 
 
 def _require_inexact(function: str, what: str, tree: PyTree) -> None:

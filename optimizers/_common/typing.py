@@ -1,4 +1,4 @@
-"""Names for the types in public signatures."""
+"""Types of public signatures."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +13,11 @@ Scalar = float | int | jax.Array
 """A hyperparameter: a number, or a traced 0-d array."""
 
 ScalarOrSchedule = ArrayLike | Callable[[jax.Array], ArrayLike]
-"""A number, or a function from the 0-based count of updates to one."""
+"""A number, or an optax schedule: a function from the step count to a number."""
 
 Reduce = Callable[[jax.Array], jax.Array]
-"""Adds up a small vector over the devices that hold parts of the params."""
+"""All-reduce of a small vector over the devices that hold parts of the params."""
 
 Mask = PyTree | Callable[[PyTree], PyTree] | None
-"""Booleans in (a prefix of) the parameters' tree, or a function that makes them."""
+"""A tree of booleans like the params, a prefix of one, or a function from the params
+to one."""

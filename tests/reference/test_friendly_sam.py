@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from optimizers._friendly_sam import friendly_sam, friendly_sharpness_aware
+from optimizers._friendly_sam import friendly_sam, friendly_sam_gradient
 from optimizers._sharpness_aware import sam
 from tests.reference import landscapes
 from tests.reference.landscapes import Q, Z, point_of, run
@@ -51,7 +51,7 @@ def test_worked_numbers(x64: None) -> None:
 
 @pytest.mark.parametrize(("sigma", "decay"), [(1.0, 0.95), (0.3, 0.5)])
 def test_follows_the_equations(sigma: float, decay: float, x64: None) -> None:
-    prefix = friendly_sharpness_aware(0.1, sigma, decay)
+    prefix = friendly_sam_gradient(0.1, sigma, decay)
     actual = run(optax.chain(prefix, optax.sgd(0.5)), Z, 25)
     expected = reference(Z, 25, 0.5, 0.1, sigma, decay)
     np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
@@ -69,7 +69,7 @@ def test_without_radius_it_is_the_base_to_the_bit() -> None:
 
 def test_average_is_of_the_gradients_themselves() -> None:
     """Not of what is left of them, as some releases have it."""
-    prefix = friendly_sharpness_aware(decay=0.5)
+    prefix = friendly_sam_gradient(decay=0.5)
     x = jnp.zeros(1, jnp.bfloat16)
     state: Any = prefix.init(x)
     for g, expected in ((4.0, 4.0), (2.0, 3.0), (8.0, 5.5)):
@@ -81,7 +81,7 @@ def test_average_is_of_the_gradients_themselves() -> None:
 
 
 def test_steady_gradients_move_nothing() -> None:
-    prefix, x = friendly_sharpness_aware(0.5), jnp.array([3.0, 4.0])
+    prefix, x = friendly_sam_gradient(0.5), jnp.array([3.0, 4.0])
     state: Any = prefix.init(x)
     np.testing.assert_allclose(point_of(prefix, x, 0 * x, state), 0.1 * x, rtol=1e-6)
     with jax.debug_nans(True):
@@ -93,7 +93,7 @@ def test_leaves_without_gradients_stay() -> None:
     params = {"i": jnp.arange(2), "k": jax.random.key(0), "n": None, "w": jnp.ones(2)}
     loss = lambda p: jnp.sum(p["w"] ** 2)  # noqa: E731
     grads = jax.grad(loss, allow_int=True)(params)
-    prefix = friendly_sharpness_aware()
+    prefix = friendly_sam_gradient()
     state: Any = prefix.init(params)
     for _ in range(2):
         found, state = prefix.update(grads, state, params, value_fn=loss)

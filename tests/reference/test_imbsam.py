@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from optimizers._imbsam import imbalanced_sharpness_aware, imbsam
+from optimizers._imbsam import imbsam, imbsam_gradient
 from optimizers._sharpness_aware import sam
 from tests.reference import landscapes
 from tests.reference.landscapes import Q, logistic, point_of, run
@@ -46,7 +46,7 @@ def test_worked_numbers(tail_weight: float, expected: Any, x64: None) -> None:
 
 
 def test_follows_the_equations(x64: None) -> None:
-    prefix = imbalanced_sharpness_aware(0.3, tail_weight=1.5)
+    prefix = imbsam_gradient(0.3, tail_weight=1.5)
     tx = optax.chain(prefix, optax.sgd(0.5))
     actual = run(tx, HEAD, 25, tail_grad_fn=jax.grad(TAIL.loss))
     np.testing.assert_allclose(actual, reference(25, 0.3, 1.5), rtol=1e-12, atol=1e-12)
@@ -72,7 +72,7 @@ def test_without_radius_it_weights_the_tail() -> None:
         calls.append(x)
         return jnp.array([10.0, 20.0])
 
-    prefix = imbalanced_sharpness_aware(0.0, tail_weight=0.5)
+    prefix = imbsam_gradient(0.0, tail_weight=0.5)
     found, _ = prefix.update(grads, (), jnp.zeros(2), tail_grad_fn=tail_grad_fn)
     np.testing.assert_array_equal(found, [6.0, 12.0])
     assert len(calls) == 1
@@ -86,7 +86,7 @@ def test_only_the_tail_is_climbed() -> None:
         asked.append(x)
         return tail
 
-    prefix = imbalanced_sharpness_aware(0.5)
+    prefix = imbsam_gradient(0.5)
     found, _ = prefix.update(head, (), jnp.zeros(2), tail_grad_fn=tail_grad_fn)
     np.testing.assert_array_equal(asked[0], [0.0, 0.0])
     np.testing.assert_allclose(asked[1], [0.3, 0.4], rtol=1e-6)
@@ -96,7 +96,7 @@ def test_only_the_tail_is_climbed() -> None:
 def test_leaves_python_numbers_and_dtypes() -> None:
     params = {"f": 1.0, "i": jnp.arange(2), "n": None, "w": jnp.ones(2)}
     grads = {"f": 0.5, "i": params["i"], "n": None, "w": jnp.ones(2, jnp.bfloat16)}
-    prefix = imbalanced_sharpness_aware()
+    prefix = imbsam_gradient()
     with jax.debug_nans(True):
         found, _ = prefix.update(
             grads, prefix.init(params), params, tail_grad_fn=NOTHING
@@ -107,7 +107,7 @@ def test_leaves_python_numbers_and_dtypes() -> None:
 
 
 def test_schedule() -> None:
-    prefix = imbalanced_sharpness_aware(optax.linear_schedule(0.5, 0.0, 2))
+    prefix = imbsam_gradient(optax.linear_schedule(0.5, 0.0, 2))
     x = jnp.array([1.0, 0.0])
     state: Any = prefix.init(x)
     for radius in (0.5, 0.25, 0.0):

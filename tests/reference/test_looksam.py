@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from optimizers._looksam import looksam, periodic_sharpness_aware
+from optimizers._looksam import looksam, looksam_gradient
 from optimizers._sharpness_aware import sam
 from tests.reference import landscapes
 from tests.reference.landscapes import Q, Z, run
@@ -55,7 +55,7 @@ def test_worked_numbers(x64: None) -> None:
 
 
 def test_follows_the_equations(x64: None) -> None:
-    prefix = periodic_sharpness_aware(0.1, 4, 0.3)
+    prefix = looksam_gradient(0.1, 4, 0.3)
     actual = run(optax.chain(prefix, optax.sgd(0.5)), Z, 25)
     expected = reference(Z, 25, 0.5, 0.1, 4, 0.3)
     np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
@@ -78,7 +78,7 @@ def test_second_gradient_is_computed_once_per_period() -> None:
         jax.debug.callback(lambda: calls.append(1))
         return x * jnp.array([1.0, 10.0])
 
-    prefix = periodic_sharpness_aware(period=3)
+    prefix = looksam_gradient(period=3)
     params = jnp.array([1.0, 1.0])
     step = jax.jit(lambda g, s: prefix.update(g, s, params, grad_fn=gradient))
     state = prefix.init(params)
@@ -97,7 +97,7 @@ def test_without_jit_the_second_gradient_is_asked_for_once_per_period() -> None:
         calls.append(x)
         return x * jnp.array([1.0, 10.0])
 
-    prefix = periodic_sharpness_aware(period=3)
+    prefix = looksam_gradient(period=3)
     params = jnp.array([1.0, 1.0])
     state = prefix.init(params)
     counts = []
@@ -112,7 +112,7 @@ def test_what_is_remembered_is_across_the_gradient(scale: float) -> None:
     rng = np.random.default_rng(0)
     draw = lambda: jnp.asarray(scale * rng.normal(size=50), jnp.bfloat16)  # noqa: E731
     g, higher = draw(), draw()
-    prefix = periodic_sharpness_aware()
+    prefix = looksam_gradient()
     state = prefix.init(g)
     found, state = prefix.update(g, state, g, grad_fn=lambda x: higher)
     np.testing.assert_array_equal(found, higher)
@@ -132,7 +132,7 @@ def test_rounding_is_not_blown_up() -> None:
     """On a sphere both gradients are parallel: there is nothing to remember."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=100), jnp.float32)
-    prefix = periodic_sharpness_aware(0.1)
+    prefix = looksam_gradient(0.1)
     _, state = prefix.update(x, prefix.init(x), x, grad_fn=lambda x: x)
     np.testing.assert_array_equal(state.across, np.zeros(100))
     found, _ = prefix.update(x, state, x, grad_fn=lambda x: x)
@@ -147,7 +147,7 @@ def test_leaves_without_gradients_stay() -> None:
         "w": jnp.array([1.0, 2.0]),
     }
     loss = lambda p: p["w"][0] ** 2 + 3 * p["w"][1] ** 2  # noqa: E731
-    prefix = periodic_sharpness_aware(period=2)
+    prefix = looksam_gradient(period=2)
     state: Any = prefix.init(params)
     assert jax.tree.leaves(state.across)[0].shape == (2,)
     grads = jax.grad(loss, allow_int=True)(params)
@@ -160,7 +160,7 @@ def test_leaves_without_gradients_stay() -> None:
 
 def test_zero_gradients_give_zero() -> None:
     x = jnp.zeros(3)
-    prefix = periodic_sharpness_aware(period=2)
+    prefix = looksam_gradient(period=2)
     state: Any = prefix.init(x)
     with jax.debug_nans(True):
         for _ in range(2):

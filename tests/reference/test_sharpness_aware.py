@@ -11,10 +11,10 @@ import optax
 import pytest
 
 from optimizers import _sharpness_aware
+from optimizers._sam_value_and_grad import sam_value_and_grad
 from optimizers._sharpness_aware import (
     asam,
     sam,
-    sam_value_and_grad,
     sharpness_aware,
 )
 from tests.reference import landscapes

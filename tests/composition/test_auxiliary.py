@@ -251,7 +251,7 @@ PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
-from tests.test_auxiliary_composition import REDUCING, aux_for
+from tests.composition.test_auxiliary import REDUCING, aux_for
 
 assert jax.device_count() == 8
 rng = np.random.default_rng(0)

@@ -20,7 +20,8 @@ from optimizers import (
     _sharpness_aware,
     catalog,
 )
-from optimizers._sharpness_aware import sam, sam_value_and_grad, sharpness_aware
+from optimizers._sam_value_and_grad import sam_value_and_grad
+from optimizers._sharpness_aware import sam, sharpness_aware
 from optimizers.catalog import Kind
 from tests.devices import run_on_eight_devices
 from tests.reference.landscapes import Q, run
@@ -28,10 +29,10 @@ from tests.reference.landscapes import Q, run
 PyTree = Any
 PREFIXES = [
     _sharpness_aware.sharpness_aware,
-    _gsam.gap_guided_sharpness_aware,
-    _looksam.periodic_sharpness_aware,
-    _friendly_sam.friendly_sharpness_aware,
-    _imbsam.imbalanced_sharpness_aware,
+    _gsam.gsam_gradient,
+    _looksam.looksam_gradient,
+    _friendly_sam.friendly_sam_gradient,
+    _imbsam.imbsam_gradient,
 ]
 WRAPPERS = [
     _sharpness_aware.sam,
@@ -367,7 +368,8 @@ PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import NamedSharding, PartitionSpec as P
-from optimizers import _friendly_sam, _gsam, _imbsam, _looksam, _sharpness_aware
+from optimizers import _friendly_sam, _gsam, _imbsam, _looksam
+from optimizers import _sam_value_and_grad, _sharpness_aware
 
 assert jax.device_count() == 8
 auto, explicit = (
@@ -401,10 +403,10 @@ makers = {
     "asam": lambda **k: _sharpness_aware.sharpness_aware(0.5, adaptive=True, **k),
     "max": lambda **k: _sharpness_aware.sharpness_aware(p=np.inf, **k),
     "leaves": lambda **k: _sharpness_aware.sharpness_aware(per_leaf=True, **k),
-    "gsam": _gsam.gap_guided_sharpness_aware,
-    "looksam": lambda **k: _looksam.periodic_sharpness_aware(period=2, **k),
-    "friendly": _friendly_sam.friendly_sharpness_aware,
-    "imbsam": _imbsam.imbalanced_sharpness_aware,
+    "gsam": _gsam.gsam_gradient,
+    "looksam": lambda **k: _looksam.looksam_gradient(period=2, **k),
+    "friendly": _friendly_sam.friendly_sam_gradient,
+    "imbsam": _imbsam.imbsam_gradient,
 }
 found = []
 for name, make in makers.items():
@@ -426,12 +428,12 @@ for name, make in makers.items():
 rows = np.sin(np.arange(32.0)).reshape(16, 2).astype(np.float32)
 x = jnp.array([0.5, -0.25])
 loss = lambda x, rows: jnp.mean(jnp.logaddexp(0.0, -rows @ x) + (rows @ x) ** 2)
-m_sharp = _sharpness_aware.sam_value_and_grad(loss, 0.5, microbatches=8)(x, rows)
-plain = _sharpness_aware.sam_value_and_grad(loss, 0.5)(x, rows)
+m_sharp = _sam_value_and_grad.sam_value_and_grad(loss, 0.5, microbatches=8)(x, rows)
+plain = _sam_value_and_grad.sam_value_and_grad(loss, 0.5)(x, rows)
 
 def local(x, rows):
     x = jax.lax.pcast(x, "data", to="varying")
-    found = _sharpness_aware.sam_value_and_grad(loss, 0.5)(x, rows)
+    found = _sam_value_and_grad.sam_value_and_grad(loss, 0.5)(x, rows)
     return jax.lax.pmean(found, "data")
 
 def linked(x, rows):
@@ -458,7 +460,7 @@ found.append(["m-sharpness", "function", difference(grads, m_sharp[1])])
 found.append(["m-sharpness", "value", difference(value, m_sharp[0])])
 found.append(["m-sharpness", "links", difference(on_devices(linked), m_sharp[1])])
 found.append(["sam", "averaged first", difference(on_devices(averaged), plain[1])])
-sharded = jax.jit(_sharpness_aware.sam_value_and_grad(loss, 0.5, microbatches=8))(
+sharded = jax.jit(_sam_value_and_grad.sam_value_and_grad(loss, 0.5, microbatches=8))(
     jax.device_put(x, whole), jax.device_put(rows, split)
 )
 found.append(["m-sharpness", "jit", difference(sharded[1], m_sharp[1])])

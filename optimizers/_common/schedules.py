@@ -1,0 +1,50 @@
+"""Hyperparameters that are numbers or schedules: their step counts and values."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers._common import numerics
+from optimizers._common.typing import Scalar, ScalarOrSchedule
+
+
+def value_at(hyperparameter: ScalarOrSchedule, count: jax.Array) -> Scalar:
+    """The number, or the value of the schedule at this step count."""
+    value = hyperparameter(count) if callable(hyperparameter) else hyperparameter
+    return numerics.as_scalar(value)
+
+
+def init_state(hyperparameter: ScalarOrSchedule) -> Any:
+    """The state of one hyperparameter: a step count if it is a schedule."""
+    if callable(hyperparameter):
+        return optax.ScaleByScheduleState(count=jnp.zeros([], jnp.int32))
+    return optax.EmptyState()
+
+
+def advance(hyperparameter: ScalarOrSchedule, state: Any) -> tuple[Scalar, Any]:
+    """The value at this step, and the state of the next step."""
+    if not callable(hyperparameter):
+        return numerics.as_scalar(hyperparameter), state
+    value = value_at(hyperparameter, state.count)
+    return value, optax.ScaleByScheduleState(numerics.increment(state.count))
+
+
+def init_count(hyperparameters: Iterable[ScalarOrSchedule]) -> jax.Array | None:
+    """A step count for several hyperparameters; None if none is a schedule."""
+    return jnp.zeros([], jnp.int32) if any(map(callable, hyperparameters)) else None
+
+
+def values_at(
+    hyperparameters: Sequence[ScalarOrSchedule], count: jax.Array | None
+) -> list[Scalar]:
+    """The values at this step, for the count of `init_count`."""
+    now = jnp.zeros([], jnp.int32) if count is None else count
+    return [value_at(hyperparameter, now) for hyperparameter in hyperparameters]
+
+
+def next_count(count: jax.Array | None) -> jax.Array | None:
+    """The count of the next step."""
+    return None if count is None else numerics.increment(count)

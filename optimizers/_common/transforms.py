@@ -1,0 +1,106 @@
+"""Decoupled weight decay and the learning rate, as the last transformations of a chain.
+
+They do the same as those of optax, but each update keeps its dtype whatever the dtypes
+of the params, the learning rate and the weight decay are.
+"""
+
+from typing import Any
+
+import jax
+import optax
+
+from optimizers._common import masks, numerics, schedules
+from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
+
+
+def add_decay(
+    function: str,
+    direction: PyTree,
+    params: PyTree,
+    weight_decay: Scalar,
+    mask: Mask = None,
+    learning_rate: Scalar = 1.0,
+) -> PyTree:
+    """Adds learning_rate * weight_decay * x to the direction, on leaves of the mask.
+
+    Args:
+      function: The caller's name, for error messages.
+      direction: The direction d.
+      params: The params x.
+      weight_decay: The weight decay at this step; the number 0 needs no params.
+      mask: Which leaves decay: a tree of booleans, a prefix of one, a function from
+        the params to one, or None for all.
+      learning_rate: The learning rate, if the direction is already scaled by it.
+
+    Returns:
+      The sum, in the dtypes of the direction.
+
+    Raises:
+      ValueError: There are no params.
+    """
+    if numerics.is_number(weight_decay, 0):
+        return direction
+    if params is None:
+        msg = (
+            f"{function}: update() needs params, because weight_decay adds a multiple "
+            "of the params. Call update(grads, state, params)."
+        )
+        raise ValueError(msg)
+
+    amount = learning_rate * weight_decay
+
+    def subtree(decays: bool, direction: PyTree, params: PyTree) -> PyTree:
+        if not decays:
+            return direction
+        return jax.tree.map(lambda d, x: _add_decay(d, amount, x), direction, params)
+
+    return jax.tree.map(subtree, masks.resolved(mask, params), direction, params)
+
+
+def add_decayed_weights(
+    function: str, weight_decay: ScalarOrSchedule, mask: Mask = None
+) -> optax.GradientTransformationExtraArgs:
+    """The transformation that adds w x to the direction d; see `add_decay`."""
+
+    def init(params: PyTree) -> Any:
+        del params
+        return schedules.init_state(weight_decay)
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, Any]:
+        del extra_args
+        value, state = schedules.advance(weight_decay, state)
+        return add_decay(function, updates, params, value, mask), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def scale_by_learning_rate(
+    learning_rate: ScalarOrSchedule,
+) -> optax.GradientTransformationExtraArgs:
+    """The transformation from the direction d to the update, -learning_rate * d."""
+
+    def init(params: PyTree) -> Any:
+        del params
+        return schedules.init_state(learning_rate)
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, Any]:
+        del params, extra_args
+        value, state = schedules.advance(learning_rate, state)
+        step = -value
+        return jax.tree.map(lambda d: _scale(step, d), updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+@numerics.inline_jit
+def _add_decay(d: jax.Array, amount: Scalar, x: jax.Array) -> jax.Array:
+    return numerics.add_scaled(d, amount, x).astype(d.dtype)
+
+
+@numerics.inline_jit
+def _scale(step: Scalar, d: jax.Array) -> jax.Array:
+    return numerics.scaled(step, d).astype(d.dtype)
