@@ -55,11 +55,7 @@ from optimizers._gsam import gsam, gsam_gradient, gsam_rho_schedule
 from optimizers._imbsam import imbsam, imbsam_gradient
 from optimizers._innaprop import ScaleByInnapropState, innaprop, scale_by_innaprop
 from optimizers._lookahead import LookaheadState, lookahead, lookahead_params
-from optimizers._looksam import (
-    LooksamState,
-    looksam,
-    looksam_gradient,
-)
+from optimizers._looksam import LooksamState, looksam, looksam_gradient
 from optimizers._mgda import mgda
 from optimizers._mixed_gradients import MixedGradientsState, mixed_gradients
 from optimizers._optimistic_amsgrad import (

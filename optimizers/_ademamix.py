@@ -298,7 +298,9 @@ def _scale_by_ademamix(
         )  # (2)
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (3)
         mixed = jax.tree.map(
-            lambda m, s: _mix(m, weight, s), moments.debias(mu, b1, count), mu_slow
+            lambda m, s: numerics.add_scaled(m, weight, s),
+            moments.debias(mu, b1, count),
+            mu_slow,
         )
         nu_hat = moments.debias(nu, b2, count)
         direction = moments.ratio(mixed, nu_hat, eps, eps_root)  # (4)
@@ -355,9 +357,3 @@ def _ema_by_weight(new_weight: Scalar, g: jax.Array, s: jax.Array) -> jax.Array:
     g = numerics.upcast(g, s)
     s = s.astype(g.dtype)
     return s + numerics.cast_scalar(g, new_weight) * (g - s)
-
-
-@numerics.inline_jit
-def _mix(m: jax.Array, weight: Scalar, s: jax.Array) -> jax.Array:
-    m = numerics.upcast(m, s)
-    return m + numerics.cast_scalar(m, weight) * s.astype(m.dtype)
