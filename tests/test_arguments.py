@@ -175,7 +175,9 @@ def test_numbers_inside_the_range_are_accepted(name: str, argument: str) -> None
 @pytest.mark.parametrize(
     "value", [True, np.bool_(True), jnp.bool_(True), "1", [1.0], np.ones(2), 1j]
 )
-def test_what_is_no_number_is_refused(name: str, argument: str, value: Any) -> None:
+def test_values_that_are_not_real_numbers_are_refused(
+    name: str, argument: str, value: Any
+) -> None:
     if argument == "aux_weight" and isinstance(value, list):
         pytest.skip("a list of weights, for several auxiliary losses")
     with pytest.raises(ValueError, match=rf"^{name}: {argument} must be .*got"):

@@ -120,5 +120,5 @@ def test_temporary_bytes_of_variants(
     assert temporary_bytes(METHODS[name](**arguments)) <= allowed + 0.01
 
 
-def test_temporary_bytes_are_those_of_a_method() -> None:
+def test_every_bound_belongs_to_a_method() -> None:
     assert TEMPORARY_BYTES.keys() <= METHODS.keys()

@@ -185,7 +185,7 @@ def test_masked_and_partition_run_on_their_group(name: str) -> None:
         np.testing.assert_array_equal(updates[1]["b"], MAIN[1]["b"])
 
 
-def test_masked_without_its_argument_says_what_to_do() -> None:
+def test_masked_without_its_argument_raises() -> None:
     tx = optax.masked(METHODS["bloop"](), {"b": False, "w": True})
     with pytest.raises(ValueError, match="mask_compatible_extra_args=True"):
         tx.update(MAIN[0], tx.init(PARAMS), PARAMS, aux_grads=AUX[0])

@@ -69,7 +69,7 @@ def alone() -> Any:
     ],
     ids=["chain", "named_chain", "masked", "prefix", "partition", "finite", "multi"],
 )
-def test_is_found_in_wrappers_and_works_there(wrap: Any, alone: Any) -> None:
+def test_works_inside_wrappers(wrap: Any, alone: Any) -> None:
     tx = wrap(lookahead(optax.sgd(0.1), 3, 0.5))
     params, state = descend(tx, 7)
     assert_close(lookahead_params(state, params), alone)
@@ -275,7 +275,7 @@ def test_hyperparameters_are_checked(options: dict[str, Any]) -> None:
         lookahead(optax.sgd(0.1), **options)
 
 
-def test_errors_say_what_to_do() -> None:
+def test_error_messages() -> None:
     x = jnp.zeros(2)
     tx = lookahead(optax.sgd(0.1))
     with pytest.raises(ValueError, match="update\\(grads, state, params\\)"):

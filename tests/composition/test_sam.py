@@ -129,7 +129,7 @@ def test_every_hyperparameter_may_be_injected(prefix: Any) -> None:
 
 
 @wrappers
-def test_what_is_not_finite_is_rejected(wrapper: Any) -> None:
+def test_nonfinite_gradients_are_rejected(wrapper: Any) -> None:
     tx = optax.apply_if_finite(wrapper(optax.sgd(0.1)), 3)
     assert_close(updates_of(tx), updates_of(wrapper(optax.sgd(0.1))))
     params = jax.tree.map(jnp.asarray, PARAMS)
@@ -164,7 +164,7 @@ def test_partition_and_masks_after_it() -> None:
 
 
 @prefixes
-def test_partition_and_masks_around_it_say_what_to_do(prefix: Any) -> None:
+def test_partition_and_masks_around_it_raise(prefix: Any) -> None:
     message = r"MaskedNode.*Put it outside.*chain.*own mask"
     for tx in (
         optax.masked(prefix(), {"a": True, "b": False}),
@@ -186,7 +186,7 @@ def test_partition_and_masks_around_it_say_what_to_do(prefix: Any) -> None:
 
 
 @wrappers
-def test_foreign_arguments_reach_the_base(wrapper: Any) -> None:
+def test_other_extra_arguments_reach_the_base(wrapper: Any) -> None:
     seen: dict[str, Any] = {}
 
     def record(
@@ -316,7 +316,7 @@ def test_complex_params_as_pairs_of_real_ones(x64: None) -> None:
 
 
 @pytest.mark.parametrize("value_fn_only", [sam, _looksam.looksam])
-def test_optimistix_minimises(value_fn_only: Any) -> None:
+def test_optimistix_minimizes(value_fn_only: Any) -> None:
     solver = optimistix.OptaxMinimiser(
         value_fn_only(optax.adam(0.3), 1e-3), rtol=1e-4, atol=1e-4
     )

@@ -185,7 +185,7 @@ def test_nothing_to_project_on(x64: None) -> None:
     np.testing.assert_allclose(projected, 0.5 * project(AUX[2], AUX[0]), rtol=1e-14)
 
 
-def test_weight_zero_leaves_every_bit() -> None:
+def test_weight_zero_has_no_effect_on_any_bit() -> None:
     grads = jnp.array([1.0, -0.0, 3e38, 1e-45, jnp.nan])
     aux = jnp.array([1.0, 2.0, 3.0, 4.0, jnp.inf])
     for weight in (0.0, [0.0, 0.0]):
@@ -198,7 +198,7 @@ def test_weight_zero_leaves_every_bit() -> None:
     )
 
 
-def test_average_moves_in_bfloat16() -> None:
+def test_average_changes_in_bfloat16() -> None:
     """In bfloat16 itself it would stop at 1.109 on its way from 1 to 1.5."""
     bloop = optimizers.bloop(0.5)
     one, target = jnp.ones(2, jnp.bfloat16), jnp.full((1000, 2), 1.5, jnp.bfloat16)
@@ -227,7 +227,7 @@ def test_with_its_own_gradient_as_average(x64: None) -> None:
     np.testing.assert_allclose(directions[1], d, rtol=1e-14)
 
 
-def test_average_of_pure_noise_takes_one_dimension_away(x64: None) -> None:
+def test_average_of_pure_noise_removes_one_dimension(x64: None) -> None:
     """The expectation of the auxiliary part is then (1 - 1/p) a."""
     p, draws = 10, 20_000
     a = surgery.random_gradients(1, p)[0]
@@ -264,7 +264,7 @@ def test_two_dimensions_by_hand(x64: None) -> None:
     np.testing.assert_allclose(train(mixed, 1000), [1 / 3, 0.0], atol=1e-12)
 
 
-def test_levels_come_in_their_order(x64: None) -> None:
+def test_levels_are_projected_in_order(x64: None) -> None:
     """Each part is orthogonal to all averages above, however close these are."""
     m, close, free = surgery.random_gradients(3, 40, seed=9)
     a, b = surgery.random_gradients(2, 40, seed=10)
@@ -363,7 +363,7 @@ def test_finds_the_minimum_of_the_auxiliary_loss_among_minima() -> None:
         assert (ours[:, 1] < 0.01 * theirs[:, 1]).all()
 
 
-def test_messages_say_what_to_do() -> None:
+def test_error_messages() -> None:
     bloop = optimizers.bloop(0.5)
     grads = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
     state = bloop.init(grads)

@@ -128,7 +128,7 @@ def test_norms_neither_over_nor_underflow(scale: float) -> None:
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e25])
-def test_norms_of_what_the_compiler_knows(size: float) -> None:
+def test_norms_of_constants(size: float) -> None:
     # A loss without params has such gradients. XLA merges factors of constants.
     tx = clip_by_global_norm(1.0)
     for dtype in ("float32", "bfloat16", "complex64"):
@@ -172,7 +172,7 @@ def test_global_norm_equals_optax(limit: float, x64: None) -> None:
             np.testing.assert_array_equal(got[k], grads[k])
 
 
-def test_no_gradient_is_hidden_that_is_not_finite() -> None:
+def test_nonfinite_gradients_are_propagated() -> None:
     for bad in (jnp.inf, jnp.nan):
         g = {"a": jnp.array([1.0, bad]), "b": jnp.ones(2)}
         clipped = clip(clip_by_global_norm(1.0), g)
@@ -182,7 +182,7 @@ def test_no_gradient_is_hidden_that_is_not_finite() -> None:
         assert np.isfinite(clipped["b"]).all()
 
 
-def test_leaves_without_gradients_pass() -> None:
+def test_leaves_without_gradients_are_unchanged() -> None:
     g = {"x": jnp.array([3.0, 4.0]), "n": jnp.arange(3), "none": None}
     for tx in (clip_by_global_norm(1.0), adaptive_grad_clip(0.2)):
         got, _ = tx.update(g, tx.init(g), g | {"x": jnp.array([0.0, 5.0])})
@@ -199,7 +199,7 @@ def test_reduces_over_devices() -> None:
     np.testing.assert_allclose(got, g / 13.0, rtol=1e-6)
 
 
-def test_clipping_lets_an_unnormalized_network_keep_its_rate() -> None:
+def test_clipping_allows_the_learning_rate_without_normalization() -> None:
     """Ten layers at a rate where plain SGD leaves the finite numbers."""
     keys = jax.random.split(jax.random.key(0), 12)
     params = [jax.random.normal(k, (16, 16)) * (2 / 16) ** 0.5 for k in keys[:10]]
@@ -244,7 +244,7 @@ def test_limits_are_checked(value: Any) -> None:
         adaptive_grad_clip(0.1, value)
 
 
-def test_errors_say_what_to_do() -> None:
+def test_error_messages() -> None:
     tx, x = adaptive_grad_clip(0.1), {"a": jnp.ones(2)}
     with pytest.raises(ValueError, match=r"Call update\(grads, state, params\)"):
         clip(tx, x)

@@ -253,7 +253,7 @@ def test_follows_the_equations(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_zeros_first_follow_the_equations(method: str, x64: None) -> None:
+def test_leading_zero_gradients_follow_the_equations(method: str, x64: None) -> None:
     make, reference = METHODS[method]
     sequence = drifting_sequence(20)
     quiet = jax.tree.map(lambda g: np.concatenate([0 * g[:3], g]), sequence.gradients)
@@ -265,7 +265,7 @@ def test_zeros_first_follow_the_equations(method: str, x64: None) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_warm_up_from_zero_is_like_any_other(method: str, x64: None) -> None:
+def test_warm_up_from_zero_follows_the_equations(method: str, x64: None) -> None:
     make, reference = METHODS[method]
     rates = np.minimum(np.arange(30) / 5, 1.0)
     optimizer = make(lambda count: jnp.asarray(rates)[count], d0=0.1)
@@ -284,7 +284,7 @@ def test_equals_optax(x64: None) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_distance_never_shrinks_and_starts_with_d0(method: str, x64: None) -> None:
+def test_the_distance_starts_at_d0_and_never_decreases(method: str, x64: None) -> None:
     sequence = drifting_sequence(50, seed=2)
     _, d = run_with_distances(METHODS[method][0](d0=1e-3), sequence)
     assert d[0] == 1e-3
@@ -346,7 +346,7 @@ def test_first_step_of_sgd(x64: None) -> None:
 
 
 @pytest.mark.parametrize("method", ["sgd", "adam"])
-def test_scaling_the_loss_changes_nothing(method: str, x64: None) -> None:
+def test_scale_of_the_loss_has_no_effect(method: str, x64: None) -> None:
     sequence = drifting_sequence(40, seed=3)
     scaled = Sequence(
         sequence.start, jax.tree.map(lambda g: 2.0**-20 * g, sequence.gradients)
@@ -408,7 +408,7 @@ def test_momentum_may_be_injected(x64: None) -> None:
     assert_close(run(injected, sequence)[0], run(plain, sequence)[0], 1e-13)
 
 
-def test_state_is_as_small_as_can_be() -> None:
+def test_state_is_minimal() -> None:
     params = {"w": jnp.zeros((4, 3), jnp.bfloat16), "b": jnp.zeros(4, jnp.float16)}
 
     def dtypes(optimizer: optax.GradientTransformation) -> list[str]:
@@ -427,7 +427,7 @@ def test_state_is_as_small_as_can_be() -> None:
     assert dtypes(optimizers.dadapt_adam()) == expected
 
 
-def test_overflow_leaves_the_distance_alone() -> None:
+def test_overflow_does_not_change_the_distance() -> None:
     sequence = Sequence(
         np.zeros(2), np.array([[1e-15, 0], [1e15, 1e15], [1e15, 1e15], [1, 1]])
     )
@@ -436,7 +436,7 @@ def test_overflow_leaves_the_distance_alone() -> None:
         assert np.isfinite(d).all()
 
 
-def test_squares_that_overflow_stop_the_entry_and_nothing_else() -> None:
+def test_overflowing_squares_stop_only_their_elements() -> None:
     gradients = np.array([[1, 1], [1e20, 1], [1, 1], [1, 1]], np.float32)
     optimizer = optimizers.dadapt_adagrad(d0=0.1)
     x, d = run_with_distances(optimizer, Sequence(np.zeros(2, np.float32), gradients))
@@ -447,7 +447,7 @@ def test_squares_that_overflow_stop_the_entry_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_reduce_makes_parts_act_as_the_whole(method: str, x64: None) -> None:
+def test_reduce_makes_parts_equal_the_whole(method: str, x64: None) -> None:
     """Two devices, as lanes of a vmap, hold half of the params each."""
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(2, 3)), rng.normal(size=(30, 2, 3))
@@ -464,7 +464,7 @@ def test_reduce_makes_parts_act_as_the_whole(method: str, x64: None) -> None:
     np.testing.assert_allclose(got_d, np.stack([d, d], axis=1), rtol=1e-12)
 
 
-def test_distances_are_found_wherever_they_are() -> None:
+def test_distances_are_found_inside_wrappers() -> None:
     params = {"a": jnp.zeros(2), "b": jnp.zeros(3)}
     optimizer = optax.chain(
         optax.clip(1.0),

@@ -62,7 +62,7 @@ def test_without_sigma_it_is_sam() -> None:
     np.testing.assert_array_equal(ours, run(sam(optax.sgd(0.1)), Q, 10))
 
 
-def test_without_radius_it_is_the_base_to_the_bit() -> None:
+def test_radius_zero_equals_the_base_exactly() -> None:
     ours = run(friendly_sam(optax.sgd(0.1), 0.0), Q, 10)
     np.testing.assert_array_equal(ours, run(optax.sgd(0.1), Q, 10))
 
@@ -80,7 +80,7 @@ def test_average_is_of_the_gradients_themselves() -> None:
     assert state.count == 3
 
 
-def test_steady_gradients_move_nothing() -> None:
+def test_constant_gradients_give_no_perturbation() -> None:
     prefix, x = friendly_sam_gradient(0.5), jnp.array([3.0, 4.0])
     state: Any = prefix.init(x)
     np.testing.assert_allclose(point_of(prefix, x, 0 * x, state), 0.1 * x, rtol=1e-6)
@@ -89,7 +89,7 @@ def test_steady_gradients_move_nothing() -> None:
         np.testing.assert_array_equal(point_of(prefix, x, 0 * x, state), 0 * x)
 
 
-def test_leaves_without_gradients_stay() -> None:
+def test_leaves_without_gradients_are_unchanged() -> None:
     params = {"i": jnp.arange(2), "k": jax.random.key(0), "n": None, "w": jnp.ones(2)}
     loss = lambda p: jnp.sum(p["w"] ** 2)  # noqa: E731
     grads = jax.grad(loss, allow_int=True)(params)

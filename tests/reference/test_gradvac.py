@@ -60,7 +60,7 @@ def test_follows_the_equations(x64: None) -> None:
 
 @pytest.mark.parametrize("mean", [-0.5, 0.0, 0.2, 0.999])
 @pytest.mark.parametrize("scale", [1.0, 1e-8, 1e8])
-def test_turns_to_the_mean_angle(mean: float, scale: float, x64: None) -> None:
+def test_rotates_to_the_mean_angle(mean: float, scale: float, x64: None) -> None:
     gradvac = optimizers.gradvac()
     for g, a in ((MAIN[0], scale * AUX[0]), (MAIN[0], -MAIN[0] + 1e-6 * AUX[0])):
         d = np.asarray(gradvac.update(g, start_at(mean, gradvac), aux_grads=a)[0])

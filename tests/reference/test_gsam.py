@@ -53,13 +53,15 @@ def test_without_alpha_it_is_sam() -> None:
     np.testing.assert_array_equal(ours, run(sam(optax.sgd(0.1)), Q, 10))
 
 
-def test_without_radius_it_is_the_base_to_the_bit() -> None:
+def test_radius_zero_equals_the_base_exactly() -> None:
     ours = run(gsam(optax.sgd(0.1), 0.0), Q, 10)
     np.testing.assert_array_equal(ours, run(optax.sgd(0.1), Q, 10))
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e25])
-def test_what_alpha_adds_is_across_the_higher_gradient(scale: float, x64: None) -> None:
+def test_ascent_step_is_orthogonal_to_the_perturbed_gradient(
+    scale: float, x64: None
+) -> None:
     rng = np.random.default_rng(0)
     g, higher = (jnp.asarray(scale * rng.normal(size=50)) for _ in range(2))
     directions = []
@@ -90,7 +92,7 @@ def test_radius_and_mask() -> None:
     np.testing.assert_array_equal(point["b"], [0.0])
 
 
-def test_radius_follows_the_rate() -> None:
+def test_radius_follows_the_learning_rate() -> None:
     rate = optax.linear_schedule(0.5, 0.1, 4)
     options = {"learning_rate_min": 0.1, "learning_rate_max": 0.5}
     rho = gsam_rho_schedule(rate, rho_min=0.02, rho_max=0.1, **options)

@@ -78,7 +78,7 @@ def test_without_radius_it_weights_the_tail() -> None:
     assert len(calls) == 1
 
 
-def test_only_the_tail_is_climbed() -> None:
+def test_only_the_tail_is_perturbed() -> None:
     tail, head = jnp.array([3.0, 4.0]), jnp.array([5.0, -7.0])
     asked = []
 

@@ -157,7 +157,7 @@ def test_limits(x64: None) -> None:
     support.assert_close(every, support.run(optax.sgd(0.05), sequence)[0], 1e-12)
 
 
-def test_slow_weights_move_only_when_due(x64: None) -> None:
+def test_slow_weights_change_only_at_synchronization(x64: None) -> None:
     fast, slow = descend(optimizers.lookahead(optimizers.adam(0.1), 5, 0.5), 12)
     changed = np.any(np.diff(np.vstack([START, slow]), axis=0) != 0.0, axis=1)
     np.testing.assert_array_equal(np.flatnonzero(changed), [4, 9])

@@ -66,7 +66,7 @@ def test_with_period_one_it_is_sam() -> None:
     np.testing.assert_array_equal(ours, run(sam(optax.sgd(0.1)), Q, 10))
 
 
-def test_without_radius_it_is_the_base_to_the_bit() -> None:
+def test_radius_zero_equals_the_base_exactly() -> None:
     ours = run(looksam(optax.sgd(0.1), 0.0, period=2), Q, 10)
     np.testing.assert_array_equal(ours, run(optax.sgd(0.1), Q, 10))
 
@@ -90,7 +90,7 @@ def test_second_gradient_is_computed_once_per_period() -> None:
     assert counts == [1, 1, 1, 2, 2, 2, 3]
 
 
-def test_without_jit_the_second_gradient_is_asked_for_once_per_period() -> None:
+def test_without_jit_the_second_gradient_is_computed_once_per_period() -> None:
     calls = []
 
     def gradient(x: jax.Array) -> jax.Array:
@@ -108,7 +108,7 @@ def test_without_jit_the_second_gradient_is_asked_for_once_per_period() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1.0, 1e15])
-def test_what_is_remembered_is_across_the_gradient(scale: float) -> None:
+def test_stored_direction_is_orthogonal_to_the_gradient(scale: float) -> None:
     rng = np.random.default_rng(0)
     draw = lambda: jnp.asarray(scale * rng.normal(size=50), jnp.bfloat16)  # noqa: E731
     g, higher = draw(), draw()
@@ -128,7 +128,7 @@ def test_what_is_remembered_is_across_the_gradient(scale: float) -> None:
     np.testing.assert_allclose(np.linalg.norm(added), length, rtol=1e-5)
 
 
-def test_rounding_is_not_blown_up() -> None:
+def test_rounding_errors_are_not_amplified() -> None:
     """On a sphere both gradients are parallel: there is nothing to remember."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=100), jnp.float32)
@@ -139,7 +139,7 @@ def test_rounding_is_not_blown_up() -> None:
     np.testing.assert_array_equal(found, x)
 
 
-def test_leaves_without_gradients_stay() -> None:
+def test_leaves_without_gradients_are_unchanged() -> None:
     params = {
         "i": jnp.arange(2),
         "k": jax.random.key(0),

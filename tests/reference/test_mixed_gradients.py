@@ -44,7 +44,7 @@ def test_is_the_gradient_of_the_weighted_sum(x64: None) -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-14)
 
 
-def test_weight_zero_leaves_every_bit() -> None:
+def test_weight_zero_has_no_effect_on_any_bit() -> None:
     grads = jnp.array([1.0, -0.0, 3e38, 1e-45, jnp.nan])
     same = surgery.first(optimizers.mixed_gradients(0.0), grads, jnp.full(5, jnp.inf))
     assert np.asarray(same).tobytes() == np.asarray(grads).tobytes()

@@ -77,7 +77,7 @@ def test_gradients_of_every_size(size: float) -> None:
             np.testing.assert_allclose(d, expected, rtol=0.0, atol=3e-6 * largest)
 
 
-def test_a_zero_task_changes_nothing() -> None:
+def test_a_zero_task_has_no_effect() -> None:
     g, a = jnp.asarray(MAIN[0], jnp.float32), jnp.asarray(AUX[0], jnp.float32)
     off = surgery.first(optimizers.pcgrad(0.0), g, a)
     assert np.asarray(off).tobytes() == np.asarray(g).tobytes()

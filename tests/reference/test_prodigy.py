@@ -119,7 +119,7 @@ def test_follows_the_equations(options: dict[str, Any], x64: None) -> None:
     )
 
 
-def test_zeros_first_follow_the_equations(x64: None) -> None:
+def test_leading_zero_gradients_follow_the_equations(x64: None) -> None:
     sequence = drifting_sequence(20)
     quiet = jax.tree.map(lambda g: np.concatenate([0 * g[:3], g]), sequence.gradients)
     assert_follows(
@@ -142,7 +142,7 @@ def test_equals_optax(safeguard_warmup: bool, x64: None) -> None:
 
 
 @pytest.mark.parametrize("growth_rate", [np.inf, 1.02])
-def test_the_distance_never_shrinks_and_starts_with_d0(
+def test_the_distance_starts_at_d0_and_never_decreases(
     growth_rate: float, x64: None
 ) -> None:
     optimizer = optimizers.prodigy(
@@ -154,7 +154,7 @@ def test_the_distance_never_shrinks_and_starts_with_d0(
     assert d[-1] > 0.1
 
 
-def test_the_first_rise_is_not_capped(x64: None) -> None:
+def test_the_first_increase_is_not_limited(x64: None) -> None:
     optimizer = optimizers.prodigy(d0=0.1, bias_correction=False, growth_rate=1.0)
     _, d = run_with_distances(optimizer, T5D)
     np.testing.assert_allclose(d[1:], 0.142341639449, rtol=support.TWELVE_DIGITS)
@@ -175,7 +175,7 @@ def test_first_step(corrected: bool, size: float, x64: None) -> None:
     np.testing.assert_allclose(params[0], [0.05 * size, -0.05 * size], rtol=1e-10)
 
 
-def test_scaling_the_loss_changes_nothing(x64: None) -> None:
+def test_scale_of_the_loss_has_no_effect(x64: None) -> None:
     sequence = drifting_sequence(40, seed=3)
     scaled = Sequence(
         sequence.start, jax.tree.map(lambda g: 2.0**-20 * g, sequence.gradients)
@@ -187,7 +187,7 @@ def test_scaling_the_loss_changes_nothing(x64: None) -> None:
     )
 
 
-def test_moving_the_origin_changes_nothing(x64: None) -> None:
+def test_the_origin_has_no_effect(x64: None) -> None:
     gradients = support.random_sequence(40).gradients["bias"]
     optimizer = optimizers.prodigy(d0=0.1)
     here, d = run_with_distances(optimizer, Sequence(np.zeros(3), gradients))
@@ -212,7 +212,7 @@ def test_params_are_required() -> None:
         optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)))
 
 
-def test_reduce_makes_parts_act_as_the_whole(x64: None) -> None:
+def test_reduce_makes_parts_equal_the_whole(x64: None) -> None:
     """Two devices, as lanes of a vmap, hold half of the params each."""
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(2, 3)), rng.normal(size=(30, 2, 3))

@@ -288,7 +288,7 @@ def test_point_is_rounded_once() -> None:
 
 @pytest.mark.parametrize("p", NORMS)
 @pytest.mark.parametrize("adaptive", [False, True])
-def test_zero_gradient_moves_nothing(p: float, adaptive: bool) -> None:
+def test_zero_gradient_gives_no_perturbation(p: float, adaptive: bool) -> None:
     params = {"a": jnp.ones((2, 2)), "b": jnp.ones(2)}
     zeros = jax.tree.map(jnp.zeros_like, params)
     prefix = sharpness_aware(p=p, adaptive=adaptive)
@@ -302,13 +302,13 @@ def test_zero_gradient_moves_nothing(p: float, adaptive: bool) -> None:
 
 
 @pytest.mark.parametrize("p", NORMS)
-def test_not_a_number_is_not_hidden(p: float) -> None:
+def test_nan_is_propagated(p: float) -> None:
     grads = jnp.array([1.0, math.nan, 2.0])
     e = step_of(sharpness_aware(p=p), grads)
     assert np.isnan(np.asarray(e)).any()
 
 
-def test_scale_of_the_loss_changes_no_bit() -> None:
+def test_scale_of_the_loss_has_no_effect_on_any_bit() -> None:
     grads = random_tree(1)
     for p in NORMS:
         prefix = sharpness_aware(0.05, p=p)
@@ -316,13 +316,13 @@ def test_scale_of_the_loss_changes_no_bit() -> None:
         np.testing.assert_array_equal(flat(scaled), flat(step_of(prefix, grads)))
 
 
-def test_clipping_before_changes_nothing(x64: None) -> None:
+def test_clipping_before_it_has_no_effect(x64: None) -> None:
     base = sam(optax.sgd(0.1))
     clipped = optax.chain(optax.clip_by_global_norm(1e-3), base)
     np.testing.assert_allclose(run(clipped, Q, 10), run(base, Q, 10), rtol=1e-12)
 
 
-def test_without_radius_it_is_the_base_to_the_bit() -> None:
+def test_radius_zero_equals_the_base_exactly() -> None:
     base = optax.adam(0.1)
     with jax.numpy_dtype_promotion("standard"):
         ours, expected = run(sam(base, 0.0), Q, 20), run(base, Q, 20)
@@ -353,7 +353,7 @@ def test_vectors_are_not_adaptive() -> None:
     assert not np.array_equal(every, plain)
 
 
-def test_rescaled_weights_see_the_same_sharpness(x64: None) -> None:
+def test_sharpness_is_invariant_to_rescaled_weights(x64: None) -> None:
     """Of the two, only ASAM without eta knows that the networks are one function."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(16, 3)))
@@ -389,7 +389,7 @@ def test_rescaled_weights_see_the_same_sharpness(x64: None) -> None:
     ],
     ids=["tree", "prefix", "function"],
 )
-def test_mask_names_what_moves(mask: Any) -> None:
+def test_mask_chooses_the_perturbed_leaves(mask: Any) -> None:
     params = {"x": {"a": jnp.ones(2), "b": jnp.ones(1)}, "y": jnp.ones(2)}
     grads = jax.tree.map(lambda x: 2.0 * x, params)
     point = point_of(sharpness_aware(0.3, mask=mask), grads, params)
@@ -398,7 +398,7 @@ def test_mask_names_what_moves(mask: Any) -> None:
     np.testing.assert_allclose(moved, np.full(3, 0.3 / math.sqrt(3.0)), rtol=1e-6)
 
 
-def test_leaves_without_gradients_stay() -> None:
+def test_leaves_without_gradients_are_unchanged() -> None:
     params = {
         "flag": jnp.array(True),
         "key": jax.random.key(3),
@@ -432,7 +432,7 @@ def test_leaves_without_gradients_stay() -> None:
         assert jnp.array_equal(point["key"], params["key"])
 
 
-def test_value_fn_serves_for_grad_fn() -> None:
+def test_value_fn_replaces_grad_fn() -> None:
     prefix = sharpness_aware(0.1)
     grads, params = jnp.array([1.0, 2.0]), jnp.array([0.5, -1.0])
     state = prefix.init(params)
@@ -442,7 +442,7 @@ def test_value_fn_serves_for_grad_fn() -> None:
 
 
 @jax.numpy_dtype_promotion("standard")
-def test_complex_leaves_climb() -> None:
+def test_complex_leaves_ascend() -> None:
     """Gradients come conjugated, as optax wants them; value_fn is conjugated here."""
     loss = lambda z: jnp.sum(jnp.abs(z - (1.0 + 2.0j)) ** 2)  # noqa: E731
     z = jnp.array([0.5j, 2.0 + 1.0j], jnp.complex64)
@@ -528,7 +528,7 @@ def test_bad_hyperparameters_are_refused(options: Any, words: str) -> None:
         sharpness_aware(**options)
 
 
-def test_what_is_missing_is_named() -> None:
+def test_messages_name_missing_arguments() -> None:
     prefix, x = sharpness_aware(), jnp.ones(2)
     with pytest.raises(ValueError, match=r"grad_fn.*Call update.*grad_fn=jax\.grad"):
         prefix.update(x, optax.EmptyState(), x)
@@ -539,7 +539,7 @@ def test_what_is_missing_is_named() -> None:
         tx.update(x, tx.init(x), x)
 
 
-def test_trees_that_do_not_fit_are_refused() -> None:
+def test_trees_of_other_structures_are_refused() -> None:
     prefix, params = sharpness_aware(), {"w": jnp.ones(2)}
     with pytest.raises(
         ValueError, match="the gradients must have the structure of the params"
@@ -563,7 +563,7 @@ def test_trees_that_do_not_fit_are_refused() -> None:
 
 @pytest.mark.parametrize("wrapper", [sam, asam])
 @pytest.mark.parametrize("base", [0.1, optax.sgd, None, jnp.ones(2)])
-def test_a_base_that_is_no_transformation_is_refused(wrapper: Any, base: Any) -> None:
+def test_base_must_be_a_transformation(wrapper: Any, base: Any) -> None:
     name = wrapper.__name__
     with pytest.raises(
         TypeError, match=rf"(?s){name}: optimizer must be .*{name}\(opt"
@@ -594,7 +594,7 @@ def test_value_and_grad_is_the_transform(x64: None) -> None:
         np.testing.assert_allclose(flat(grads), flat(expected), rtol=1e-12)
 
 
-def test_value_and_grad_without_radius_is_jax() -> None:
+def test_value_and_grad_with_radius_zero_equals_jax() -> None:
     params = jax.tree.map(jnp.float32, Z.start)
     rows = jnp.asarray(ROWS, jnp.float32)
     ours = sam_value_and_grad(loss_of_rows, 0.0)(params, rows)

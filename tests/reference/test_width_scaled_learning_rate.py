@@ -102,7 +102,7 @@ def test_defaults(x64: None) -> None:
     )
 
 
-def test_a_ratio_of_one_changes_nothing() -> None:
+def test_a_ratio_of_one_has_no_effect() -> None:
     updates = support.cast(support.random_sequence(1).gradients, jnp.float32)
     for optimizer in ("sgd", "adam", "adafactor"):
         link = optimizers.width_scaled_learning_rate("hidden", 1.0, optimizer=optimizer)
@@ -133,7 +133,7 @@ class _Model:
         raise NotImplementedError
 
 
-def test_labels_may_be_a_tree_that_can_be_called() -> None:
+def test_labels_may_be_a_callable_tree() -> None:
     params = _Model(jnp.ones((2, 2)), jnp.ones(2))
     labels = _Model("hidden", "embedding")
     tx = optimizers.width_scaled_learning_rate(labels, 4.0)
@@ -142,7 +142,7 @@ def test_labels_may_be_a_tree_that_can_be_called() -> None:
     np.testing.assert_array_equal(updates.bias, np.ones(2))
 
 
-def test_bears_leaves_that_are_masked_out() -> None:
+def test_masked_leaves_are_supported() -> None:
     params = {"in": jnp.ones(2), "out": jnp.ones(2)}
     labels = {"in": "embedding", "out": "readout"}
     link = optax.masked(
@@ -253,7 +253,7 @@ def test_gradients_shrink_with_the_width_as_the_eps_should(
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("parameterization", NETWORKS)
-def test_steps_move_wide_networks_as_far_as_narrow_ones(
+def test_steps_change_wide_networks_as_much_as_narrow_ones(
     parameterization: str, optimizer: str, x64: None
 ) -> None:
     narrow, wide = (_moved(parameterization, optimizer, n) for n in (64, 1024))
@@ -273,14 +273,14 @@ def test_steps_move_wide_networks_as_far_as_narrow_ones(
         ({"alignment": "half"}, "alignment must be one of 'full', 'none'"),
     ],
 )
-def test_refuses(arguments: dict[str, object], message: str) -> None:
+def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=f"^width_scaled_learning_rate: {message}"):
         optimizers.width_scaled_learning_rate(
             **{"labels": "hidden", "width_ratio": 2.0} | arguments
         )
 
 
-def test_refuses_labels_of_another_structure() -> None:
+def test_labels_of_another_structure_are_refused() -> None:
     with pytest.raises(ValueError, match="the labels have the structure"):
         scaled({"a": "hidden"}, {"b": jnp.ones(2)})
     with pytest.raises(ValueError, match=r"the label at \['b'\] must be one of"):
