@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Collection
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 __all__ = [
@@ -31,11 +32,21 @@ __all__ = [
 # learning rate nor the optimizer of a wrapper.
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "adaptive_grad_clip": {"clipping": 0.1},
+    "ademamix_alpha_schedule": {"alpha": 5.0, "warmup_steps": 10},
+    "ademamix_b3_schedule": {"b1": 0.9, "b3": 0.9999, "warmup_steps": 10},
     "bloop": {"aux_weight": 0.1},
     "clip_by_global_norm": {"max_norm": 1.0},
     "dynamic_barrier": {"aux_weight": 0.1},
+    "gsam_rho_schedule": {
+        "learning_rate": optax.constant_schedule(0.1),
+        "rho_min": 0.0,
+        "rho_max": 0.1,
+        "learning_rate_min": 0.0,
+        "learning_rate_max": 0.1,
+    },
     "mixed_gradients": {"aux_weight": 0.1},
     "pcgrad": {"aux_weight": 0.1},
+    "sam_value_and_grad": {"loss": jnp.sum},
     "width_scaled_learning_rate": {"labels": "hidden", "width_ratio": 4.0},
 }
 _RATES = ("learning_rate", "lr")
@@ -174,7 +185,11 @@ def required_arguments(function: Callable[..., Any]) -> dict[str, Any]:
     """
     name = _name(function)
     known = _ARGUMENTS.get(name, {})
-    needed = [p.name for p in _required(function) if not takes_learning_rate(p)]
+    needed = [
+        p.name
+        for p in _required(function)
+        if p.name in known or not takes_learning_rate(p)
+    ]
     for missing in (key for key in needed if key not in known):
         msg = (
             f"{name}: the catalogue has no value for the required argument "
@@ -185,13 +200,16 @@ def required_arguments(function: Callable[..., Any]) -> dict[str, Any]:
     return {key: known[key] for key in needed}
 
 
-def example(function: Callable[..., Any], learning_rate: Any = 1e-3) -> Any:
+def example(
+    function: Callable[..., Any], learning_rate: Any = 1e-3, **arguments: Any
+) -> Any:
     """Returns what a public function makes of the least arguments.
 
     Args:
       function: A public function of this library.
       learning_rate: The learning rate of an optimizer, or that of the SGD inside a
         wrapper; a float or an optax schedule.
+      **arguments: Further arguments, which replace those of the catalogue.
 
     Returns:
       The transformation or, for other kinds, what the function returns.
@@ -199,14 +217,12 @@ def example(function: Callable[..., Any], learning_rate: Any = 1e-3) -> Any:
     Raises:
       ValueError: `required_arguments` has no value for a parameter.
     """
-    arguments = required_arguments(function)
-    rates = [p.name for p in _required(function) if takes_learning_rate(p)]
-    if kind(function) is Kind.OPTIMIZER:
-        rates = [next(iter(_signature(function).parameters))]
-    arguments |= dict.fromkeys(rates, learning_rate)
+    first = next(iter(_signature(function).parameters.values()))
+    needed = [first, *_required(function)]
+    given = {p.name: learning_rate for p in needed if takes_learning_rate(p)}
     if kind(function) is Kind.WRAPPER:
-        return function(optax.sgd(learning_rate), **arguments)
-    return function(**arguments)
+        given[first.name] = optax.sgd(learning_rate)
+    return function(**given | required_arguments(function) | arguments)
 
 
 def _required(function: Callable[..., Any]) -> list[inspect.Parameter]:

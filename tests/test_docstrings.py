@@ -9,12 +9,15 @@ import optax
 import pytest
 
 import optimizers
-from tools.optimizer_table import aliases
+from optimizers import catalog
+from optimizers.catalog import Kind
 
 factories = pytest.mark.parametrize(
     "factory", [f for f in vars(optimizers).values() if inspect.isfunction(f)]
 )
-alias = pytest.mark.parametrize("factory", aliases().values())
+alias = pytest.mark.parametrize(
+    "factory", catalog.functions(optimizers, Kind.OPTIMIZER).values()
+)
 
 
 def _doc(factory: Callable) -> str:

@@ -11,7 +11,8 @@ import optax
 import pytest
 
 import optimizers
-from tools.optimizer_table import aliases
+from optimizers import catalog
+from optimizers.catalog import Kind
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
 
@@ -25,7 +26,8 @@ BAD_GRADIENTS = {
 FACTORIES: dict[str, Factory] = {
     name: getattr(optimizers, name)
     for name in optimizers.__all__
-    if name in aliases() or name.startswith("scale_by_")
+    if name in catalog.functions(optimizers, Kind.OPTIMIZER)
+    or name.startswith("scale_by_")
 }
 factories = pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES)
 
