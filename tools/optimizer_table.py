@@ -121,4 +121,5 @@ def _extra_gradients(factory: Factory) -> float:
     def make(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
         return _make(factory, learning_rate)
 
-    return gradient_count.per_step(make, frozenset(gradient_count.OFFERED)) - 1.0
+    offered = frozenset(gradient_count.OFFERED)
+    return gradient_count.count_or_one(make, offered).gradients_per_step - 1.0

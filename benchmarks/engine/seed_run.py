@@ -118,7 +118,8 @@ def run_seed(
         if done < len(eval_steps) and now - saved >= task.checkpoint_seconds:
             _save(task, lanes, rows, done)
             saved = time.perf_counter()
-    return _finished(task, rows, np.asarray(lanes.diverged_at))
+    diverged_at = np.asarray(lanes.diverged_at)
+    return finish(task.problem, rows, task.learning_rates, eval_steps, diverged_at)
 
 
 def _chunk_end(task: Task, pace: Pace, done: int, step: int) -> int:
@@ -152,7 +153,13 @@ def _resume(task: Task) -> tuple[Lane, PyTree, int]:
     return lanes, rows, done
 
 
-def _finished(task: Task, rows: dict[str, PyTree], diverged_at: np.ndarray) -> Block:
+def finish(
+    problem: Problem,
+    rows: dict[str, PyTree],
+    learning_rates: np.ndarray,
+    eval_steps: np.ndarray,
+    diverged_at: np.ndarray,
+) -> Block:
     """The results in float64, `[L, E]`; in the plane with coordinates `x_0`, `x_1`.
 
     From its first evaluation whose loss is not finite, a lane repeats the evaluation
@@ -161,8 +168,7 @@ def _finished(task: Task, rows: dict[str, PyTree], diverged_at: np.ndarray) -> B
     Raises:
       ValueError: The problem's metrics lack `"loss"` or have another shape.
     """
-    problem, eval_steps = task.problem, task.eval_steps
-    shape = (len(task.learning_rates), len(eval_steps))
+    shape = (len(learning_rates), len(eval_steps))
     metrics = {n: np.asarray(m, np.float64) for n, m in rows["metrics"].items()}
     params = jax.tree.map(lambda p: np.asarray(p, np.float64), rows["params"])
     if problem.evaluate_exact is not None:
@@ -189,7 +195,7 @@ def _finished(task: Task, rows: dict[str, PyTree], diverged_at: np.ndarray) -> B
     sound = np.maximum.accumulate(np.where(lost, 0, np.arange(shape[1])), axis=1)
     unnoticed = lost.any(axis=1) & (diverged_at < 0)
     return Block(
-        learning_rates=task.learning_rates,
+        learning_rates=learning_rates,
         steps=eval_steps,
         metrics={
             name: np.take_along_axis(values, sound, axis=1)
