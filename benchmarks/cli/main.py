@@ -169,11 +169,12 @@ def run(
     folder = out or Path("results") / plan.suite
     compilation_cache.enable_compilation_cache()
     costs = estimate(plan)
+    console = show.console(stderr=True)
     click.echo(f"{show.plan_line(plan, costs)}\nresults: {folder}", err=True)
     for problem, optimizer, reason in plan.skipped:
         click.echo(f"skipped: {problem} × {optimizer}: {reason}", err=True)
     weights = {name: c.cpu_seconds / c.compilations for name, c in costs.items()}
-    with Bars(show.console(stderr=True), weights) as bars:
+    with Bars(console, weights) as bars:
         failures = runner.run_plan(
             plan, folder, workers=workers, progress=bars, fresh=fresh
         )

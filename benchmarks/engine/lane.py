@@ -36,28 +36,6 @@ class Lane(NamedTuple):
     first_loss: Any
 
 
-def with_schedule(make: Make, schedule: str, budget: int) -> Make:
-    """Makes an optimizer from its peak learning rate.
-
-    Args:
-      make: Makes the optimizer from a learning rate or a schedule.
-      schedule: `constant`, or `cosine`: learning rate · ½ (1 + cos(π step / budget)).
-      budget: Number of steps of a run.
-
-    Returns:
-      A function of the peak learning rate, which may be traced.
-    """
-
-    def scheduled(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
-        def cosine(step: jax.Array) -> jax.Array:
-            return learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * step / budget))
-
-        tx = make(cosine if schedule == "cosine" else learning_rate)
-        return optax.with_extra_args_support(tx)
-
-    return scheduled
-
-
 def update_lane(
     problem: Problem,
     asks_for_tail: bool,
@@ -89,7 +67,8 @@ def update_lane(
         grads = jax.grad(lambda p: problem.loss(p, batch) - tail_loss(p, batch))(
             lane.params
         )
-    updates, state = make(learning_rate).update(grads, lane.state, lane.params, **extra)
+    tx = optax.with_extra_args_support(make(learning_rate))
+    updates, state = tx.update(grads, lane.state, lane.params, **extra)
     params = optax.apply_updates(lane.params, updates)
     if problem.project is not None:
         params = problem.project(params)

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from benchmarks.engine.lane import Lane, update_lane, with_schedule
+from benchmarks.engine.lane import Lane, update_lane
 from benchmarks.problem import Problem, PyTree
 from benchmarks.provenance import Device
 from benchmarks.roster.specs import Make
@@ -37,16 +38,6 @@ class Program:
     state: PyTree
     rows: PyTree
     costs: dict[str, float]
-
-    def start(self, params: PyTree, lanes: int) -> Lane:
-        """The lanes at step 0, on the host: `params` in each of them."""
-        return Lane(
-            params=jax.tree.map(lambda p: np.stack([p] * lanes), params),
-            state=jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), self.state),
-            alive=np.ones(lanes, bool),
-            diverged_at=np.full(lanes, -1, np.int32),
-            first_loss=np.zeros(lanes, np.float32),
-        )
 
 
 def compile_program(
@@ -81,7 +72,7 @@ def compile_program(
       device: The device to compile for.
     """
     began = time.perf_counter()
-    make = with_schedule(make, schedule, budget)
+    make = _with_schedule(make, schedule, budget)
     on_device = jax.sharding.SingleDeviceSharding(device)
 
     def init(learning_rates: jax.Array, params: PyTree) -> PyTree:
@@ -126,6 +117,23 @@ def compile_program(
         **_xla_costs(compiled),
     }
     return Program(compiled, device, state, rows, costs)
+
+
+def _with_schedule(make: Make, schedule: str, budget: int) -> Make:
+    """Makes an optimizer from its peak learning rate, which may be traced.
+
+    `cosine` is learning rate · ½ (1 + cos(π step / budget)).
+    """
+    if schedule == "constant":
+        return make
+
+    def decayed(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
+        def cosine(step: jax.Array) -> jax.Array:
+            return learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * step / budget))
+
+        return make(cosine)
+
+    return decayed
 
 
 def _program(

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -67,22 +66,7 @@ def run_plan(
         progress = progress or Progress()
         progress.planned(plan, finished)
         run = Workers(plan, out, finished, progress, checkpoint_seconds)
-        # Before Python 3.13, a thread whose join() is interrupted counts as ended while
-        # it still runs; an executor waits for it.
-        with futures.ThreadPoolExecutor(workers) as pool:
-            try:
-                futures.wait(
-                    [
-                        pool.submit(run.work, devices[i % len(devices)])
-                        for i in range(workers)
-                    ]
-                )
-            except BaseException:
-                run.halt()
-                raise
-        if run.error is not None:
-            raise run.error
-        failures = run.failures()
+        failures = run.run(devices, workers)
         store.write_json(
             out / "manifest.json", manifest.completed(description, failures)
         )

@@ -69,8 +69,8 @@ def run_seed(
     Args:
       task: The inputs.
       pace: Speed of the program; sets the size of the chunks, and is updated.
-      advanced: Called after each chunk with the number of steps done; first with
-        those that the checkpoint holds.
+      advanced: Called with the number of steps done after each chunk, and with those
+        of the checkpoint if there is one.
       lock: Held while `pace` is updated and `advanced` is called.
       stop: When set, checkpoint and return at the next opportunity.
 
@@ -88,8 +88,9 @@ def run_seed(
     )
     lanes, rows, done = _resume(task)
     step = int(eval_steps[done - 1]) if done else 0
-    with lock:
-        advanced(step)
+    if done:
+        with lock:
+            advanced(step)
     saved = time.perf_counter()
     while done < len(eval_steps):
         if stop.is_set():
@@ -122,6 +123,18 @@ def run_seed(
     return finish(task.problem, rows, task.learning_rates, eval_steps, diverged_at)
 
 
+def _start(task: Task) -> Lane:
+    """The lanes at step 0, on the host; the program initializes the state."""
+    count = len(task.learning_rates)
+    return Lane(
+        params=jax.tree.map(lambda p: np.stack([p] * count), task.params),
+        state=jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), task.program.state),
+        alive=np.ones(count, bool),
+        diverged_at=np.full(count, -1, np.int32),
+        first_loss=np.zeros(count, np.float32),
+    )
+
+
 def _chunk_end(task: Task, pace: Pace, done: int, step: int) -> int:
     """Index after the last evaluation of a chunk of half a checkpoint interval."""
     if pace.steps:
@@ -142,7 +155,7 @@ def _resume(task: Task) -> tuple[Lane, PyTree, int]:
 
     A checkpoint that is damaged or of other code is ignored.
     """
-    lanes = task.program.start(task.params, len(task.learning_rates))
+    lanes = _start(task)
     rows = jax.tree.map(lambda r: np.zeros(r.shape, r.dtype), task.program.rows)
     leaves, structure = jax.tree.flatten((lanes, rows))
     found = blocks.read_partial(task.checkpoint, task.key, leaves)

@@ -5,7 +5,8 @@ import dataclasses
 import functools
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent import futures
 from pathlib import Path
 
 import jax
@@ -15,7 +16,7 @@ from benchmarks.engine import program, seed_run
 from benchmarks.engine.program import Program
 from benchmarks.engine.progress import Progress
 from benchmarks.errors import UserError
-from benchmarks.experiment.plan import Cell, Plan, eval_steps
+from benchmarks.experiment.plan import Cell, Plan
 from benchmarks.problem import Problem, PyTree
 from benchmarks.provenance import Device
 from benchmarks.results import blocks, store
@@ -92,8 +93,23 @@ class Workers:
             if left:
                 self.jobs.append(_Job(cell, collections.deque(left)))
 
-    def failures(self) -> tuple[Failure, ...]:
-        """The cells that failed, in the order of the plan."""
+    def run(self, devices: Sequence[Device], count: int) -> tuple[Failure, ...]:
+        """Runs everything on `count` threads; returns the failures in plan order."""
+        # Before Python 3.13, a thread whose join() is interrupted counts as ended while
+        # it still runs; an executor waits for it.
+        with futures.ThreadPoolExecutor(count) as pool:
+            try:
+                futures.wait(
+                    [
+                        pool.submit(self.work, devices[i % len(devices)])
+                        for i in range(count)
+                    ]
+                )
+            except BaseException:
+                self.halt()
+                raise
+        if self.error is not None:
+            raise self.error
         return tuple(job.failure for job in self.jobs if job.failure)
 
     def halt(self, error: BaseException | None = None) -> None:
@@ -160,7 +176,7 @@ class Workers:
             params=self.problems.start(cell.problem, settings.seeds[0]),
             data=self.problems.data(cell.problem, device),
             lanes=len(self.learning_rates),
-            evaluations=len(eval_steps(cell.steps)),
+            evaluations=len(cell.eval_steps),
             budget=cell.steps,
             schedule=settings.schedule,
             device=device,
@@ -174,16 +190,17 @@ class Workers:
     def _run(self, job: _Job, compiled: Program, seed: int) -> None:
         cell, problem, name = job.cell, job.cell.problem, job.cell.optimizer.name
         path = store.block_path(self.out, problem.name, name, seed)
+        checkpoint = store.partial_path(self.out, problem.name, name, seed)
         task = seed_run.Task(
             problem=problem,
             program=compiled,
             key=cell.key,
             learning_rates=self.learning_rates,
-            eval_steps=eval_steps(cell.steps),
+            eval_steps=cell.eval_steps,
             seed=seed,
             params=self.problems.start(problem, seed),
             data=self.problems.data(problem, compiled.device),
-            checkpoint=store.partial_path(self.out, problem.name, name, seed),
+            checkpoint=checkpoint,
             checkpoint_seconds=self.checkpoint_seconds,
         )
         advanced = functools.partial(self.progress.advanced, cell, seed)
@@ -191,7 +208,7 @@ class Workers:
         if block is None:
             return
         blocks.write(path, block, cell.key, cell.ingredients)
-        task.checkpoint.unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
         with self.changed:
             cost = _cost(compiled, job.pace, len(self.learning_rates))
             store.write_json(store.cost_path(self.out, problem.name, name), cost)

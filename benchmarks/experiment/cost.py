@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from benchmarks.experiment.plan import Cell, Plan, eval_steps
+from benchmarks.experiment.plan import Cell, Plan
 from benchmarks.problem import Problem
 
 # Fitted to the standard suite with Adam, on one core of a server of 2023.
@@ -39,7 +39,7 @@ def estimate(plan: Plan) -> dict[str, Estimate]:
     for name, part in cells.items():
         problem = part[0].problem
         run_s = rates * seeds * problem.budget * _seconds_per_step(problem)
-        rows = [rates * len(eval_steps(cell.steps)) for cell in part]
+        rows = [rates * len(cell.eval_steps) for cell in part]
         estimates[name] = Estimate(
             cpu_seconds=len(part) * (_SECONDS_PER_COMPILATION + run_s),
             compilations=len(part),

@@ -91,8 +91,8 @@ class Cell:
       problem: The problem.
       optimizer: The optimizer.
       key: SHA-256, in hex, of `ingredients`.
-      steps: Number of steps of one run: the problem's budget divided by the gradients
-        per step.
+      eval_steps: Steps at which a run is evaluated, int32; the last is its number of
+        steps, which is the problem's budget divided by the gradients per step.
       gradients_per_step: Mean number of gradient evaluations of one step.
       asks_for_tail: Whether the optimizer asks for the gradients of rare classes.
       ingredients: Everything on which the numbers depend, by name.
@@ -101,10 +101,15 @@ class Cell:
     problem: Problem
     optimizer: Optimizer
     key: str
-    steps: int
+    eval_steps: np.ndarray
     gradients_per_step: float = 1.0
     asks_for_tail: bool = False
     ingredients: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
+
+    @functools.cached_property
+    def steps(self) -> int:
+        """Number of steps of one run."""
+        return int(self.eval_steps[-1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,13 +155,13 @@ def make_plan(
                 skipped.append((*pair, reason))
                 continue
             count = gradient_count.count_or_one(optimizer.make, offered)
-            steps = max(1, round(problem.budget / count.gradients_per_step))
+            steps = eval_steps(max(1, round(problem.budget / count.gradients_per_step)))
             ingredients = common | cell_ingredients(optimizer, steps)
             cells[pair] = Cell(
                 problem=problem,
                 optimizer=optimizer,
                 key=run_key(ingredients),
-                steps=steps,
+                eval_steps=steps,
                 gradients_per_step=count.gradients_per_step,
                 asks_for_tail=count.asks_for_tail,
                 ingredients=ingredients,
@@ -202,12 +207,12 @@ def problem_ingredients(
     }
 
 
-def cell_ingredients(optimizer: Optimizer, steps: int) -> dict[str, str]:
+def cell_ingredients(optimizer: Optimizer, steps: np.ndarray) -> dict[str, str]:
     """What the numbers of a cell depend on beside `problem_ingredients`."""
     return {
         "optimizer": optimizer.name,
         "optimizer source": optimizer.source_hash,
-        "evaluation steps": repr(eval_steps(steps).tolist()),
+        "evaluation steps": repr(steps.tolist()),
     }
 
 

@@ -45,7 +45,7 @@ def test_every_ingredient_enters_the_key(
 
 def test_the_key_holds_what_numbers_depend_on() -> None:
     found = plan.problem_ingredients(toys.plane(), Settings(), "source")
-    found |= plan.cell_ingredients(toys.SGD, 30)
+    found |= plan.cell_ingredients(toys.SGD, eval_steps(30))
     assert found.keys() == {
         "problem",
         "problem source",
