@@ -50,12 +50,12 @@ Examples:
 def profile(
     chosen: tuple[str, ...], trees: tuple[str, ...], seconds: float, as_json: bool
 ) -> None:
-    """Measures the cost of one update, compared with the same method in optax.
+    """Measures the cost of one update of an optimizer.
 
-    Reports the time per update, the time to trace and to compile without a cache, and
-    the bytes of state, of temporary memory, and read or written. Parameters and state
-    are donated. Both sides take turns in one process; a quiet machine gives steadier
-    ratios.
+    Compares it with the same method in optax: the time per update, the time to trace
+    and to compile without a cache, and the bytes of state, of temporary memory, and
+    read or written. Parameters and state are donated. Both sides take turns in one
+    process; a quiet machine gives steadier ratios.
     """
     from benchmarks.measure import profile
     from benchmarks.roster import resolver, specs
@@ -96,7 +96,7 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Prints JSON instead of a table.")
 def throughput(problems: tuple[str, ...], spec: str, as_json: bool) -> None:
-    """Measures how much faster the benchmark runs than a plain Python loop.
+    """Measures the speed-up over a plain Python loop.
 
     The plain loop calls one jitted step from Python for each step of each run, and
     reads the loss as a float each time. Reports the microseconds per step and run of

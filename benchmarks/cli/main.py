@@ -43,6 +43,7 @@ Examples:
   python -m benchmarks run quick -o my_module:my_optimizer
   python -m benchmarks describe "amsgrad(variant='paper')"
 
+\b
 Every command has its own help: python -m benchmarks run -h
 Exit codes: 0 done, 1 some runs failed, 2 bad input, 130 stopped by Ctrl-C.""",
 )
@@ -60,7 +61,10 @@ def main() -> None:
     "what", type=click.Choice(["problems", "optimizers", "suites"]), required=False
 )
 def list_(what: str | None) -> None:
-    """Lists problems, optimizers or suites; without an argument, all three."""
+    """Lists problems, optimizers and suites.
+
+    Without an argument, lists all three.
+    """
     from benchmarks.cli import show
 
     tables = {
@@ -100,9 +104,9 @@ def describe(name: str) -> None:
 @main.command("plan")
 @options.options
 def plan_(**chosen: Any) -> None:
-    """Shows what `run` would do and how long it would take; runs nothing.
+    """Shows what `run` would do and how long it would take.
 
-    The default SUITE is quick; `list suites` shows all suites.
+    Nothing is run. The default SUITE is quick; `list suites` shows all suites.
     """
     from benchmarks.cli import show
     from benchmarks.experiment.cost import estimate
@@ -192,7 +196,10 @@ def run(
 @main.command("report")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def report_(folder: Path) -> None:
-    """Writes the report of the results in DIR again, and prints the table."""
+    """Writes the report of a results folder again.
+
+    Reads the results in DIR, prints the table and writes the report.
+    """
     _print_report(folder)
 
 

@@ -18,7 +18,7 @@ from benchmarks.problem import Problem
 from benchmarks.problems import load_problem, problem_names
 from benchmarks.roster import gradient_count, resolver, specs
 
-_NUMBERS = ("gradients", "f*", "optimizers", "runs", "time", "disk")
+_NUMBERS = ("gradients", "minimum", "optimizers", "runs", "time", "disk")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -38,7 +38,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def problems() -> Table:
     """Every problem with its tags, budget and optimum."""
-    table = _table("problem", "gradients", "f*", "tags", "description")
+    table = _table("problem", "gradients per run", "minimum", "tags", "description")
     for name in problem_names():
         problem = load_problem(name)
         table.add_row(
@@ -108,8 +108,9 @@ def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
     compilations = len(plan.cells)
     return (
         f"{plan.suite}: {parts} = {runs:,} runs\n"
-        f"estimated cost from the start: {duration(seconds)} on one core, "
-        f"{compilations} compilation{'s' if compilations > 1 else ''}, {size:.1f} MB"
+        f"estimated cost: {duration(seconds)} on one core, {compilations} "
+        f"compilation{'s' if compilations > 1 else ''}, {size:.1f} MB (less if some "
+        "runs are already done)"
     )
 
 
@@ -149,7 +150,7 @@ def _problem_facts(problem: Problem) -> dict[str, str]:
         "tags": " ".join(sorted(problem.tags)),
         "parameters": str(dimension),
         "budget": f"{problem.budget} gradients per run",
-        "f*": "unknown" if problem.f_star is None else f"{problem.f_star:.9g}",
+        "minimum f*": "unknown" if problem.f_star is None else f"{problem.f_star:.9g}",
         "targets": _describe_targets(problem),
         "suites": " ".join(
             s for s, suite in SUITES.items() if problem.name in suite.problems

@@ -40,16 +40,16 @@ class Suite:
 
 SUITES: dict[str, Suite] = {
     "smoke": Suite(
-        "does everything work? One quadratic, one function in the plane, one network",
+        "Does everything work? One quadratic, one function in the plane, one network",
         ("quad_diag", "rosen2", "mlp32_digits"),
     ),
-    "quick": Suite("which optimizers reach the targets with fewest gradients?", _QUICK),
+    "quick": Suite("Which optimizers reach the targets with fewest gradients?", _QUICK),
     "standard": Suite(
-        "the question of quick, on more problems",
+        "As quick, on more problems",
         (*_QUICK, "cnn_digits", "bigram_text"),
     ),
     "generalization": Suite(
-        "do weight perturbation and averaging improve test accuracy?",
+        "Do weight perturbation and averaging improve test accuracy?",
         ("noisy_digits", "longtail_digits"),
         (
             _MOMENTUM,
@@ -66,7 +66,7 @@ SUITES: dict[str, Suite] = {
         tune_seeds=2,
     ),
     "two_objectives": Suite(
-        "which trade-offs between two losses does each method reach?",
+        "Which trade-offs between two losses does each method reach?",
         ("bilevel_quad", "smooth_mlp"),
         (
             "adam",
@@ -90,7 +90,7 @@ SUITES: dict[str, Suite] = {
         tune_seeds=2,
     ),
     "games": Suite(
-        "which optimizers find the equilibrium of two players?",
+        "Which optimizers find the equilibrium of two players?",
         ("bilinear", "wgan_toy"),
         (
             "optax.sgd",
