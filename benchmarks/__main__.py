@@ -1,12 +1,13 @@
-"""`python -m benchmarks`: sets XLA's flags, which jax reads once, then the CLI."""
+"""`python -m benchmarks`: sets XLA's flags before JAX reads them, then runs the CLI."""
 
+import io
 import os
 import sys
 
 from benchmarks.cli.main import main
 
-# One thread per program: numbers must not depend on how many devices share the
-# cores. Whoever sets the flag keeps his value.
+# One thread per program, so that numbers do not depend on the number of devices that
+# share the cores. If the user sets this flag, it is left alone.
 _FLAG = "--xla_cpu_multi_thread_eigen"
 
 
@@ -19,5 +20,6 @@ def _set_flags() -> None:
 if __name__ == "__main__":
     _set_flags()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # × and µ on a terminal without UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # × and µ on a terminal without UTF-8
     main(prog_name="python -m benchmarks")

@@ -1,5 +1,5 @@
-"""The one exception whose text is written for the person at the terminal."""
+"""The exception for mistakes of the user."""
 
 
 class UserError(Exception):
-    """A mistake in the input, in one sentence: what failed, the value, the cure."""
+    """A mistake in the input; the message says what failed, the value, what to do."""

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, machine, git, command line."""
+"""Provenance of results: versions, machine, git commit, command line."""
 
 import importlib.metadata
 import os
@@ -8,17 +8,20 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 
+# jax.Device comes from a compiled module without type stubs.
+Device = Any
+
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn")
-# Flags that change how many devices there are or what is written about a
-# compilation, never a result.
+# Flags that set the number of devices or the compiler's logs never change a result.
 _HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump", "--xla_log")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python (without patch) and of the packages that make numbers."""
+    """Versions of Python (major.minor) and of the packages that results depend on."""
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
     for name in _PACKAGES:
         try:
@@ -28,8 +31,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine(device: jax.Device) -> dict[str, str | int]:
-    """The processor, and the settings of XLA and jax on which bits depend."""
+def machine(device: Device) -> dict[str, str | int]:
+    """The processor, and the settings of XLA and JAX that can change a result."""
     return {
         "cpu": _cpu(),
         "cores": cores(),
@@ -41,14 +44,14 @@ def machine(device: jax.Device) -> dict[str, str | int]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def relevant_flags(flags: str) -> str:
-    """XLA flags in sorted order, without those that cannot change a number."""
+    """XLA flags in sorted order, without flags that cannot change a result."""
     return " ".join(sorted(f for f in flags.split() if not f.startswith(_HARMLESS)))
 
 
@@ -68,7 +71,7 @@ def git() -> dict[str, str | bool] | None:
 
 
 def command(arguments: Iterable[str] | None = None) -> str:
-    """The command line that repeats this process."""
+    """The command line that reproduces this process."""
     given = sys.argv[1:] if arguments is None else arguments
     return shlex.join(["python", "-m", "benchmarks", *given])
 
@@ -86,10 +89,10 @@ def _cpu() -> str:
 
 
 def _jax_config() -> str:
-    config = jax.config
+    config = jax.config.values
     return (
-        f"x64={config.jax_enable_x64} "
-        f"matmul_precision={config.jax_default_matmul_precision} "
-        f"prng={config.jax_default_prng_impl} "
-        f"threefry_partitionable={config.jax_threefry_partitionable}"
+        f"x64={config['jax_enable_x64']} "
+        f"matmul_precision={config['jax_default_matmul_precision']} "
+        f"prng={config['jax_default_prng_impl']} "
+        f"threefry_partitionable={config['jax_threefry_partitionable']}"
     )

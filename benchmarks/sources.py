@@ -1,4 +1,4 @@
-"""The hash of a module's source together with the local modules that it imports."""
+"""Hashes the source of modules together with the local modules that they import."""
 
 import ast
 import hashlib
@@ -8,19 +8,16 @@ import sysconfig
 from pathlib import Path
 
 
-def source_hash(module_name: str) -> str:
-    """SHA-256, in hex, of the source that an imported module is made of.
+def source_hash(*module_names: str) -> str:
+    """SHA-256, in hex, of the source of imported modules.
 
-    An installed module counts alone: the package's version speaks for the rest. A
-    module outside the installed packages counts with every module that it imports,
-    directly or not, from the same place, because nothing else would tell that one
-    of those has changed.
+    A module outside the installed packages is hashed together with all modules outside
+    them that it imports, directly or indirectly. An installed module is hashed alone,
+    because the version of its package identifies the rest. A module without a Python
+    source file is represented by its name.
     """
-    start = _file(module_name)
-    if start is None:
-        return hashlib.sha256(module_name.encode()).hexdigest()
-    found: dict[str, bytes] = {}
-    waiting = [module_name]
+    found = {name: b"" for name in module_names if _file(name) is None}
+    waiting = [name for name in module_names if name not in found]
     while waiting:
         name = waiting.pop()
         path = _file(name)
@@ -54,7 +51,7 @@ def _installed(path: Path) -> bool:
 
 
 def _imports(module_name: str, source: bytes) -> list[str]:
-    """Names, some of them perhaps not modules, of everything that is imported."""
+    """Names of everything that a module imports; some may not be modules."""
     module = sys.modules[module_name]
     package = module_name if hasattr(module, "__path__") else module.__package__
     names = []

@@ -80,4 +80,5 @@ def _copies(optimizer: optax.GradientTransformationExtraArgs) -> float:
 def _extra_gradients(factory: Factory) -> float:
     """How many gradients a step takes beside the one that it is given."""
     make = functools.partial(catalog.example, factory)
-    return gradient_count.per_step(make, frozenset(gradient_count.OFFERED)) - 1.0
+    offered = frozenset(gradient_count.OFFERED)
+    return gradient_count.count_or_one(make, offered).gradients_per_step - 1.0

@@ -1,4 +1,4 @@
-"""The commands that measure: profile, throughput, calibrate."""
+"""The measuring commands: profile, throughput, calibrate."""
 
 import dataclasses
 import json
@@ -28,38 +28,40 @@ Examples:
     "chosen",
     multiple=True,
     metavar="SPEC",
-    help="What to measure. Repeatable.  [default: every optimizer of this library]",
+    help="Optimizer to measure. Repeatable.  [default: all optimizers of this library]",
 )
 @click.option(
     "--tree",
     "trees",
     multiple=True,
     metavar="NAME",
-    help="Shape of the parameters: one (a leaf of 10 M), many (300 of 33 k), tiny "
-    "(1000 of 100), transformer (12 layers, 10 M). Repeatable.  [default: all]",
+    help="Parameters to update: one (one array of 10 M), many (300 of 33 k), tiny "
+    "(1000 of 100) or transformer (12 layers, 10 M). Repeatable.  [default: all]",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Longest time for each timing; updates stop once known to 2 per cent.",
+    help="Time limit of each measurement. The timing of updates stops earlier once the "
+    "ratio is known to 2 per cent.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Prints JSON instead of a table.")
 def profile(
     chosen: tuple[str, ...], trees: tuple[str, ...], seconds: float, as_json: bool
 ) -> None:
-    """Measures what one update costs, beside optax's function of the same name.
+    """Measures the cost of one update of an optimizer.
 
-    Time per update with parameters and state donated, time to trace and to compile
-    without a cache, bytes of state, of scratch memory, and read or written. Both
-    sides take turns in one process; a quiet machine gives steadier ratios.
+    Compares it with the same method in optax: the time per update, the time to trace
+    and to compile without a cache, and the bytes of state, of temporary memory, and
+    read or written. Parameters and state are donated. Both sides take turns in one
+    process; a quiet machine gives steadier ratios.
     """
     from benchmarks.measure import profile
     from benchmarks.roster import resolver, specs
 
     for spec in chosen:
-        resolver.resolve(spec)  # a mistake in the last one shows before the first runs
+        resolver.resolve(spec)  # fail before the first measurement
     rows = []
     for tree in trees or profile.TREES:
         for spec in chosen or specs.alias_names():
@@ -80,7 +82,7 @@ Examples:
     "problems",
     multiple=True,
     metavar="NAME",
-    help="On which problem. Repeatable.  [default: rosen2, rosen10, quad_diag, "
+    help="Problem to train. Repeatable.  [default: rosen2, rosen10, quad_diag, "
     "quad_rot, mlp32_digits]",
 )
 @click.option(
@@ -90,16 +92,15 @@ Examples:
     default="adam",
     show_default=True,
     metavar="SPEC",
-    help="With which optimizer.",
+    help="Optimizer to train with.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Prints JSON instead of a table.")
 def throughput(problems: tuple[str, ...], spec: str, as_json: bool) -> None:
-    """Measures what the engine gains over a plain Python loop.
+    """Measures the speed-up over a plain Python loop.
 
-    The plain loop is what most people write: one jitted step called from Python for
-    each step of each run, the loss read as a float each time. Printed are the
-    microseconds per step and run of both, taken in turns in one process, and their
-    ratio.
+    The plain loop calls one jitted step from Python for each step of each run, and
+    reads the loss as a float each time. Reports the microseconds per step and run of
+    both, measured in turns in one process, and their ratio.
     """
     from benchmarks.measure import throughput
     from benchmarks.problems import load_problem
@@ -116,12 +117,13 @@ def throughput(problems: tuple[str, ...], spec: str, as_json: bool) -> None:
 @click.command()
 @click.argument("names", metavar="[PROBLEM]...", nargs=-1)
 def calibrate(names: tuple[str, ...]) -> None:
-    """Makes the targets of problems whose optimum is unknown.
+    """Sets the targets of problems whose optimum is unknown.
 
-    Runs a tuned Adam and reads off its loss at 10, 25, 50, 75 and 90 per cent of the
-    budget; checks that doing nothing and walking uphill reach none of them; writes
-    benchmarks/targets.json. Needed after adding such a problem or changing its data.
-    Without PROBLEM: all such problems.
+    Runs Adam with a tuned learning rate. The targets are its losses at 10, 25, 50, 75
+    and 90 per cent of the budget. Checks that doing nothing and gradient ascent both
+    miss all of them, and writes benchmarks/experiment/targets.json. Run this command
+    after adding such a problem or changing its data. Without PROBLEM, calibrates all
+    such problems.
     """
     from benchmarks.cli import show
     from benchmarks.cli.bars import Bars

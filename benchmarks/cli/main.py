@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints; jax is imported only by what needs it."""
+"""The command line. Commands import JAX only when they need it, so that -h is fast."""
 
 import errno
 from pathlib import Path
@@ -21,11 +21,11 @@ class _Commands(click.Group):
             ctx.exit(2)
         except KeyboardInterrupt:
             resumable = ctx.invoked_subcommand == "run"
-            hint = "; run the same command to continue" if resumable else ""
+            hint = "; run the same command to resume" if resumable else ""
             click.echo(f"stopped{hint}", err=True)
             ctx.exit(_INTERRUPTED)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
+            if error.errno == errno.EPIPE:  # the reader of a pipe has closed it
                 raise
             where = f" {error.filename!r}" if error.filename else ""
             full = error.errno == errno.ENOSPC
@@ -43,15 +43,16 @@ Examples:
   python -m benchmarks run quick -o my_module:my_optimizer
   python -m benchmarks describe "amsgrad(variant='paper')"
 
-Each command explains itself with -h. Exit codes: 0 done, 1 some runs failed,
-2 bad input, 130 stopped by Ctrl-C.""",
+\b
+Every command has its own help: python -m benchmarks run -h
+Exit codes: 0 done, 1 some runs failed, 2 bad input, 130 stopped by Ctrl-C.""",
 )
 def main() -> None:
-    """Trains small models and classic functions with many optimizers, and reports.
+    """Compares optimizers on small models and classic test functions.
 
-    Every optimizer runs on every problem over a grid of learning rates, from the
-    same starts and with the same batches; its rate is chosen on some seeds and
-    reported on others.
+    Every optimizer runs on every problem with several learning rates. All optimizers
+    get the same starting points, batches and number of gradients. The best learning
+    rate of each is chosen on tuning seeds; results are reported on evaluation seeds.
     """
 
 
@@ -60,7 +61,10 @@ def main() -> None:
     "what", type=click.Choice(["problems", "optimizers", "suites"]), required=False
 )
 def list_(what: str | None) -> None:
-    """Lists problems, optimizers or suites; all three without an argument."""
+    """Lists problems, optimizers and suites.
+
+    Without an argument, lists all three.
+    """
     from benchmarks.cli import show
 
     tables = {
@@ -74,8 +78,8 @@ def list_(what: str | None) -> None:
             out.print(make())
     if what in (None, "optimizers"):
         click.echo(
-            "Any optax.NAME or optax.contrib.NAME works as well, and MODULE:FACTORY "
-            "for your own."
+            "Optimizers of optax work too, as optax.NAME or optax.contrib.NAME, and "
+            "your own as MODULE:FACTORY."
         )
 
 
@@ -87,10 +91,10 @@ Examples:
 )
 @click.argument("name")
 def describe(name: str) -> None:
-    """Says what a problem or an optimizer is.
+    """Describes a problem or an optimizer.
 
-    For a problem: formula, source, budget and targets. For an optimizer: signature,
-    idea and the size of its state.
+    A problem: formula, source, budget and targets. An optimizer: signature, idea,
+    size of the state and gradients per step.
     """
     from benchmarks.cli import show
 
@@ -100,14 +104,15 @@ def describe(name: str) -> None:
 @main.command("plan")
 @options.options
 def plan_(**chosen: Any) -> None:
-    """Shows what `run` would do and what it would cost; runs nothing.
+    """Shows what `run` would do and how long it would take.
 
-    SUITE is quick by default; `list suites` shows all.
+    Nothing is run. The default SUITE is quick; `list suites` shows all suites.
     """
     from benchmarks.cli import show
+    from benchmarks.experiment.cost import estimate
 
     plan = options.chosen_plan(**chosen)
-    costs = show.costs(plan)
+    costs = estimate(plan)
     show.console().print(show.plan_table(plan, costs))
     click.echo(
         f"optimizers: {', '.join(dict.fromkeys(c.optimizer.name for c in plan.cells))}"
@@ -130,22 +135,22 @@ Examples:
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder of the results.  [default: results/SUITE]",
+    help="Folder for the results.  [default: results/SUITE]",
 )
 @click.option(
     "--fresh",
     is_flag=True,
-    help="Discard what other code, data or settings left of this plan in DIR, instead "
-    "of refusing to mix.",
+    help="Discards results of the same optimizers and problems in DIR that were made "
+    "by other code, data or settings; without it, they are an error.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Runs at the same time; numbers do not depend on it.  "
-    "[default: one per core and device]",
+    help="Number of worker threads; the results do not depend on it.  "
+    "[default: one per CPU core, or one per accelerator]",
 )
-@click.option("--no-report", is_flag=True, help="Leave out the report.")
+@click.option("--no-report", is_flag=True, help="Skips the table and the report.")
 def run(
     out: Path | None,
     fresh: bool,
@@ -155,23 +160,25 @@ def run(
 ) -> None:
     """Runs a suite, prints the table and writes the report.
 
-    SUITE is quick by default; `list suites` shows all. A run that was stopped, however
-    it was, goes on where it stood when the same command is given again; finished
-    runs are never repeated.
+    The default SUITE is quick; `list suites` shows all suites. A run that was stopped
+    resumes where it left off when the same command is given again. Finished runs are
+    never repeated.
     """
     from benchmarks.cli import show
     from benchmarks.cli.bars import Bars
     from benchmarks.engine import compilation_cache, runner
+    from benchmarks.experiment.cost import estimate
 
     plan = options.chosen_plan(**chosen)
     folder = out or Path("results") / plan.suite
     compilation_cache.enable_compilation_cache()
-    costs = show.costs(plan)
-    click.echo(f"{show.plan_line(plan, costs)}; in {folder}", err=True)
+    costs = estimate(plan)
+    console = show.console(stderr=True)
+    click.echo(f"{show.plan_line(plan, costs)}\nresults: {folder}", err=True)
     for problem, optimizer, reason in plan.skipped:
         click.echo(f"skipped: {problem} × {optimizer}: {reason}", err=True)
-    blocks = show.seconds_per_block(plan, costs)
-    with Bars(show.console(stderr=True), blocks) as bars:
+    weights = {name: c.cpu_seconds / c.compilations for name, c in costs.items()}
+    with Bars(console, weights) as bars:
         failures = runner.run_plan(
             plan, folder, workers=workers, progress=bars, fresh=fresh
         )
@@ -179,8 +186,8 @@ def run(
         _print_report(folder)
     if failures:
         click.echo(
-            f"error: {len(failures)} of {len(plan.cells)} cells failed; their "
-            f"tracebacks are in {folder / 'manifest.json'}",
+            f"error: {len(failures)} of {len(plan.cells)} pairs of problem and "
+            f"optimizer failed; their tracebacks are in {folder / 'manifest.json'}",
             err=True,
         )
         raise SystemExit(1)
@@ -189,7 +196,10 @@ def run(
 @main.command("report")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def report_(folder: Path) -> None:
-    """Writes the report of the results in DIR again, and prints the table."""
+    """Writes the report of a results folder again.
+
+    Reads the results in DIR, prints the table and writes the report.
+    """
     _print_report(folder)
 
 

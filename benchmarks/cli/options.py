@@ -1,4 +1,4 @@
-"""The part of the command line that `plan` and `run` share: what is to be run."""
+"""The options that `plan` and `run` share, and the plan that they choose."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def options(command: Any) -> Any:
-    """Adds the argument and options that say what is run."""
+    """Adds the argument SUITE and the options that change it."""
     parts = (
         click.argument("suite", default="quick"),
         click.option(
@@ -21,15 +21,15 @@ def options(command: Any) -> Any:
             "specs",
             multiple=True,
             metavar="SPEC",
-            help="Also run this optimizer, in the same table: NAME, optax.NAME or "
-            "MODULE:FACTORY (a module in the current folder or installed), with "
-            "arguments if you like: 'optax.sgd(momentum=0.9)'; around another: "
-            "'sam(adam, rho=0.1)'. Repeatable.",
+            help="Adds an optimizer: NAME, optax.NAME or MODULE:FACTORY, where MODULE "
+            "is installed or in the current folder. Arguments are optional: "
+            "'optax.sgd(momentum=0.9)'. Wrappers and gradient transformations take an "
+            "optimizer first: 'sam(adam, rho=0.1)'. Repeatable.",
         ),
         click.option(
             "--only",
             is_flag=True,
-            help="Run the optimizers named with -o, and no others.",
+            help="Runs only the optimizers added with -o.",
         ),
         click.option(
             "-p",
@@ -37,32 +37,33 @@ def options(command: Any) -> Any:
             "problems",
             multiple=True,
             metavar="NAME",
-            help="Run this problem instead of all problems of the suite. Repeatable.",
+            help="Runs this problem instead of the problems of the suite. Repeatable.",
         ),
         click.option(
             "--learning-rates",
             metavar="LIST",
-            help="Grid of rates, as in 1e-3,1e-2,1e-1.  "
-            "[default: the suite's; in most 13 from 1e-5 to 10, two per decade]",
+            help="Learning rates to try, as in 1e-3,1e-2,1e-1.  "
+            "[default: set by the suite; in most, 13 from 1e-5 to 10]",
         ),
         click.option(
             "--seeds",
             type=int,
             metavar="N",
-            help="Number of seeds that are reported, from 100 on.  [default: 10]",
+            help="Number of evaluation seeds, on which results are reported: 100, 101, "
+            "...  [default: 10]",
         ),
         click.option(
             "--tune-seeds",
             type=int,
             metavar="N",
-            help="Number of seeds that choose the learning rate, from 0 on.  "
-            "[default: the suite's, 2 or 3]",
+            help="Number of tuning seeds, on which the learning rate is chosen: 0, 1, "
+            "...  [default: set by the suite, 2 or 3]",
         ),
         click.option(
             "--schedule",
             metavar="constant|cosine",
-            help="The learning rate over time; cosine ends at 0.  "
-            "[default: the suite's, in most constant]",
+            help="Learning rate schedule; cosine decays to 0.  "
+            "[default: set by the suite; in most, constant]",
         ),
     )
     for part in reversed(parts):
@@ -83,7 +84,7 @@ def chosen_plan(
     """The plan that the options choose.
 
     Raises:
-      UserError: An option makes no sense.
+      UserError: An option has an invalid value, or nothing is left to run.
     """
     from benchmarks.engine import runner
     from benchmarks.experiment import plan, targets
@@ -92,32 +93,33 @@ def chosen_plan(
     from benchmarks.roster.specs import suggest
 
     if suite not in SUITES:
-        hint = suggest(suite, SUITES) or f" There are: {', '.join(SUITES)}."
+        hint = suggest(suite, SUITES) or f" The suites are: {', '.join(SUITES)}."
         msg = f"unknown suite {suite!r}.{hint}"
         raise UserError(msg)
-    usual = SUITES[suite]
-    seeds = usual.seeds if seeds is None else seeds
-    tune_seeds = usual.tune_seeds if tune_seeds is None else tune_seeds
+    defaults = SUITES[suite]
+    seeds = defaults.seeds if seeds is None else seeds
+    tune_seeds = defaults.tune_seeds if tune_seeds is None else tune_seeds
     if only and not specs:
-        msg = "--only runs what -o names, but there is no -o: name one."
+        msg = "--only needs at least one optimizer: add one with -o."
         raise UserError(msg)
     for option, count in (("--seeds", seeds), ("--tune-seeds", tune_seeds)):
         if count < 1:
             msg = f"{option} must be at least 1, got {count}."
             raise UserError(msg)
-    rates = usual.learning_rates or plan.DEFAULT_LEARNING_RATES
+    rates = defaults.learning_rates or plan.DEFAULT_LEARNING_RATES
     settings = plan.Settings(
         learning_rates=rates if learning_rates is None else _rates(learning_rates),
         tune_seeds=tuple(range(tune_seeds)),
         test_seeds=tuple(range(100, 100 + seeds)),
-        schedule=usual.schedule if schedule is None else schedule,
+        schedule=defaults.schedule if schedule is None else schedule,
     )
-    chosen = [load_problem(name) for name in dict.fromkeys(problems or usual.problems)]
+    names = dict.fromkeys(problems or defaults.problems)
+    chosen = [load_problem(name) for name in names]
     for problem in chosen:
-        targets.targets_of(problem)  # a problem without targets fails here, not late
+        targets.targets_of(problem)  # fail early if a problem has no targets
     named = [resolver.resolve(spec) for spec in specs]
-    everything = named if only else plan.of_suite(usual) + named
-    # Naming what the roster already has is no mistake.
+    everything = named if only else plan.of_suite(defaults) + named
+    # -o may repeat an optimizer of the suite.
     optimizers = {optimizer.name: optimizer for optimizer in everything}
     made = plan.make_plan(
         suite, chosen, list(optimizers.values()), settings, runner.source_hash()

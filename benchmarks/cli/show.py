@@ -1,6 +1,5 @@
-"""What the command line shows: tables of what there is, and descriptions."""
+"""Tables and descriptions that the command line prints."""
 
-import dataclasses
 import inspect
 import sys
 
@@ -12,18 +11,20 @@ from rich.table import Table
 
 from benchmarks.errors import UserError
 from benchmarks.experiment import targets
-from benchmarks.experiment.cost import Estimate, estimate
-from benchmarks.experiment.plan import Cell, Plan
+from benchmarks.experiment.cost import Estimate
+from benchmarks.experiment.plan import Plan
 from benchmarks.experiment.suites import SUITES
 from benchmarks.problem import Problem
 from benchmarks.problems import load_problem, problem_names
 from benchmarks.roster import gradient_count, resolver, specs
 
+_NUMBERS = ("gradients", "minimum", "optimizers", "runs", "time", "disk")
+
 
 def console(*, stderr: bool = False) -> Console:
-    """Where results go; with `stderr`, where everything else goes.
+    """The console for results, or with `stderr` the one for everything else.
 
-    A file or pipe gets whole lines, however long: whoever reads them knows no width.
+    Output to a file or pipe is not wrapped.
     """
     stream = sys.stderr if stderr else sys.stdout
     return Console(
@@ -37,7 +38,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def problems() -> Table:
     """Every problem with its tags, budget and optimum."""
-    table = _table("problem", "gradients", "f*", "tags", "what it is")
+    table = _table("problem", "gradients per run", "minimum", "tags", "description")
     for name in problem_names():
         problem = load_problem(name)
         table.add_row(
@@ -51,8 +52,8 @@ def problems() -> Table:
 
 
 def optimizers() -> Table:
-    """The default roster, then what goes around an optimizer, in a sentence each."""
-    table = _table("optimizer", "what it is")
+    """The default optimizers, then wrappers and gradient transformations."""
+    table = _table("optimizer", "description")
     for spec in resolver.default_names():
         factory, _ = specs.find(specs.parse(spec).target)
         table.add_row(spec, _first_sentence(factory))
@@ -63,17 +64,17 @@ def optimizers() -> Table:
 
 def suites() -> Table:
     """Every suite with its problems."""
-    table = _table("suite", "problems", "what it asks")
+    table = _table("suite", "problems", "question")
     for name, suite in SUITES.items():
         table.add_row(name, " ".join(suite.problems), suite.question)
     return table
 
 
 def describe(name: str) -> Table:
-    """All there is to say about a problem or an optimizer.
+    """Describes a problem or an optimizer.
 
     Raises:
-      UserError: It is neither.
+      UserError: Neither has this name.
     """
     if name in problem_names():
         return _facts(_problem_facts(load_problem(name)))
@@ -89,28 +90,8 @@ def describe(name: str) -> Table:
     return _facts(_optimizer_facts(resolver.resolve(name)))
 
 
-def costs(plan: Plan) -> dict[str, Estimate]:
-    """The estimated cost of a plan, by problem."""
-    cells: dict[str, list[Cell]] = {}
-    for cell in plan.cells:
-        cells.setdefault(cell.problem.name, []).append(cell)
-    return {
-        name: estimate(dataclasses.replace(plan, cells=tuple(part)))
-        for name, part in cells.items()
-    }
-
-
-def seconds_per_block(plan: Plan, costs: dict[str, Estimate]) -> dict[str, float]:
-    """Estimated seconds of one seed of one optimizer, by problem."""
-    blocks = len(plan.settings.seeds)
-    return {
-        name: cost.cpu_seconds / (cost.compilations * blocks)
-        for name, cost in costs.items()
-    }
-
-
 def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
-    """One line: how much there is to do."""
+    """The number of runs, and their estimated cost."""
     settings = plan.settings
     count = {
         "problems": len(costs),
@@ -123,19 +104,22 @@ def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
         f"{n} {noun if n > 1 else noun[:-1]}" for noun, n in count.items()
     )
     seconds = sum(cost.cpu_seconds for cost in costs.values())
-    size = sum(cost.disk_bytes for cost in costs.values()) / 1e6
+    size = max(sum(cost.disk_bytes for cost in costs.values()) / 1e6, 0.1)
+    compilations = len(plan.cells)
     return (
-        f"{plan.suite}: {parts} = {runs:,} runs; when nothing is done yet, about "
-        f"{duration(seconds)} of one core with {len(plan.cells)} compilations, "
-        f"{max(size, 0.1):.1f} MB"
+        f"{plan.suite}: {parts} = {runs:,} runs\n"
+        f"estimated cost: {duration(seconds)} on one core, {compilations} "
+        f"compilation{'s' if compilations > 1 else ''}, {size:.1f} MB (less if some "
+        "runs are already done)"
     )
 
 
 def plan_table(plan: Plan, costs: dict[str, Estimate]) -> Table:
-    """One row per problem: how much runs on it and what it costs."""
-    table = _table("problem", "gradients", "optimizers", "runs", "time", "disk")
+    """One row per problem: its runs and their estimated cost."""
+    heads = ("gradients per run", "optimizers", "runs", "time on one core", "disk")
+    table = _table("problem", *heads)
     runs = len(plan.settings.learning_rates) * len(plan.settings.seeds)
-    budgets = {c.problem.name: plan.settings.budget(c.problem) for c in plan.cells}
+    budgets = {cell.problem.name: cell.problem.budget for cell in plan.cells}
     for name, cost in costs.items():
         table.add_row(
             name,
@@ -149,7 +133,7 @@ def plan_table(plan: Plan, costs: dict[str, Estimate]) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: `40 s`, `3 min`, `1.5 h`."""
+    """A time in a readable unit: `40 s`, `3 min`, `1.5 h`."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -160,14 +144,14 @@ def _problem_facts(problem: Problem) -> dict[str, str]:
     dimension = sum(leaf.size for leaf in jax.tree.leaves(params))
     return {
         "problem": problem.name,
-        "what it is": problem.summary,
+        "description": problem.summary,
         "formula": problem.formula,
         "source": problem.source,
         "tags": " ".join(sorted(problem.tags)),
         "parameters": str(dimension),
-        "budget": f"{problem.budget} gradients",
-        "f*": "unknown" if problem.f_star is None else f"{problem.f_star:.9g}",
-        "targets": _targets_in_words(problem),
+        "budget": f"{problem.budget} gradients per run",
+        "minimum f*": "unknown" if problem.f_star is None else f"{problem.f_star:.9g}",
+        "targets": _describe_targets(problem),
         "suites": " ".join(
             s for s, suite in SUITES.items() if problem.name in suite.problems
         )
@@ -175,16 +159,16 @@ def _problem_facts(problem: Problem) -> dict[str, str]:
     }
 
 
-def _targets_in_words(problem: Problem) -> str:
+def _describe_targets(problem: Problem) -> str:
     try:
         found = targets.targets_of(problem)
     except UserError as error:
         return str(error)
     if not problem.scored:
-        return f"none: reported in a table of its own, by {problem.metric}"
+        return f"none: reported in a separate table, by {problem.metric}"
     values = ", ".join(f"{value:.4g}" for value in found["values"])
     if found["kind"] == "relative":
-        return f"loss − f* at most {values} times that of the start"
+        return f"loss − f* at most {values} times its value at the start"
     return f"loss at most {values}"
 
 
@@ -192,7 +176,7 @@ def _optimizer_facts(optimizer: resolver.Optimizer) -> dict[str, str]:
     target, base, _ = specs.parse(optimizer.name)
     factory, module = specs.find(target, around=base is not None)
     offered = frozenset(gradient_count.OFFERED)
-    taken = gradient_count.per_step(optimizer.make, offered)
+    count = gradient_count.count_or_one(optimizer.make, offered)
     kernel = jax.ShapeDtypeStruct((1000, 1000), jnp.float32)
     state = jax.eval_shape(lambda: optimizer.make(1e-3).init(jnp.zeros((1000, 1000))))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
@@ -200,9 +184,9 @@ def _optimizer_facts(optimizer: resolver.Optimizer) -> dict[str, str]:
         "optimizer": optimizer.name,
         "signature": f"{target}{_signature(factory)}",
         "module": module,
-        "what it is": _head(factory),
+        "description": _head(factory),
         "state": f"{size / kernel.size:.3g} bytes per float32 parameter of a matrix",
-        "gradients": f"{taken:.3g} per step, with every objective that it can use",
+        "gradients": f"{count.gradients_per_step:.3g} per step",
         "source hash": optimizer.source_hash[:16],
     }
 
@@ -226,7 +210,7 @@ def _first_sentence(factory: specs.Factory) -> str:
 
 
 def _head(factory: specs.Factory) -> str:
-    """The docstring up to its first section or mathematics."""
+    """The first paragraph of the docstring."""
     text = inspect.getdoc(factory) or "(no docstring)"
     return text.split("\n\n")[0].strip()
 
@@ -234,7 +218,7 @@ def _head(factory: specs.Factory) -> str:
 def _table(*heads: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for head in heads:
-        right = head in ("gradients", "f*", "optimizers", "runs", "time", "disk")
+        right = head.partition(" ")[0] in _NUMBERS
         table.add_column(head, justify="right" if right else "left", no_wrap=right)
     return table
 

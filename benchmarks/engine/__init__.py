@@ -1,1 +1,1 @@
-"""Trains: one program per optimizer and problem, one lane per learning rate."""
+"""Trains: one program per optimizer and problem, all learning rates side by side."""

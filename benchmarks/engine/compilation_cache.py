@@ -1,4 +1,4 @@
-"""The persistent compilation cache: a second run of a program need not compile it."""
+"""The persistent compilation cache, so that a program is compiled only once."""
 
 import hashlib
 import os
@@ -14,14 +14,13 @@ DEFAULT = Path(__file__).resolve().parent.parent / ".cache"
 
 
 def enable_compilation_cache(root: Path = DEFAULT) -> Path:
-    """Makes jax keep what it compiles in a folder below `root`; returns the folder.
+    """Makes JAX store compiled programs in a folder below `root`; returns the folder.
 
-    It is private, because whoever can write there can make us run code, and it has
-    the jax version and the processor in its name, so that a home directory shared by
-    different machines stays sound.
+    The folder is private, because programs in it are executed. Its name contains the
+    JAX version and the processor, so that machines can share a home directory.
 
     Raises:
-      UserError: The folder cannot be made, or belongs to somebody else.
+      UserError: The folder cannot be made, or belongs to another user.
     """
     machine = provenance.machine(jax.devices()[0])
     text = f"{machine['cpu']} {machine['cores']} {sys.version_info[:2]}"

@@ -4,97 +4,79 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+import optax
 
-from benchmarks.engine.lane import Transformation, transformation, update_lane
+from benchmarks.engine.lane import Lane, update_lane
 from benchmarks.problem import Problem, PyTree
-from benchmarks.roster import gradient_count
+from benchmarks.provenance import Device
 from benchmarks.roster.specs import Make
-
-
-class Carry(NamedTuple):
-    """All that a run needs to go on; every leaf but `step` has a leading lane axis.
-
-    Attributes:
-      step: Updates done so far, int32.
-      params: Parameters.
-      state: Optimizer states, made inside the program at step 0.
-      alive: False once the lane is frozen.
-      diverged_at: Updates in a frozen lane's parameters; -1 where alive; int32.
-      first_loss: Training loss at the start, float32.
-    """
-
-    step: ArrayLike
-    params: PyTree
-    state: PyTree
-    alive: ArrayLike
-    diverged_at: ArrayLike
-    first_loss: ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled program on one device, with what it costs.
+    """A compiled program on one device, with its costs.
 
     Attributes:
-      compiled: `(carry, rates, key, stops, first, last, data)` to the carry at
-        `stops[last - 1]` and the rows, of which `first` to `last - 1` are filled.
-      device: Where it runs.
-      state: Shapes and dtypes of the state in the carry.
+      compiled: `(lanes, learning_rates, key, eval_steps, first, last, data)` to
+        `(lanes, rows)`: trains from evaluation `first` to evaluation `last - 1`, and
+        fills their rows, `[lane, evaluation, ...]`.
+      device: The device that it is compiled for.
+      state: Shapes and dtypes of the optimizer state in the lanes.
       rows: Shapes and dtypes of the rows.
       costs: `trace_s`, `compile_s` (seconds), `flops`, `bytes_accessed` (XLA's count,
         loop bodies once), `temp_bytes` (of all lanes), `state_bytes` and
         `param_bytes` (of one lane).
     """
 
-    compiled: Callable[..., tuple[Carry, PyTree]]
-    device: jax.Device
+    compiled: Callable[..., tuple[Lane, PyTree]]
+    device: Device
     state: PyTree
     rows: PyTree
     costs: dict[str, float]
-
-    def start(self, params: PyTree, lanes: int) -> Carry:
-        """The carry at step 0: `params` in every lane."""
-        return Carry(
-            step=np.int32(0),
-            params=jax.tree.map(lambda p: np.stack([p] * lanes), params),
-            state=jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), self.state),
-            alive=np.ones(lanes, bool),
-            diverged_at=np.full(lanes, -1, np.int32),
-            first_loss=np.zeros(lanes, np.float32),
-        )
 
 
 def compile_program(
     problem: Problem,
     make: Make,
     *,
+    asks_for_tail: bool,
     params: PyTree,
     data: PyTree,
     lanes: int,
-    points: int,
+    evaluations: int,
     budget: int,
     schedule: str,
-    device: jax.Device,
+    device: Device,
 ) -> Program:
-    """Traces and compiles; `params` (one lane) and `data` give shapes and dtypes.
+    """Traces and compiles the program.
 
-    Nothing but shapes, the schedule and the budget is baked in: learning rates,
-    seeds, evaluation steps and the place to stop are arguments, so one program
-    serves every block and every way of cutting a block into chunks.
+    Only shapes, the schedule and the budget are compiled in. Learning rates, seeds,
+    evaluation steps and the evaluations to run are arguments, so that one program
+    serves every seed, in chunks of any size.
+
+    Args:
+      problem: The problem.
+      make: Makes the optimizer from a learning rate.
+      asks_for_tail: Whether the optimizer asks for the gradients of rare classes.
+      params: Parameters of one lane; gives shapes and dtypes.
+      data: The problem's data; gives shapes and dtypes.
+      lanes: Number of learning rates.
+      evaluations: Number of evaluations of a run.
+      budget: Number of steps of a run.
+      schedule: `constant` or `cosine`.
+      device: The device to compile for.
     """
     began = time.perf_counter()
-    from_rate = transformation(make, schedule, budget)
-
-    def init(rates: jax.Array, params: PyTree) -> PyTree:
-        return jax.vmap(lambda rate, p: from_rate(rate).init(p))(rates, params)
-
+    make = _with_schedule(make, schedule, budget)
     on_device = jax.sharding.SingleDeviceSharding(device)
+
+    def init(learning_rates: jax.Array, params: PyTree) -> PyTree:
+        return jax.vmap(lambda rate, p: make(rate).init(p))(learning_rates, params)
 
     def shaped(x: Any, *leading: int) -> jax.ShapeDtypeStruct:
         dtype = x.dtype if _is_key(x) else jax.dtypes.canonicalize_dtype(x.dtype)
@@ -106,15 +88,12 @@ def compile_program(
     state = jax.eval_shape(lambda *args: _wrap(init(*args)), floats, lane_params)
     state = jax.tree.map(shaped, state)
     row = jax.eval_shape(functools.partial(_report, problem), lane_params, data)
-    rows = jax.tree.map(lambda x: shaped(x, points), row)
-    # Counted already when the run was planned: no second trace.
-    counted = gradient_count.offered_by(problem) and gradient_count.count(
-        make, gradient_count.offered_by(problem)
+    rows = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((lanes, evaluations, *x.shape[1:]), x.dtype), row
     )
-    asks_for_tail = bool(counted and counted.asks_for_tail)
-    traced = jax.jit(_program(problem, from_rate, init, rows, asks_for_tail)).trace(
-        Carry(
-            step=scalar,
+    update = functools.partial(update_lane, problem, asks_for_tail, make)
+    traced = jax.jit(_program(problem, update, init, rows)).trace(
+        Lane(
             params=lane_params,
             state=state,
             alive=shaped(np.bool_(0), lanes),
@@ -123,7 +102,7 @@ def compile_program(
         ),
         floats,
         shaped(jax.eval_shape(lambda: jax.random.key(0))),
-        shaped(scalar, points),
+        shaped(scalar, evaluations),
         scalar,
         scalar,
         jax.tree.map(shaped, data),
@@ -140,59 +119,77 @@ def compile_program(
     return Program(compiled, device, state, rows, costs)
 
 
+def _with_schedule(make: Make, schedule: str, budget: int) -> Make:
+    """Makes an optimizer from its peak learning rate, which may be traced.
+
+    `cosine` is learning rate · ½ (1 + cos(π step / budget)).
+    """
+    if schedule == "constant":
+        return make
+
+    def decayed(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
+        def cosine(step: jax.Array) -> jax.Array:
+            return learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * step / budget))
+
+        return make(cosine)
+
+    return decayed
+
+
 def _program(
     problem: Problem,
-    from_rate: Transformation,
+    update: Callable[..., Lane],
     init: Callable[[jax.Array, PyTree], PyTree],
     rows: PyTree,
-    asks_for_tail: bool,
-) -> Callable[..., tuple[Carry, PyTree]]:
-    lane = functools.partial(update_lane, problem, asks_for_tail, from_rate)
+) -> Callable[..., tuple[Lane, PyTree]]:
+    update_lanes = jax.vmap(update, in_axes=(None, 0, 0, None))
 
     def program(
-        carry: Carry,
-        rates: jax.Array,
+        lanes: Lane,
+        learning_rates: jax.Array,
         key: jax.Array,
-        stops: jax.Array,
+        eval_steps: jax.Array,
         first: jax.Array,
         last: jax.Array,
         data: PyTree,
-    ) -> tuple[Carry, PyTree]:
-        batches = jax.random.fold_in(key, 1)
+    ) -> tuple[Lane, PyTree]:
+        batch_key = jax.random.fold_in(key, 1)
 
-        def step(carry: Carry) -> Carry:
-            batch = problem.sample(jax.random.fold_in(batches, carry.step), data)
-            lanes = jax.vmap(lane, in_axes=(None, 0, 0, 0, 0, 0, 0, None))(
-                carry.step, rates, *carry[1:], batch
+        def train(carry: tuple[jax.Array, Lane]) -> tuple[jax.Array, Lane]:
+            step, lanes = carry
+            batch = problem.sample(jax.random.fold_in(batch_key, step), data)
+            return step + 1, update_lanes(step, learning_rates, lanes, batch)
+
+        def evaluate(
+            i: jax.Array, carry: tuple[jax.Array, Lane, PyTree]
+        ) -> tuple[jax.Array, Lane, PyTree]:
+            step, lanes, rows = carry
+            step, lanes = jax.lax.while_loop(
+                lambda carry: carry[0] < eval_steps[i], train, (step, lanes)
             )
-            return Carry(carry.step + 1, *lanes)
-
-        def point(i: jax.Array, loop: tuple[Carry, PyTree]) -> tuple[Carry, PyTree]:
-            carry, filled = loop
-            carry = jax.lax.while_loop(lambda c: c.step < stops[i], step, carry)
-            row = _report(problem, carry.params, data)
             put = functools.partial(
-                jax.lax.dynamic_update_index_in_dim, index=i, axis=0
+                jax.lax.dynamic_update_index_in_dim, index=i, axis=1
             )
-            return carry, jax.tree.map(put, filled, row)
+            row = _report(problem, lanes.params, data)
+            return step, lanes, jax.tree.map(put, rows, row)
 
-        begun = init(rates, carry.params)
+        # The first evaluation is at step 0.
+        step = eval_steps[jnp.maximum(first - 1, 0)]
+        begun = init(learning_rates, lanes.params)
         state = jax.tree.map(
-            functools.partial(jnp.where, carry.step == 0),
-            begun,
-            _unwrap(carry.state, begun),
+            functools.partial(jnp.where, step == 0), begun, _unwrap(lanes.state, begun)
         )
         blank = jax.tree.map(lambda r: jnp.zeros(r.shape, r.dtype), rows)
-        carry, filled = jax.lax.fori_loop(
-            first, last, point, (carry._replace(state=state), blank)
+        _, lanes, filled = jax.lax.fori_loop(
+            first, last, evaluate, (step, lanes._replace(state=state), blank)
         )
-        return carry._replace(state=_wrap(carry.state)), filled
+        return lanes._replace(state=_wrap(lanes.state)), filled
 
     return program
 
 
 def _report(problem: Problem, params: PyTree, data: PyTree) -> dict[str, PyTree]:
-    """What the host gets of each evaluation point; parameters where it needs them."""
+    """What an evaluation sends to the host, with the parameters where it needs them."""
     dimension = sum(leaf[0].size for leaf in jax.tree.leaves(params))
     if problem.evaluate is None:
         return {"metrics": {}, "params": params}
@@ -205,12 +202,12 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _wrap(state: PyTree) -> PyTree:
-    """Random keys in a state as plain numbers, which can be stored."""
+    """Replaces the random keys in a state by plain numbers, which can be stored."""
     return jax.tree.map(lambda s: jax.random.key_data(s) if _is_key(s) else s, state)
 
 
 def _unwrap(state: PyTree, like: PyTree) -> PyTree:
-    """Numbers as random keys again, where `like` has them."""
+    """Replaces numbers by random keys again, where `like` has keys."""
 
     def leaf(s: jax.Array, like: jax.Array) -> jax.Array:
         if not _is_key(like):

@@ -1,25 +1,25 @@
-"""What a run tells while it runs."""
+"""Progress callbacks of a run."""
 
 from benchmarks.experiment.plan import Cell, Plan
 
 
 class Progress:
-    """What a run tells while it runs; override what you want to hear.
+    """Progress callbacks; override the ones you need.
 
-    Calls come from several threads, one at a time.
+    They are called from several threads, one call at a time.
     """
 
     def planned(self, plan: Plan, finished: set[tuple[str, int]]) -> None:
-        """The run begins; these blocks, as (run key, seed), are there already."""
+        """The run begins; `finished` seed runs, as (run key, seed), are stored."""
 
     def compiled(self, cell: Cell, seconds: float) -> None:
-        """A cell's program is ready on one more device."""
+        """A cell's program is compiled for one more device."""
 
     def advanced(self, cell: Cell, seed: int, steps: int) -> None:
-        """A block has done that many more steps, in all its lanes."""
+        """A seed run has done `steps` more steps, at every learning rate."""
 
     def finished(self, cell: Cell, seed: int) -> None:
-        """A block is stored."""
+        """A seed run is finished and stored."""
 
     def failed(self, cell: Cell, message: str) -> None:
-        """A cell is given up."""
+        """A cell has failed; its remaining seeds are skipped."""

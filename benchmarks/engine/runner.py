@@ -1,8 +1,7 @@
-"""Runs a plan: compiles its cells, deals blocks to devices, stores the results."""
+"""Runs a plan: compiles its cells, runs their seeds on all devices, stores results."""
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +14,45 @@ from benchmarks.engine.workers import Workers
 from benchmarks.experiment.plan import Plan
 from benchmarks.experiment.targets import targets_of
 from benchmarks.problem import Problem
+from benchmarks.provenance import Device
 from benchmarks.results import files, manifest, store
 from benchmarks.results.manifest import Failure
 from benchmarks.roster import gradient_count
-
-__all__ = ["Failure", "Progress", "run_plan"]
 
 
 def run_plan(
     plan: Plan,
     out: Path,
     *,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Device] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
     fresh: bool = False,
     checkpoint_seconds: float = 0.5,
     targets: Callable[[Problem], dict[str, Any]] = targets_of,
 ) -> tuple[Failure, ...]:
-    """Runs what the results folder does not hold yet.
+    """Runs everything that the results folder does not hold yet.
 
     The numbers do not depend on devices, workers, checkpoints or interruptions.
 
     Args:
       plan: What to run.
       out: The results folder.
-      devices: Where to run; all local devices by default.
-      workers: Threads; by default one per device, on a CPU at least one per core.
-      progress: Hears how it goes.
-      fresh: Discard blocks of the plan that other code, data or settings made.
-      checkpoint_seconds: An unfinished block is stored about this often.
+      devices: Devices to run on; all local devices by default.
+      workers: Number of threads; by default one per device, on a CPU at least one per
+        core.
+      progress: Progress callbacks.
+      fresh: Discard the plan's results that were made by other code, data or settings.
+      checkpoint_seconds: Time between two checkpoints of a seed run.
       targets: The targets of a problem.
 
     Returns:
-      The cells that failed; all others are finished.
+      The cells that failed; all other cells are finished.
 
     Raises:
-      UserError: The folder holds blocks of other code, is in use or cannot be
-        written, or a problem has no targets. What was finished is kept.
-      KeyboardInterrupt: After all workers have stored what they were at.
+      UserError: The folder holds results of other code, is in use or cannot be
+        written, or a problem has no targets. Finished results are kept.
+      KeyboardInterrupt: On Ctrl-C, once all workers have saved a checkpoint.
     """
     devices = list(devices or jax.local_devices())
     if workers is None:
@@ -67,22 +66,7 @@ def run_plan(
         progress = progress or Progress()
         progress.planned(plan, finished)
         run = Workers(plan, out, finished, progress, checkpoint_seconds)
-        # An executor, because before Python 3.13 a thread whose join() is interrupted
-        # counts as ended while it goes on.
-        with futures.ThreadPoolExecutor(workers) as pool:
-            try:
-                futures.wait(
-                    [
-                        pool.submit(run.work, devices[i % len(devices)])
-                        for i in range(workers)
-                    ]
-                )
-            except BaseException:
-                run.halt()
-                raise
-        if run.error is not None:
-            raise run.error
-        failures = run.failures()
+        failures = run.run(devices, workers)
         store.write_json(
             out / "manifest.json", manifest.completed(description, failures)
         )
@@ -90,7 +74,7 @@ def run_plan(
 
 
 def source_hash() -> str:
-    """SHA-256, in hex, of the modules that decide the numbers of a run."""
+    """SHA-256, in hex, of the modules on which the numbers of a run depend."""
     modules = (gradient_count, lane, program, seed_run)
     content = b"".join(Path(str(m.__file__)).read_bytes() for m in modules)
     return hashlib.sha256(content).hexdigest()

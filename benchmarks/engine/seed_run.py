@@ -1,6 +1,7 @@
-"""Runs one block: a cell at one seed, all learning rates side by side, in chunks."""
+"""A seed run: one optimizer, one problem, one seed, all learning rates, in chunks."""
 
 import dataclasses
+import operator
 import threading
 import time
 from collections.abc import Callable
@@ -9,18 +10,19 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks.engine.program import Carry, Program
+from benchmarks.engine.lane import Lane
+from benchmarks.engine.program import Program
 from benchmarks.problem import Problem, PyTree
 from benchmarks.results import blocks
 from benchmarks.results.blocks import Block
 
-# Until the speed of a program is known: the share of the budget that is tried first.
+# Fraction of the budget in the first chunk, while the program's speed is unknown.
 _PROBE = 0.02
 
 
 @dataclasses.dataclass
 class Pace:
-    """How fast a program runs: seconds spent, and steps of all lanes done in them."""
+    """Speed of a program: seconds spent, and steps done in them (by all lanes)."""
 
     seconds: float = 0.0
     steps: int = 0
@@ -28,163 +30,206 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What one block needs.
+    """The inputs of a seed run.
 
     Attributes:
       problem: The problem.
       program: The program, compiled for one device.
       key: The cell's run key.
       learning_rates: `[L]`, float64.
-      stops: Evaluation steps, `[E]`, int32.
+      eval_steps: Steps at which the run is evaluated, `[E]`, int32, from 0.
       seed: The seed.
-      params: The start.
+      params: The starting parameters.
       data: The problem's data, on the program's device.
-      partial: The file that keeps the block while it is unfinished.
-      checkpoint_seconds: Time between two writings of it.
+      checkpoint: File of the checkpoint.
+      checkpoint_seconds: Time between two checkpoints.
     """
 
     problem: Problem
     program: Program
     key: str
     learning_rates: np.ndarray
-    stops: np.ndarray
+    eval_steps: np.ndarray
     seed: int
     params: PyTree
     data: PyTree
-    partial: Path
+    checkpoint: Path
     checkpoint_seconds: float
 
 
-def run_block(
+def run_seed(
     task: Task,
     pace: Pace,
+    advanced: Callable[[int], None],
+    lock: threading.Condition,
     stop: threading.Event,
-    advanced: Callable[[int, float], None],
 ) -> Block | None:
-    """Runs a block from its start or from where it was left.
+    """Runs a seed from its start or from its checkpoint.
 
     Args:
-      task: The block.
-      pace: Says how many points to run at once.
-      stop: When set, the block is put away at the next chance.
-      advanced: Gets the steps done by each piece and its seconds; 0 seconds for
-        steps that were done before.
+      task: The inputs.
+      pace: Speed of the program; sets the size of the chunks, and is updated.
+      advanced: Called with the number of steps done after each chunk, and with those
+        of the checkpoint if there is one.
+      lock: Held while `pace` is updated and `advanced` is called.
+      stop: When set, checkpoint and return at the next opportunity.
 
     Returns:
-      The finished block, or None when it was put away.
+      The finished results, or None if `stop` was set before the end.
     """
-    program, device = task.program, task.program.device
-    rates, key, stops = jax.device_put(
-        (task.learning_rates.astype(np.float32), jax.random.key(task.seed), task.stops),
-        device,
+    program, eval_steps = task.program, task.eval_steps
+    learning_rates, key, steps_on_device = jax.device_put(
+        (
+            task.learning_rates.astype(np.float32),
+            jax.random.key(task.seed),
+            eval_steps,
+        ),
+        program.device,
     )
-    carry: Carry = program.start(task.params, len(task.learning_rates))
-    rows = jax.tree.map(lambda r: np.zeros(r.shape, r.dtype), program.rows)
-    carry, rows, done = _resume(task, carry, rows)
-    at = int(task.stops[done - 1]) if done else 0
-    advanced(at, 0.0)
+    lanes, rows, done = _resume(task)
+    step = int(eval_steps[done - 1]) if done else 0
+    if done:
+        with lock:
+            advanced(step)
     saved = time.perf_counter()
-    while done < len(task.stops):
+    while done < len(eval_steps):
         if stop.is_set():
-            _put_away(task, done, carry, rows)
+            _save(task, lanes, rows, done)
             return None
-        last = _chunk(task, pace, done, at)
+        last = _chunk_end(task, pace, done, step)
         began = time.perf_counter()
-        first, end = np.int32(done), np.int32(last)
-        carry, new = program.compiled(carry, rates, key, stops, first, end, task.data)
+        lanes, new = program.compiled(
+            lanes,
+            learning_rates,
+            key,
+            steps_on_device,
+            np.int32(done),
+            np.int32(last),
+            task.data,
+        )
         for row, fresh in zip(jax.tree.leaves(rows), jax.tree.leaves(new), strict=True):
-            row[done:last] = np.asarray(fresh)[done:last]
+            row[:, done:last] = np.asarray(fresh)[:, done:last]
         now = time.perf_counter()
-        steps = int(task.stops[last - 1]) - at
-        done, at = last, at + steps
-        advanced(steps, now - began)
-        if done < len(task.stops) and now - saved >= task.checkpoint_seconds:
-            _put_away(task, done, carry, rows)
+        steps = int(eval_steps[last - 1]) - step
+        done, step = last, step + steps
+        with lock:
+            pace.steps += steps
+            pace.seconds += now - began
+            advanced(steps)
+        if done < len(eval_steps) and now - saved >= task.checkpoint_seconds:
+            _save(task, lanes, rows, done)
             saved = time.perf_counter()
-    return finish(
-        task.problem,
-        rows,
-        task.learning_rates,
-        task.stops,
-        np.asarray(carry.diverged_at),
+    diverged_at = np.asarray(lanes.diverged_at)
+    return finish(task.problem, rows, task.learning_rates, eval_steps, diverged_at)
+
+
+def _start(task: Task) -> Lane:
+    """The lanes at step 0, on the host; the program initializes the state."""
+    count = len(task.learning_rates)
+    return Lane(
+        params=jax.tree.map(lambda p: np.stack([p] * count), task.params),
+        state=jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), task.program.state),
+        alive=np.ones(count, bool),
+        diverged_at=np.full(count, -1, np.int32),
+        first_loss=np.zeros(count, np.float32),
     )
 
 
-def _chunk(task: Task, pace: Pace, done: int, at: int) -> int:
-    """Index after the last point that fits in half the time between checkpoints."""
+def _chunk_end(task: Task, pace: Pace, done: int, step: int) -> int:
+    """Index after the last evaluation of a chunk of half a checkpoint interval."""
     if pace.steps:
         steps = 0.5 * task.checkpoint_seconds * pace.steps / max(pace.seconds, 1e-9)
     else:
-        steps = min(task.checkpoint_seconds, 1.0) * _PROBE * int(task.stops[-1])
-    last = int(np.searchsorted(task.stops, at + steps, side="right"))
-    return min(max(last, done + 1), len(task.stops))
+        steps = min(task.checkpoint_seconds, 1.0) * _PROBE * int(task.eval_steps[-1])
+    last = int(np.searchsorted(task.eval_steps, step + steps, side="right"))
+    return min(max(last, done + 1), len(task.eval_steps))
 
 
-def _put_away(task: Task, done: int, carry: Carry, rows: PyTree) -> None:
-    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves((carry, rows))]
-    blocks.write_partial(task.partial, task.key, done, arrays)
+def _save(task: Task, lanes: Lane, rows: PyTree, done: int) -> None:
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves((lanes, rows))]
+    blocks.write_partial(task.checkpoint, task.key, done, arrays)
 
 
-def _resume(task: Task, carry: Carry, rows: PyTree) -> tuple[Carry, PyTree, int]:
-    """Where the block was left; its start if that is damaged or of other code."""
-    leaves, structure = jax.tree.flatten((carry, rows))
-    found = blocks.read_partial(task.partial, task.key, leaves)
+def _resume(task: Task) -> tuple[Lane, PyTree, int]:
+    """Lanes, rows and evaluations done, from the checkpoint or from the start.
+
+    A checkpoint that is damaged or of other code is ignored.
+    """
+    lanes = _start(task)
+    rows = jax.tree.map(lambda r: np.zeros(r.shape, r.dtype), task.program.rows)
+    leaves, structure = jax.tree.flatten((lanes, rows))
+    found = blocks.read_partial(task.checkpoint, task.key, leaves)
     if found is None:
-        return carry, rows, 0
-    carry, rows = jax.tree.unflatten(structure, [a.copy() for a in found[1]])
-    return carry, rows, found[0]
+        return lanes, rows, 0
+    done, arrays = found
+    lanes, rows = jax.tree.unflatten(structure, [a.copy() for a in arrays])
+    return lanes, rows, done
 
 
 def finish(
     problem: Problem,
     rows: dict[str, PyTree],
     learning_rates: np.ndarray,
-    stops: np.ndarray,
+    eval_steps: np.ndarray,
     diverged_at: np.ndarray,
 ) -> Block:
-    """Metrics in float64, by lane; in the plane also the coordinates `x_0`, `x_1`.
+    """The results in float64, `[L, E]`; in the plane with coordinates `x_0`, `x_1`.
 
-    From the first row whose loss is not finite, a lane repeats the row before it and
-    counts as diverged there, if it has not before.
+    From its first evaluation whose loss is not finite, a lane repeats the evaluation
+    before, and counts as diverged there if it has not diverged before.
 
     Raises:
       ValueError: The problem's metrics lack `"loss"` or have another shape.
     """
-    shape = (len(stops), len(learning_rates))
+    shape = (len(learning_rates), len(eval_steps))
     metrics = {n: np.asarray(m, np.float64) for n, m in rows["metrics"].items()}
-    params = [np.asarray(p, np.float64) for p in jax.tree.leaves(rows["params"])]
-    with np.errstate(all="ignore"):
-        if problem.evaluate_exact is not None:
-            tree = jax.tree.unflatten(jax.tree.structure(rows["params"]), params)
-            metrics = dict(problem.evaluate_exact(tree))
+    params = jax.tree.map(lambda p: np.asarray(p, np.float64), rows["params"])
+    if problem.evaluate_exact is not None:
+        metrics = _evaluate_exactly(problem, params, len(eval_steps))
     if "loss" not in metrics:
         msg = f"{problem.name} reports {sorted(metrics)}, but not 'loss'."
         raise ValueError(msg)
     metrics = {"loss": metrics.pop("loss")} | metrics
-    if params:
-        flat = np.concatenate([p.reshape(*shape, -1) for p in params], axis=-1)
+    leaves = jax.tree.leaves(params)
+    if leaves:
+        flat = np.concatenate([p.reshape(*shape, -1) for p in leaves], axis=-1)
         if flat.shape[-1] == 2:
             metrics |= {"x_0": flat[..., 0], "x_1": flat[..., 1]}
     for name, values in metrics.items():
-        if np.shape(values) != shape:
+        if values.shape != shape:
             msg = (
-                f"{problem.name}: metric {name!r} has shape {np.shape(values)} for "
+                f"{problem.name}: metric {name!r} has shape {values.shape} for "
                 f"parameters with leading axes {shape}; they must be the same."
             )
             raise ValueError(msg)
-    lost = ~np.isfinite(metrics["loss"]).T
+    lost = ~np.isfinite(metrics["loss"])
     lost[:, 0] = False
     lost = np.logical_or.accumulate(lost, axis=1)
-    sound = np.maximum.accumulate(np.where(lost, 0, np.arange(len(stops))), axis=1)
+    sound = np.maximum.accumulate(np.where(lost, 0, np.arange(shape[1])), axis=1)
     unnoticed = lost.any(axis=1) & (diverged_at < 0)
     return Block(
         learning_rates=learning_rates,
-        steps=stops,
+        steps=eval_steps,
         metrics={
-            name: np.take_along_axis(np.asarray(values, np.float64).T, sound, axis=1)
+            name: np.take_along_axis(values, sound, axis=1)
             for name, values in metrics.items()
         },
-        diverged_at=np.where(unnoticed, stops[lost.argmax(axis=1)], diverged_at).astype(
-            np.int32
-        ),
+        diverged_at=np.where(
+            unnoticed, eval_steps[lost.argmax(axis=1)], diverged_at
+        ).astype(np.int32),
     )
+
+
+def _evaluate_exactly(
+    problem: Problem, params: PyTree, evaluations: int
+) -> dict[str, np.ndarray]:
+    """`evaluate_exact` at each evaluation, for all lanes at once, as in the program."""
+    found = []
+    with np.errstate(all="ignore"):
+        for i in range(evaluations):
+            at = operator.itemgetter((slice(None), i))
+            found.append(problem.evaluate_exact(jax.tree.map(at, params)))
+    return {
+        name: np.stack([np.asarray(m[name], np.float64) for m in found], axis=1)
+        for name in found[0]
+    }

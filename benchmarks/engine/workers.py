@@ -1,10 +1,12 @@
-"""The threads of a run: who compiles what where, and who runs which block."""
+"""Worker threads: which of them compiles which program, and runs which seed."""
 
 import collections
 import dataclasses
+import functools
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent import futures
 from pathlib import Path
 
 import jax
@@ -14,40 +16,49 @@ from benchmarks.engine import program, seed_run
 from benchmarks.engine.program import Program
 from benchmarks.engine.progress import Progress
 from benchmarks.errors import UserError
-from benchmarks.experiment.plan import Cell, Plan, eval_steps
+from benchmarks.experiment.plan import Cell, Plan
 from benchmarks.problem import Problem, PyTree
+from benchmarks.provenance import Device
 from benchmarks.results import blocks, store
 from benchmarks.results.manifest import Failure
 
 
 @dataclasses.dataclass
 class _Job:
-    """A cell in the making; `programs` is None where it is being compiled."""
+    """A cell that is not finished.
+
+    Attributes:
+      cell: The cell.
+      seeds: Seeds that no worker has taken yet.
+      programs: By device; None while the program is being compiled.
+      pace: Speed of the program.
+      failure: Set once the cell has failed.
+    """
 
     cell: Cell
     seeds: collections.deque[int]
-    programs: dict[jax.Device, Program | None] = dataclasses.field(default_factory=dict)
+    programs: dict[Device, Program | None] = dataclasses.field(default_factory=dict)
     pace: seed_run.Pace = dataclasses.field(default_factory=seed_run.Pace)
     failure: Failure | None = None
 
 
 class _Problems:
-    """Starts and data of the problems, made once, by whichever thread is first."""
+    """Starting parameters and data of the problems, made once for all threads."""
 
     def __init__(self) -> None:
         self._locks = collections.defaultdict(threading.Lock)
         self._inits: dict[str, Callable[[jax.Array], PyTree]] = {}
-        self._data: dict[tuple[str, jax.Device], PyTree] = {}
+        self._data: dict[tuple[str, Device], PyTree] = {}
 
     def start(self, problem: Problem, seed: int) -> PyTree:
-        """The starting parameters, on the host; always computed on the first device."""
+        """The starting parameters, on the host; computed on the first device."""
         with self._locks[problem.name]:
             init = self._inits.setdefault(problem.name, jax.jit(problem.init))
             with jax.default_device(jax.local_devices()[0]):
                 key = jax.random.fold_in(jax.random.key(seed), 0)
                 return jax.tree.map(np.asarray, init(key))
 
-    def data(self, problem: Problem, device: jax.Device) -> PyTree:
+    def data(self, problem: Problem, device: Device) -> PyTree:
         """The problem's data on a device."""
         with self._locks[problem.name]:
             if (problem.name, device) not in self._data:
@@ -56,7 +67,7 @@ class _Problems:
 
 
 class Workers:
-    """The state that the workers of a run share, guarded by one condition."""
+    """State shared by the workers of a run, guarded by one condition variable."""
 
     def __init__(
         self,
@@ -70,57 +81,74 @@ class Workers:
         self.settings = plan.settings
         self.progress = progress
         self.checkpoint_seconds = checkpoint_seconds
-        self.rates = np.array(plan.settings.learning_rates, np.float64)
+        self.learning_rates = np.array(plan.settings.learning_rates, np.float64)
         self.problems = _Problems()
         self.error: BaseException | None = None
         self.stop = threading.Event()
         self.changed = threading.Condition()
         self.jobs = []
+        seeds = plan.settings.seeds
         for cell in plan.cells:
-            seeds = [s for s in plan.settings.seeds if (cell.key, s) not in finished]
-            if seeds:
-                self.jobs.append(_Job(cell, collections.deque(seeds)))
+            left = [s for s in seeds if (cell.key, s) not in finished]
+            if left:
+                self.jobs.append(_Job(cell, collections.deque(left)))
 
-    def failures(self) -> tuple[Failure, ...]:
-        """The cells that were given up, in the order of the plan."""
+    def run(self, devices: Sequence[Device], count: int) -> tuple[Failure, ...]:
+        """Runs everything on `count` threads; returns the failures in plan order."""
+        # Before Python 3.13, a thread whose join() is interrupted counts as ended while
+        # it still runs; an executor waits for it.
+        with futures.ThreadPoolExecutor(count) as pool:
+            try:
+                futures.wait(
+                    [
+                        pool.submit(self.work, devices[i % len(devices)])
+                        for i in range(count)
+                    ]
+                )
+            except BaseException:
+                self.halt()
+                raise
+        if self.error is not None:
+            raise self.error
         return tuple(job.failure for job in self.jobs if job.failure)
 
     def halt(self, error: BaseException | None = None) -> None:
-        """Makes all workers stop at the next chance."""
+        """Makes all workers checkpoint and stop at the next opportunity."""
         with self.changed:
             self.error = self.error or error
             self.stop.set()
             self.changed.notify_all()
 
-    def work(self, device: jax.Device) -> None:
-        """What a worker does until nothing is left."""
+    def work(self, device: Device) -> None:
+        """Compiles and runs on one device until nothing is left."""
         try:
             while (order := self._next(device)) is not None:
-                job, seed = order
+                job, found = order
                 try:
-                    if seed is None:
+                    if found is None:
                         self._compile(job, device)
                     else:
-                        self._run(job, job.programs[device], seed)
+                        self._run(job, *found)
                 except UserError:
                     raise
                 except (Exception, SystemExit) as error:  # optimizers fail in any way
-                    self._give_up(job, error)
+                    self._fail(job, error)
         except BaseException as error:
             self.halt(error)
 
-    def _next(self, device: jax.Device) -> tuple[_Job, int | None] | None:
-        """A job with the seed to run, or with None to compile it on the device.
+    def _next(self, device: Device) -> tuple[_Job, tuple[Program, int] | None] | None:
+        """A job with the program and seed to run, or with None to compile it first.
 
-        First what is compiled here; then a cell that nobody has begun; at the end,
-        when other devices have begun all that is left, a share of the longest.
+        Prefers cells that are compiled for this device, then cells that no device has
+        begun. When other devices have begun all that is left, takes seeds from the
+        cell with the most seeds left.
         """
         with self.changed:
             while not self.stop.is_set():
                 left = [job for job in self.jobs if job.seeds and not job.failure]
                 for job in left:
-                    if job.programs.get(device):
-                        return job, job.seeds.popleft()
+                    if compiled := job.programs.get(device):
+                        return job, (compiled, job.seeds.popleft())
                 elsewhere = [job for job in left if device not in job.programs]
                 fresh = [job for job in elsewhere if not job.programs]
                 shared = [
@@ -128,7 +156,7 @@ class Workers:
                 ]
                 if fresh:
                     chosen = fresh[0]
-                elif len(elsewhere) < len(left):  # being compiled here
+                elif len(elsewhere) < len(left):  # another thread compiles it for us
                     self.changed.wait()
                     continue
                 elif shared:
@@ -139,15 +167,16 @@ class Workers:
                 return chosen, None
         return None
 
-    def _compile(self, job: _Job, device: jax.Device) -> None:
+    def _compile(self, job: _Job, device: Device) -> None:
         cell, settings = job.cell, self.settings
         compiled = program.compile_program(
             cell.problem,
             cell.optimizer.make,
+            asks_for_tail=cell.asks_for_tail,
             params=self.problems.start(cell.problem, settings.seeds[0]),
             data=self.problems.data(cell.problem, device),
-            lanes=len(self.rates),
-            points=len(eval_steps(cell.steps)),
+            lanes=len(self.learning_rates),
+            evaluations=len(cell.eval_steps),
             budget=cell.steps,
             schedule=settings.schedule,
             device=device,
@@ -159,41 +188,33 @@ class Workers:
             self.progress.compiled(cell, costs["trace_s"] + costs["compile_s"])
 
     def _run(self, job: _Job, compiled: Program, seed: int) -> None:
-        problem, name = job.cell.problem, job.cell.optimizer.name
+        cell, problem, name = job.cell, job.cell.problem, job.cell.optimizer.name
+        path = store.block_path(self.out, problem.name, name, seed)
+        checkpoint = store.partial_path(self.out, problem.name, name, seed)
         task = seed_run.Task(
             problem=problem,
             program=compiled,
-            key=job.cell.key,
-            learning_rates=self.rates,
-            stops=eval_steps(job.cell.steps),
+            key=cell.key,
+            learning_rates=self.learning_rates,
+            eval_steps=cell.eval_steps,
             seed=seed,
             params=self.problems.start(problem, seed),
             data=self.problems.data(problem, compiled.device),
-            partial=store.partial_path(self.out, problem.name, name, seed),
+            checkpoint=checkpoint,
             checkpoint_seconds=self.checkpoint_seconds,
         )
-
-        def advanced(steps: int, seconds: float) -> None:
-            with self.changed:
-                if seconds:
-                    job.pace.steps += steps
-                    job.pace.seconds += seconds
-                self.progress.advanced(job.cell, seed, steps)
-
-        block = seed_run.run_block(task, job.pace, self.stop, advanced)
+        advanced = functools.partial(self.progress.advanced, cell, seed)
+        block = seed_run.run_seed(task, job.pace, advanced, self.changed, self.stop)
         if block is None:
             return
-        path = store.block_path(self.out, problem.name, name, seed)
-        blocks.write(path, block, job.cell.key, job.cell.ingredients)
-        task.partial.unlink(missing_ok=True)
+        blocks.write(path, block, cell.key, cell.ingredients)
+        checkpoint.unlink(missing_ok=True)
         with self.changed:
-            store.write_json(
-                store.cost_path(self.out, problem.name, name),
-                _cost(compiled, job.pace, len(self.rates)),
-            )
-            self.progress.finished(job.cell, seed)
+            cost = _cost(compiled, job.pace, len(self.learning_rates))
+            store.write_json(store.cost_path(self.out, problem.name, name), cost)
+            self.progress.finished(cell, seed)
 
-    def _give_up(self, job: _Job, error: BaseException) -> None:
+    def _fail(self, job: _Job, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error))
         lines = str(error).strip().splitlines()
         message = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
@@ -208,7 +229,7 @@ class Workers:
 
 
 def _cost(compiled: Program, pace: seed_run.Pace, lanes: int) -> dict[str, float]:
-    """What a cell has cost in this process: seconds, bytes, µs per lane and step."""
+    """Costs of a cell in this process: seconds, bytes, µs per lane and step."""
     return compiled.costs | {
         "run_s": pace.seconds,
         "us_per_run_step": 1e6 * pace.seconds / max(1, pace.steps * lanes),

@@ -1,1 +1,1 @@
-"""What a run will do: suites, settings, cells, targets and cost."""
+"""Plans an experiment: suites, settings, cells, targets and cost."""

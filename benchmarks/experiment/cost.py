@@ -1,48 +1,51 @@
-"""Estimates the cost of a plan before anything runs."""
+"""Estimates the cost of a plan before it runs."""
 
 import dataclasses
 
 import jax
 
-from benchmarks.experiment.plan import Plan, eval_steps
+from benchmarks.experiment.plan import Cell, Plan
 from benchmarks.problem import Problem
 
-# Fitted to the standard suite with Adam on one core of a server of 2023.
+# Fitted to the standard suite with Adam, on one core of a server of 2023.
 _SECONDS_PER_COMPILATION = 1.0
 _SECONDS_PER_STEP = 5e-8
 _SECONDS_PER_FLOP = 1 / 3e10
 _SECONDS_PER_PARAMETER = 2e-9
-_BLOCK_BYTES = 6000
+_FILE_BYTES = 6000
 _ROW_BYTES = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What a plan costs: seconds of one core, compilations, bytes on disk."""
+    """Cost on one problem: seconds of one core, compilations, bytes on disk."""
 
     cpu_seconds: float
     compilations: int
     disk_bytes: int
 
 
-def estimate(plan: Plan) -> Estimate:
-    """What a plan costs when nothing of it is done yet, within a factor of about 2.
+def estimate(plan: Plan) -> dict[str, Estimate]:
+    """The cost of a plan by problem if nothing is done yet, within a factor of 2 or so.
 
-    Time comes from XLA's count of floating-point operations of one gradient and from
-    the number of parameters; an optimizer that works more than Adam costs more.
+    The time is estimated from XLA's count of the floating-point operations of one
+    gradient and from the number of parameters, for an optimizer as cheap as Adam.
     """
-    rates = len(plan.settings.learning_rates)
-    seeds = len(plan.settings.seeds)
-    seconds = disk = 0.0
-    per_problem = {c.problem.name: c.problem for c in plan.cells}
-    step = {name: _seconds_per_step(problem) for name, problem in per_problem.items()}
+    rates, seeds = len(plan.settings.learning_rates), len(plan.settings.seeds)
+    cells: dict[str, list[Cell]] = {}
     for cell in plan.cells:
-        budget = plan.settings.budget(cell.problem)
-        seconds += _SECONDS_PER_COMPILATION
-        seconds += rates * seeds * budget * step[cell.problem.name]
-        points = len(eval_steps(cell.steps))
-        disk += seeds * (_BLOCK_BYTES + rates * points * _ROW_BYTES)
-    return Estimate(seconds, len(plan.cells), int(disk))
+        cells.setdefault(cell.problem.name, []).append(cell)
+    estimates = {}
+    for name, part in cells.items():
+        problem = part[0].problem
+        run_s = rates * seeds * problem.budget * _seconds_per_step(problem)
+        rows = [rates * len(cell.eval_steps) for cell in part]
+        estimates[name] = Estimate(
+            cpu_seconds=len(part) * (_SECONDS_PER_COMPILATION + run_s),
+            compilations=len(part),
+            disk_bytes=seeds * sum(_FILE_BYTES + _ROW_BYTES * n for n in rows),
+        )
+    return estimates
 
 
 def _seconds_per_step(problem: Problem) -> float:

@@ -1,6 +1,7 @@
 """The plan of a run: settings, cells with their keys, evaluation steps."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -26,24 +27,22 @@ SCHEDULES = ("constant", "cosine")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How every cell of a plan is run.
+    """The settings that all cells of a plan share.
 
     Attributes:
-      learning_rates: The grid, one lane each; kept in ascending order.
-      tune_seeds: Seeds on which the best rate is chosen.
-      test_seeds: Seeds on which it is reported; others than the tune seeds.
-      schedule: `constant`, or `cosine` down to 0 at the end of the budget.
-      budget_scale: Multiplies every problem's number of gradients.
+      learning_rates: The grid of learning rates; kept in ascending order.
+      tune_seeds: Tuning seeds, on which the best learning rate is chosen.
+      test_seeds: Evaluation seeds, on which it is reported; none is a tuning seed.
+      schedule: `constant`, or `cosine` decay to 0 at the end of the budget.
 
     Raises:
-      UserError: A value is out of range, or two are the same.
+      UserError: A value is out of range or duplicated.
     """
 
     learning_rates: tuple[float, ...] = DEFAULT_LEARNING_RATES
     tune_seeds: tuple[int, ...] = (0, 1, 2)
     test_seeds: tuple[int, ...] = tuple(range(100, 110))
     schedule: str = "constant"
-    budget_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks every value."""
@@ -52,41 +51,36 @@ class Settings:
             msg = "the list of learning rates is empty: give one or more."
             raise UserError(msg)
         for rate in rates:
-            # Programs compute in float32, where the smallest numbers are 0.
+            # Programs compute in float32, where smaller numbers are 0.
             if not (math.isfinite(rate) and 1e-37 < rate < 1e38):
-                msg = f"learning rate {rate!r} is no positive, finite float32 number."
+                msg = (
+                    f"learning rate {rate!r} is not a positive, finite float32 number."
+                )
                 raise UserError(msg)
         if len({np.float32(rate) for rate in rates}) < len(rates):
-            msg = f"the learning rates {rates!r} name one twice: name each once."
+            msg = f"duplicate learning rates in {rates!r}: name each one once."
             raise UserError(msg)
         object.__setattr__(self, "learning_rates", tuple(sorted(rates)))
         if not self.tune_seeds or not self.test_seeds:
-            msg = "at least one tune seed and one test seed are needed."
+            msg = "at least one tuning seed and one evaluation seed are needed."
             raise UserError(msg)
         if min(self.seeds) < 0 or max(self.seeds) >= 2**31:
             msg = f"seeds must be in [0, 2³¹), got {self.seeds!r}."
             raise UserError(msg)
         if len(set(self.seeds)) < len(self.seeds):
             msg = (
-                f"the seeds {self.seeds!r} name one twice: a rate must be reported on "
-                "other seeds than those that chose it."
+                f"duplicate seeds in {self.seeds!r}: tuning seeds and evaluation seeds "
+                "must all differ."
             )
             raise UserError(msg)
         if self.schedule not in SCHEDULES:
-            msg = f"unknown schedule {self.schedule!r}: take constant or cosine."
-            raise UserError(msg)
-        if not (math.isfinite(self.budget_scale) and self.budget_scale > 0):
-            msg = f"budget_scale must be positive and finite, got {self.budget_scale}."
+            msg = f"unknown schedule {self.schedule!r}: use constant or cosine."
             raise UserError(msg)
 
-    @property
+    @functools.cached_property
     def seeds(self) -> tuple[int, ...]:
-        """All seeds, those for tuning first."""
+        """All seeds, tuning seeds first."""
         return self.tune_seeds + self.test_seeds
-
-    def budget(self, problem: Problem) -> int:
-        """Number of gradients of one run, at least 1."""
-        return max(1, round(problem.budget * self.budget_scale))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,22 +91,30 @@ class Cell:
       problem: The problem.
       optimizer: The optimizer.
       key: SHA-256, in hex, of `ingredients`.
-      steps: Number of steps of one run: as many as the budget has gradients for.
-      gradients: Gradients that one step takes.
+      eval_steps: Steps at which a run is evaluated, int32; the last is its number of
+        steps, which is the problem's budget divided by the gradients per step.
+      gradients_per_step: Mean number of gradient evaluations of one step.
+      asks_for_tail: Whether the optimizer asks for the gradients of rare classes.
       ingredients: Everything on which the numbers depend, by name.
     """
 
     problem: Problem
     optimizer: Optimizer
     key: str
-    steps: int
-    gradients: float = 1.0
+    eval_steps: np.ndarray
+    gradients_per_step: float = 1.0
+    asks_for_tail: bool = False
     ingredients: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
+
+    @functools.cached_property
+    def steps(self) -> int:
+        """Number of steps of one run."""
+        return int(self.eval_steps[-1])
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The cells of a run, and the pairs left out as `(problem, optimizer, reason)`."""
+    """The cells of a run, and skipped pairs as `(problem, optimizer, reason)`."""
 
     suite: str
     settings: Settings
@@ -127,10 +129,17 @@ def make_plan(
     settings: Settings,
     engine_source: str,
 ) -> Plan:
-    """Every optimizer on every problem that has what it needs, each once.
+    """Plans every optimizer on every problem; skips pairs that cannot run.
 
-    All get the same number of gradients, so that one that takes two for each step
-    makes half as many steps, and its schedule ends with them.
+    All optimizers get the same number of gradient evaluations. An optimizer that needs
+    two gradients per step makes half as many steps, and its schedule ends with them.
+
+    Args:
+      suite: Name of the suite.
+      problems: The problems.
+      optimizers: The optimizers.
+      settings: Learning rates, seeds and schedule.
+      engine_source: Hash of the engine's source, part of the run keys.
     """
     cells: dict[tuple[str, str], Cell] = {}
     skipped = []
@@ -145,20 +154,28 @@ def make_plan(
             if reason := gradient_count.missing(optimizer.make, offered):
                 skipped.append((*pair, reason))
                 continue
-            taken = gradient_count.per_step(optimizer.make, offered)
-            steps = max(1, round(settings.budget(problem) / taken))
-            found = common | cell_ingredients(optimizer, steps)
-            cells[pair] = Cell(problem, optimizer, run_key(found), steps, taken, found)
+            count = gradient_count.count_or_one(optimizer.make, offered)
+            steps = eval_steps(max(1, round(problem.budget / count.gradients_per_step)))
+            ingredients = common | cell_ingredients(optimizer, steps)
+            cells[pair] = Cell(
+                problem=problem,
+                optimizer=optimizer,
+                key=run_key(ingredients),
+                eval_steps=steps,
+                gradients_per_step=count.gradients_per_step,
+                asks_for_tail=count.asks_for_tail,
+                ingredients=ingredients,
+            )
     return Plan(suite, settings, tuple(cells.values()), tuple(skipped))
 
 
 def of_suite(suite: Suite) -> list[Optimizer]:
-    """The optimizers that a suite compares, in the order of the report."""
+    """The optimizers of a suite, in the order of the report."""
     return [resolve(spec) for spec in suite.optimizers or default_names()]
 
 
 def eval_steps(budget: int) -> np.ndarray:
-    """Steps at which a run is evaluated: 0, early ones dense, then evenly spaced.
+    """The steps at which a run is evaluated: dense at the start, then evenly spaced.
 
     Returns:
       int32, strictly increasing from 0 to `budget`; 57 of them for a budget of 2000.
@@ -171,12 +188,13 @@ def eval_steps(budget: int) -> np.ndarray:
 def problem_ingredients(
     problem: Problem, settings: Settings, engine_source: str
 ) -> dict[str, str]:
-    """Everything but the optimizer on which a cell's numbers depend, as short texts.
+    """Everything on which the numbers of all cells of a problem depend, as short texts.
 
-    Seeds are not among them: the block of a seed stays valid when others are added.
-    The number of devices is not: numbers do not depend on it.
+    Seeds are not included, so that results stay valid when seeds are added. The number
+    of devices is not included, because numbers do not depend on it.
     """
     machine = provenance.machine(jax.devices()[0])
+    versions = provenance.versions()
     return {
         "problem": problem.name,
         "problem source": source_hash(problem),
@@ -184,27 +202,27 @@ def problem_ingredients(
         "engine source": engine_source,
         "learning rates": repr(tuple(float(r) for r in settings.learning_rates)),
         "schedule": settings.schedule,
-        **{f"{name} version": text for name, text in provenance.versions().items()},
+        **{f"{name} version": text for name, text in versions.items()},
         **{name: str(value) for name, value in machine.items()},
     }
 
 
-def cell_ingredients(optimizer: Optimizer, steps: int) -> dict[str, str]:
-    """What a cell's numbers owe to the optimizer, and to how long it runs."""
+def cell_ingredients(optimizer: Optimizer, steps: np.ndarray) -> dict[str, str]:
+    """What the numbers of a cell depend on beside `problem_ingredients`."""
     return {
         "optimizer": optimizer.name,
         "optimizer source": optimizer.source_hash,
-        "evaluation steps": repr(eval_steps(steps).tolist()),
+        "evaluation steps": repr(steps.tolist()),
     }
 
 
 def run_key(ingredients: dict[str, str]) -> str:
-    """SHA-256, in hex, of ingredients in any order."""
+    """SHA-256, in hex, of the ingredients, whatever their order."""
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
 def source_hash(problem: Problem) -> str:
-    """SHA-256, in hex, of the modules that a problem's functions come from."""
+    """SHA-256, in hex, of the modules that define a problem's functions."""
     functions = (
         problem.init,
         problem.loss,
@@ -218,6 +236,4 @@ def source_hash(problem: Problem) -> str:
     )
     modules = {getattr(getattr(f, "func", f), "__module__", None) for f in functions}
     modules.add(f"benchmarks.problems.{problem.name}")
-    names = sorted(m for m in modules if m in sys.modules)
-    text = " ".join(f"{name} {sources.source_hash(name)}" for name in names)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sources.source_hash(*sorted(m for m in modules if m in sys.modules))

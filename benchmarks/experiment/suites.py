@@ -1,4 +1,4 @@
-"""Named experiments: what `python -m benchmarks run <suite>` runs, and how."""
+"""Suites: the named experiments of `python -m benchmarks run SUITE`."""
 
 import dataclasses
 
@@ -17,16 +17,16 @@ _MOMENTUM = "optax.sgd(momentum=0.9)"
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Problems that ask one question, with what is to answer it.
+    """A set of problems that answers one question, with its default settings.
 
     Attributes:
-      question: What it is for, in a few words.
+      question: The question, in a few words.
       problems: Names of problems.
-      optimizers: Specs; the default roster where there are none.
-      learning_rates: The grid; the default one where it is empty.
+      optimizers: Specs; if empty, the default roster.
+      learning_rates: The grid; if empty, the default grid.
       schedule: `constant` or `cosine`.
-      seeds: Number of seeds that are reported.
-      tune_seeds: Number of seeds that choose the learning rate.
+      seeds: Number of evaluation seeds.
+      tune_seeds: Number of tuning seeds.
     """
 
     question: str
@@ -40,15 +40,16 @@ class Suite:
 
 SUITES: dict[str, Suite] = {
     "smoke": Suite(
-        "one of each kind: exact evaluation, a picture in the plane, a network",
+        "Does everything work? One quadratic, one function in the plane, one network",
         ("quad_diag", "rosen2", "mlp32_digits"),
     ),
-    "quick": Suite("who reaches the targets first", _QUICK),
+    "quick": Suite("Which optimizers reach the targets with fewest gradients?", _QUICK),
     "standard": Suite(
-        "the same, with more problems", (*_QUICK, "cnn_digits", "bigram_text")
+        "As quick, on more problems",
+        (*_QUICK, "cnn_digits", "bigram_text"),
     ),
     "generalization": Suite(
-        "what perturbing or averaging the weights does to clean accuracy",
+        "Do weight perturbation and averaging improve test accuracy?",
         ("noisy_digits", "longtail_digits"),
         (
             _MOMENTUM,
@@ -65,7 +66,7 @@ SUITES: dict[str, Suite] = {
         tune_seeds=2,
     ),
     "two_objectives": Suite(
-        "which trade-offs between two losses a method can reach",
+        "Which trade-offs between two losses does each method reach?",
         ("bilevel_quad", "smooth_mlp"),
         (
             "adam",
@@ -74,8 +75,8 @@ SUITES: dict[str, Suite] = {
                 for method in ("mixed_gradients", "pcgrad", "dynamic_barrier")
                 for weight in _WEIGHTS
             ),
-            # Bloop's auxiliary part does not push against the main loss, so that the
-            # same trade-off takes a larger weight.
+            # Bloop's auxiliary part is orthogonal to the main gradient, so that the
+            # same trade-off needs a larger weight.
             *(
                 f"bloop(adam, aux_weight={weight:g})"
                 for weight in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -89,7 +90,7 @@ SUITES: dict[str, Suite] = {
         tune_seeds=2,
     ),
     "games": Suite(
-        "who finds the equilibrium of two players",
+        "Which optimizers find the equilibrium of two players?",
         ("bilinear", "wgan_toy"),
         (
             "optax.sgd",

@@ -1,4 +1,4 @@
-"""The targets of a problem: what counts as solved, in five rungs of difficulty."""
+"""The targets of a problem: five loss levels, from easy to hard."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from benchmarks.errors import UserError
 from benchmarks.problem import Problem, data_hash
 
 PATH = Path(__file__).with_name("targets.json")
-# Shares of f(x0) - f*; a single target would be a cliff, five are a ladder.
+# Fractions of f(x0) - f*: five target levels instead of a single threshold.
 RELATIVE = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 
 
@@ -18,16 +18,15 @@ def targets_of(problem: Problem, path: Path = PATH) -> dict[str, Any]:
 
     Args:
       problem: Any problem.
-      path: The file that `python -m benchmarks calibrate` writes.
+      path: The file written by `python -m benchmarks calibrate`.
 
     Returns:
-      `{"kind": "relative", "values": [...]}`, shares of f(x0) - f*, where f* is
-      known; else `{"kind": "absolute", "values": [...]}`, values of `"loss"` that
-      were read from a reference run; `{"kind": "none", "values": []}` for a problem
-      that is not scored.
+      `{"kind": "relative", "values": [...]}`, fractions of f(x0) - f*, if f* is known;
+      else `{"kind": "absolute", "values": [...]}`, values of `"loss"` from a reference
+      run; `{"kind": "none", "values": []}` for a problem that is not scored.
 
     Raises:
-      UserError: f* is unknown and there are no targets for this problem and its
+      UserError: f* is unknown, and the file has no targets for this problem and its
         data.
     """
     if not problem.scored:
@@ -46,16 +45,16 @@ def targets_of(problem: Problem, path: Path = PATH) -> dict[str, Any]:
 
 
 def read(path: Path = PATH) -> dict[str, Any]:
-    """Everything in the file of targets, by problem; empty when there is no file.
+    """The contents of the file of targets, by problem; empty if there is no file.
 
     Raises:
       UserError: The file is damaged.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        # What `targets_of` reads must be there, whatever else a later version adds.
+        # Check what `targets_of` reads; later versions may add other keys.
         for entry in entries.values():
-            entry["data_hash"], [float(value) for value in entry["values"]]
+            _ = entry["data_hash"], [float(value) for value in entry["values"]]
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -68,7 +67,7 @@ def read(path: Path = PATH) -> dict[str, Any]:
 
 
 def write(entries: Mapping[str, Any], path: Path = PATH) -> None:
-    """Replaces the file of targets at once, so that it is never half written."""
+    """Replaces the file of targets atomically."""
     text = json.dumps(entries, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Measures cost and throughput, and calibrates targets."""
+"""Measures the cost of updates and the throughput, and calibrates targets."""

@@ -1,11 +1,11 @@
 """Makes the targets of problems whose optimum is unknown, from a reference run.
 
-The reference is optax's Adam at a constant rate of the default grid. Its curve is the
-running minimum of the median loss over seeds; the five targets are its values at five
-shares of the budget. Its rate is the best on other seeds among those whose targets
-all differ: a held-out loss stops falling at rates that soon overfit, and two equal
-targets count one twice. Two controls must fail every target: an optimizer that does
-nothing, and one that walks uphill.
+The reference is optax's Adam at a constant learning rate of the default grid. Its curve
+is the running minimum of the median loss over seeds. The five targets are the values of
+the curve at five fractions of the budget. The learning rate is the best one on other
+seeds among those whose five targets all differ: at learning rates that overfit early, a
+held-out loss stops falling and targets coincide. Two controls must miss every target:
+an optimizer that does nothing, and gradient ascent.
 """
 
 import math
@@ -20,6 +20,7 @@ import optax
 from benchmarks import provenance
 from benchmarks.analysis import stats
 from benchmarks.engine import runner
+from benchmarks.engine.progress import Progress
 from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Settings, make_plan
 from benchmarks.problem import Problem, data_hash
@@ -28,15 +29,14 @@ from benchmarks.results import store
 from benchmarks.results.store import Curves
 from benchmarks.roster import resolver
 from benchmarks.roster.resolver import Optimizer
-from benchmarks.roster.specs import LearningRate
 
 REFERENCE = "optax.adam"
-SHARES = (0.10, 0.25, 0.50, 0.75, 0.90)
+FRACTIONS = (0.10, 0.25, 0.50, 0.75, 0.90)
 SETTINGS = Settings(test_seeds=tuple(range(200, 210)))
 
 
 def uncalibrated() -> list[str]:
-    """Names of all problems that need a calibration, because f* is unknown."""
+    """Names of all problems that need calibration, because f* is unknown."""
     problems = map(load_problem, problem_names())
     return [p.name for p in problems if p.f_star is None and p.scored]
 
@@ -45,21 +45,21 @@ def calibrate(
     problem: Problem,
     *,
     settings: Settings = SETTINGS,
-    progress: runner.Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The targets of a problem with what they were made from.
+    """The targets of a problem, and how they were made.
 
     Args:
       problem: A problem without `f_star`.
-      settings: Rates, seeds and schedule of the reference.
-      progress: Hears how it goes.
+      settings: Learning rates, seeds and schedule of the reference.
+      progress: Progress callbacks.
 
     Returns:
       The problem's entry in the file of targets.
 
     Raises:
       UserError: The problem needs no targets, the reference does not improve between
-        two targets, or a control passes one.
+        two targets, or a control reaches one.
     """
     if problem.f_star is not None:
         msg = (
@@ -86,14 +86,16 @@ def calibrate(
             msg = f"{problem.name!r} cannot be calibrated: {failures[0].message}"
             raise UserError(msg)
         curves = store.load(Path(folder)).curves
-    lane, values = _ladder(problem.name, curves[problem.name, reference.name], settings)
+    best, values = _targets(
+        problem.name, curves[problem.name, reference.name], settings
+    )
     for control in controls:
         _refuse_if_passed(problem.name, control.name, curves, values[0], settings)
     return {
         "values": values,
-        "shares": list(SHARES),
+        "shares": list(FRACTIONS),
         "optimizer": reference.name,
-        "learning_rate": settings.learning_rates[lane],
+        "learning_rate": settings.learning_rates[best],
         "schedule": settings.schedule,
         "budget": problem.budget,
         "tune_seeds": list(settings.tune_seeds),
@@ -103,12 +105,12 @@ def calibrate(
     }
 
 
-def _null(learning_rate: LearningRate) -> optax.GradientTransformationExtraArgs:
+def _null(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
     del learning_rate
     return optax.with_extra_args_support(optax.set_to_zero())
 
 
-def _uphill(learning_rate: LearningRate) -> optax.GradientTransformationExtraArgs:
+def _uphill(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
     return optax.chain(optax.adam(learning_rate), optax.scale(-1.0))
 
 
@@ -118,29 +120,29 @@ def _losses(curves: Curves, seeds: Sequence[int]) -> np.ndarray:
     return stats.gap(curves, absolute)[np.isin(curves.seeds, seeds)]
 
 
-def _ladder(name: str, curves: Curves, settings: Settings) -> tuple[int, list[float]]:
-    """The rate's place in the grid, and the targets."""
+def _targets(name: str, curves: Curves, settings: Settings) -> tuple[int, list[float]]:
+    """Index of the reference's learning rate in the grid, and the targets."""
     final = np.median(_losses(curves, settings.tune_seeds)[:, :, -1], axis=0)
-    # More than half of the seeds lie at or below this median, also for even numbers.
+    # The upper median, so that more than half of the seeds reach it.
     median = np.quantile(
         _losses(curves, settings.test_seeds), 0.5, axis=0, method="higher"
     )
     best_so_far = np.minimum.accumulate(median, axis=1)
-    shares = np.array(SHARES) * curves.steps[-1]
-    at = np.searchsorted(curves.steps, shares, side="right") - 1
-    for lane in np.argsort(final, kind="stable"):
-        values = [_rounded_up(value) for value in best_so_far[lane, at]]
+    steps = np.array(FRACTIONS) * curves.steps[-1]
+    at = np.searchsorted(curves.steps, steps, side="right") - 1
+    for candidate in np.argsort(final, kind="stable"):
+        values = [_rounded_up(value) for value in best_so_far[candidate, at]]
         if np.isfinite(values).all() and (np.diff(values) < 0).all():
-            return int(lane), values
+            return int(candidate), values
     msg = (
         f"{name!r}: at no learning rate does {REFERENCE} still improve between "
-        f"{SHARES[0]:.0%} and {SHARES[-1]:.0%} of the budget: change the budget."
+        f"{FRACTIONS[0]:.0%} and {FRACTIONS[-1]:.0%} of the budget: change the budget."
     )
     raise UserError(msg)
 
 
 def _rounded_up(value: float) -> float:
-    """To four digits; up, so that whoever reached the value still does."""
+    """Rounds up to four digits, so that a run that reached the value still does."""
     if not (math.isfinite(value) and value != 0):
         return float(value)
     unit = 10.0 ** (math.floor(math.log10(abs(value))) - 3)
@@ -159,6 +161,6 @@ def _refuse_if_passed(
     if (reached >= 0.5).any():
         msg = (
             f"{name!r}: the control {control!r} reaches the easiest target {easiest}, "
-            "so that target proves nothing: change the problem's start or budget."
+            "so that target is too easy: change the problem's start or budget."
         )
         raise UserError(msg)

@@ -1,6 +1,6 @@
-"""What one update costs, beside the function of the same name in optax.
+"""Measures the cost of one update, compared with the same method in optax.
 
-How the times are taken is told in `benchmarks.timing`.
+`benchmarks.measure.timing` explains how the times are measured.
 """
 
 import dataclasses
@@ -17,8 +17,9 @@ from rich.table import Table
 
 from benchmarks.errors import UserError
 from benchmarks.measure import timing
-from benchmarks.measure.timing import Make, Shapes
+from benchmarks.measure.timing import Shapes
 from benchmarks.roster import gradient_count, resolver, specs
+from benchmarks.roster.specs import Make
 
 _LAYER = (
     (256,),
@@ -44,16 +45,16 @@ TREES: Mapping[str, Shapes] = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one optimizer costs on one tree.
+    """Cost of one optimizer on one tree.
 
     Attributes:
       name: The spec of the optimizer.
-      update_us: Microseconds per update and application; the least of all turns.
+      update_us: Microseconds to update and apply; minimum over turns.
       trace_s: Seconds to trace and lower the update; median.
-      compile_s: Seconds to compile it, without any cache; median.
+      compile_s: Seconds to compile it, without a cache; median.
       state_bytes: Size of the optimizer's state.
       temp_bytes: Scratch memory of the compiled update.
-      moved_bytes: Bytes that XLA counts as read or written by one update.
+      moved_bytes: Bytes read or written by one update, as counted by XLA.
     """
 
     name: str
@@ -66,15 +67,15 @@ class Cost:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-    """One optimizer on one tree, beside its counterpart where optax has one.
+class CostComparison:
+    """Cost of an optimizer and of its counterpart in optax, on one tree.
 
     Attributes:
       tree: A key of `TREES`.
       ours: Cost of the optimizer.
-      theirs: Cost of the counterpart, or None.
+      theirs: Cost of the counterpart, or None if optax has none.
       update_ratio: Median over turns of ours ÷ theirs in time per update.
-      update_error: Half the 95 % interval of that median.
+      update_error: Half the width of the 95 % interval of that median.
       compile_ratio: Median over repeats of ours ÷ theirs in trace + compile time.
     """
 
@@ -86,7 +87,7 @@ class Comparison:
     compile_ratio: float | None
 
 
-# What optax calls otherwise; optimistic Adam is the nearest that it has to the second.
+# Counterparts with another name; optimistic Adam is the closest to the second.
 _OTHER_NAMES = {
     "dadapt_adam": "dadapt_adamw",
     "optimistic_amsgrad": "optimistic_adam_v2",
@@ -94,10 +95,10 @@ _OTHER_NAMES = {
 
 
 def counterpart(spec: str) -> tuple[str, Make] | None:
-    """The function of optax for the same method, with the arguments it knows.
+    """The function of optax for the same method, with the arguments that it accepts.
 
     Returns:
-      Its name and a function of the learning rate, or None where there is none.
+      Its name and a function of the learning rate, or None if optax has none.
     """
     target, base, arguments = specs.parse(spec)
     if base is not None:
@@ -112,17 +113,18 @@ def counterpart(spec: str) -> tuple[str, Make] | None:
     return None
 
 
-def compare(spec: str, tree: str, *, seconds: float = 10.0) -> Comparison:
-    """Measures an optimizer, and its counterpart in turn, on one tree.
+def compare(spec: str, tree: str, *, seconds: float = 10.0) -> CostComparison:
+    """Measures an optimizer and its counterpart, in turns, on one tree.
 
     Args:
-      spec: What to measure; see `benchmarks.specs`.
+      spec: The optimizer; see `benchmarks.roster.specs`.
       tree: A key of `TREES`.
-      seconds: Upper limit for each of the two timings, of updates and of
-        compilations. Updates stop earlier once the ratio is known to ±2 %.
+      seconds: Time limit for updates, and again for compilations. Updates stop
+        earlier once the ratio is known to ±2 %.
 
     Raises:
-      UserError: Unknown optimizer or tree.
+      UserError: The optimizer or tree is unknown, or the optimizer computes gradients
+        of its own.
     """
     if tree not in TREES:
         msg = f"unknown tree {tree!r}: choose from {', '.join(TREES)}."
@@ -132,11 +134,11 @@ def compare(spec: str, tree: str, *, seconds: float = 10.0) -> Comparison:
     make, nothing = makers[spec], frozenset[str]()
     if (
         gradient_count.missing(make, nothing)
-        or gradient_count.per_step(make, nothing) > 1
+        or gradient_count.count_or_one(make, nothing).gradients_per_step > 1
     ):
         msg = (
-            f"{spec!r} takes gradients of its own, whose cost is the model's; what is "
-            "measured here is the update alone: name its base."
+            f"{spec!r} computes gradients of its own, whose cost depends on the model, "
+            "but only the update is measured here: name the optimizer inside it."
         )
         raise UserError(msg)
     if other is not None:
@@ -147,7 +149,9 @@ def compare(spec: str, tree: str, *, seconds: float = 10.0) -> Comparison:
     for i, (name, make) in enumerate(makers.items()):
         memory = compiled[i].memory_analysis()
         analysis = compiled[i].cost_analysis() or {}
-        state = jax.eval_shape(make(timing.RATE).init, timing.structs(TREES[tree]))
+        state = jax.eval_shape(
+            make(timing.LEARNING_RATE).init, timing.structs(TREES[tree])
+        )
         costs.append(
             Cost(
                 name=name,
@@ -160,14 +164,14 @@ def compare(spec: str, tree: str, *, seconds: float = 10.0) -> Comparison:
             )
         )
     if other is None:
-        return Comparison(tree, costs[0], None, None, None, None)
+        return CostComparison(tree, costs[0], None, None, None, None)
     ratio, error = timing.median_ratio(update_s)
     total = trace_s + compile_s
     compile_ratio = float(np.median(total[:, 0] / total[:, 1]))
-    return Comparison(tree, costs[0], costs[1], ratio, error, compile_ratio)
+    return CostComparison(tree, costs[0], costs[1], ratio, error, compile_ratio)
 
 
-def table(comparisons: list[Comparison]) -> Table:
+def table(comparisons: list[CostComparison]) -> Table:
     """The comparisons as a table: ours, theirs, ours ÷ theirs."""
     result = Table("tree", "optimizer", box=SIMPLE_HEAD, pad_edge=False)
     for head in ("µs/update", "trace s", "compile s", "state", "temp", "moved"):

@@ -1,8 +1,9 @@
-"""How much the engine gains over the plain loop that most people write.
+"""Measures how much faster the engine is than a plain Python loop.
 
-The plain loop calls one jitted step from Python for each step of each run, and reads
-the loss as a float. Both do the same steps on the same problem, in one process, in
-turns; on a CPU the clock is the processor time of this process.
+The plain loop is what most people write: it calls one jitted step from Python for each
+step of each run, and reads the loss as a float. Both do the same steps on the same
+problem, in one process, in turns. On a CPU the clock is the processor time of this
+process.
 """
 
 import dataclasses
@@ -17,15 +18,16 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.engine import runner
+from benchmarks.engine.progress import Progress
 from benchmarks.experiment.plan import Cell, Settings, make_plan
-from benchmarks.measure import clock
+from benchmarks.measure.timing import clock
 from benchmarks.problem import Problem
 from benchmarks.roster.resolver import Optimizer
 
 PROBLEMS = ("rosen2", "rosen10", "quad_diag", "quad_rot", "mlp32_digits")
 _SETTINGS = Settings(tune_seeds=(0,), test_seeds=(100, 101))
 _LOOP_STEPS = 500
-_RATE = 1e-3
+_LEARNING_RATE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +37,9 @@ class Throughput:
     Attributes:
       problem: Name of the problem.
       optimizer: Name of the optimizer.
-      loop_us: Microseconds in the plain loop; least of all turns.
-      engine_us: Microseconds in the engine with everything it does (batches,
-        evaluation, divergence, storage) but compiling; least of all turns.
+      loop_us: Microseconds in the plain loop; minimum over turns.
+      engine_us: Microseconds in the engine, with everything that it does (batches,
+        evaluation, divergence, storage) except compiling; minimum over turns.
       ratio: Median over turns of loop ÷ engine.
     """
 
@@ -48,17 +50,17 @@ class Throughput:
     ratio: float
 
 
-class _Stopwatch(runner.Progress):
-    """Stops the time from the end of the compilation."""
+class _Stopwatch(Progress):
+    """Measures the time from the end of the compilation."""
 
     def __init__(self) -> None:
         self.start = self.stop = 0.0
 
     def compiled(self, cell: Cell, seconds: float) -> None:
-        self.start = clock.seconds()
+        self.start = clock()
 
     def finished(self, cell: Cell, seed: int) -> None:
-        self.stop = clock.seconds()
+        self.stop = clock()
 
     def failed(self, cell: Cell, message: str) -> None:
         raise RuntimeError(message)
@@ -68,12 +70,12 @@ def measure(problem: Problem, optimizer: Optimizer, *, turns: int = 3) -> Throug
     """Times the engine and the plain loop in turns.
 
     Args:
-      problem: What to train.
-      optimizer: With what.
-      turns: How often each side is timed.
+      problem: The problem.
+      optimizer: The optimizer.
+      turns: Number of timings of each side.
     """
     step, arguments = _plain_step(problem, optimizer)
-    _engine(problem, optimizer)  # the first time in a process loads and compiles more
+    _engine(problem, optimizer)  # the first run of a process also loads and compiles
     times = []
     for _ in range(turns):
         engine_s = _engine(problem, optimizer)
@@ -107,7 +109,7 @@ def table(measured: list[Throughput]) -> Table:
 
 
 def _engine(problem: Problem, optimizer: Optimizer) -> float:
-    """Seconds per step and run, one worker, the default grid of rates."""
+    """Seconds per step and run: one worker, the default grid of learning rates."""
     plan = make_plan(
         "throughput", [problem], [optimizer], _SETTINGS, runner.source_hash()
     )
@@ -121,8 +123,8 @@ def _engine(problem: Problem, optimizer: Optimizer) -> float:
 
 
 def _plain_step(problem: Problem, optimizer: Optimizer) -> tuple[Any, Any]:
-    """The jitted step that people write, compiled, and what it starts from."""
-    tx = optimizer.make(_RATE)
+    """The jitted step of a plain loop, compiled, and its first arguments."""
+    tx = optimizer.make(_LEARNING_RATE)
 
     @jax.jit
     def step(params: Any, state: Any, key: jax.Array, data: Any) -> tuple[Any, ...]:
@@ -155,8 +157,8 @@ def _loop(step: Any, arguments: Any, steps: int = _LOOP_STEPS) -> float:
     """Seconds per step."""
     params, state, key, data = arguments
     losses = []
-    start = clock.seconds()
+    start = clock()
     for _ in range(steps):
         params, state, key, loss = step(params, state, key, data)
         losses.append(float(loss))
-    return (clock.seconds() - start) / steps
+    return (clock() - start) / steps

@@ -1,13 +1,13 @@
-"""Times two optimizers against each other on a machine that does other things too.
+"""Times two optimizers against each other, robustly against other load.
 
-Both sides run in one process and take turns (A B B A), so that what else the machine
-does falls on both; a ratio is the median over such turns. On a CPU the clock is the
-processor time of this process, which other processes disturb least; elsewhere it is
-the wall clock, because the work is not done on the processor.
+Both sides run in one process and take turns (A B B A), so that other load on the
+machine affects both; a ratio is the median over turns. On a CPU the clock is the
+processor time of this process, which other processes disturb least. On other devices
+it is the wall clock.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,30 +15,36 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.measure import clock
+from benchmarks.roster.specs import Make
 
 Shapes = tuple[tuple[int, ...], ...]
-Make = Callable[[float], optax.GradientTransformation]
 
-RATE = 1e-3
-# One turn lasts long enough that reading the clock and the first call do not count.
+LEARNING_RATE = 1e-3
+# Long enough that reading the clock and the first call are negligible.
 TURN_S = 0.05
+# Relative error of a ratio at which its timing stops.
 _TARGET = 0.02
+
+
+def clock() -> float:
+    """Seconds: processor time of this process on a CPU, otherwise wall-clock time."""
+    on_cpu = jax.default_backend() == "cpu"
+    return time.process_time() if on_cpu else time.perf_counter()
 
 
 def compilations(
     makers: Mapping[str, Make], shapes: Shapes, seconds: float
 ) -> tuple[list[Any], np.ndarray, np.ndarray]:
-    """Compiles each side over and over, in turns and without the persistent cache.
+    """Compiles each side repeatedly, in turns and without the persistent cache.
 
     Returns:
-      A compiled update of each side, and the seconds `[repeat, side]` of tracing and
+      The compiled update of each side, and the seconds `[repeat, side]` of tracing and
       of compiling.
     """
-    cache = jax.config.jax_enable_compilation_cache
+    cache = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     try:
-        # The first time fills caches that have nothing to do with either side.
+        # The first compilation fills caches that both sides share.
         compiled = [_compile(make, shapes)[0] for make in makers.values()]
         rows = []
         start = time.perf_counter()
@@ -58,20 +64,20 @@ def _turn(makers: Mapping[str, Make], number: int) -> list[Make]:
 
 
 def _compile(make: Make, shapes: Shapes) -> tuple[Any, float, float]:
-    tx = make(RATE)
+    tx = make(LEARNING_RATE)
 
-    # A new function each time: jax remembers what it traced by the function.
+    # JAX caches traces by function, so each measurement needs a new function.
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
         updates, state = tx.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
     params = structs(shapes)
     state = jax.eval_shape(tx.init, params)
-    start = clock.seconds()
+    start = clock()
     lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params)
-    middle = clock.seconds()
+    middle = clock()
     compiled = lowered.compile()
-    return compiled, middle - start, clock.seconds() - middle
+    return compiled, middle - start, clock() - middle
 
 
 def updates(
@@ -79,9 +85,9 @@ def updates(
 ) -> np.ndarray:
     """Seconds per update of each side, `[turn, side]`.
 
-    Stops after `seconds`, or as soon as the ratio of two sides is known to ±2 %.
-    Fresh buffers every few turns: where they lie in memory changes the time by
-    several per cent, for either side.
+    Stops after `seconds`, or as soon as the ratio of two sides is known to ±2 %. Makes
+    new buffers every few turns, because their position in memory changes the time of
+    either side by several per cent.
     """
     rows: list[list[float]] = []
     start = time.perf_counter()
@@ -111,8 +117,10 @@ def _buffers(make: Make, shapes: Shapes) -> tuple[Any, Any, Any]:
     keys = jax.random.split(jax.random.key(0), len(shapes))
     params = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
     grads = [0.1 * p for p in params]
-    # Donation forbids a state that shares its buffers with anything else.
-    state = jax.tree.map(lambda x: jnp.array(x, copy=True), make(RATE).init(params))
+    # A donated state must not share its buffers.
+    state = jax.tree.map(
+        lambda x: jnp.array(x, copy=True), make(LEARNING_RATE).init(params)
+    )
     return params, state, grads
 
 
@@ -125,16 +133,16 @@ def _run(side: list[Any], steps: int) -> None:
 
 
 def _timed(side: list[Any], steps: int) -> float:
-    start = clock.seconds()
+    start = clock()
     _run(side, steps)
-    return (clock.seconds() - start) / steps
+    return (clock() - start) / steps
 
 
 def median_ratio(times: np.ndarray) -> tuple[float, float]:
     """Median of the ratios of a `[turn, 2]` array, and half its 95 % interval.
 
-    The interval lies between two order statistics, so it needs no assumption on how
-    the noise is distributed.
+    The interval lies between two order statistics, so it does not depend on the
+    distribution of the noise.
     """
     ratios = np.sort(times[:, 0] / times[:, 1])
     reach = 0.98 * np.sqrt(len(ratios))

@@ -47,7 +47,7 @@ def describe(
                 "problem": c.problem.name,
                 "optimizer": c.optimizer.name,
                 "key": c.key,
-                "gradients": c.gradients,
+                "gradients": c.gradients_per_step,
             }
             for c in plan.cells
         ],
@@ -82,7 +82,7 @@ def _describe_problem(
         "formula": problem.formula,
         "source": problem.source,
         "tags": sorted(problem.tags),
-        "budget": settings.budget(problem),
+        "budget": problem.budget,
         "f_star": problem.f_star,
         "metric": problem.metric,
         "targets": targets(problem),

@@ -1,12 +1,11 @@
-"""How many gradients a step of an optimizer takes: counted, never declared.
+"""Counts the gradient evaluations per step of an optimizer.
 
-A gradient is what a step of any size costs most of, so budgets, targets and
-comparisons count gradients and not steps. Counted are the one that every step is
-given, one more where an auxiliary gradient is used, and the calls that an optimizer
-makes itself, of the functions that it is handed: they are counted while it runs step
-by step on a small bowl, so that a gradient that it takes in every fifth step only
-counts a fifth. A loss that is not differentiated counts a third of a gradient, whose
-backward pass costs about twice the forward one.
+Gradients dominate the cost of a training step, so budgets, targets and comparisons
+count gradients instead of steps. The count includes the gradient that every step is
+given, an auxiliary gradient if it is used, and the optimizer's own calls of the
+functions that it is given. These calls are counted over many steps on a small
+quadratic: a gradient in every fifth step counts 1/5. A loss that is not differentiated
+counts 1/3, since a backward pass costs about twice a forward pass.
 """
 
 import functools
@@ -17,33 +16,34 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from benchmarks.problem import Problem, PyTree, extra_arguments
 from benchmarks.roster.specs import Make
 
-# What only some problems offer, and what it takes.
+# Extra arguments that only some problems offer, and what such a problem has.
 OFFERED = {
     "aux_grads": "an auxiliary objective",
     "tail_grad_fn": "a loss of rare classes",
 }
-# Periods up to 6, 10, 12, 15, 20 and 30 divide it.
+# Divisible by the usual periods: 1 to 6, 10, 12, 15, 20 and 30.
 _STEPS = 60
-# After so many steps that took the same, the others will.
+# After this many steps with equal counts, the rest are taken to be equal too.
 _SURE = 15
 _LOSS = 1 / 3
-_RATE = 1e-3
+_LEARNING_RATE = 1e-3
 
 
 class Count(NamedTuple):
-    """What a step takes.
+    """The gradient evaluations of an optimizer.
 
     Attributes:
-      per_step: The mean number of gradients of a step, at least 1.
-      asks_for_tail: Whether it takes the gradients of rare classes itself, so that
-        the one it is given must be that of all others.
+      gradients_per_step: Mean number of gradients per step, at least 1.
+      asks_for_tail: Whether the optimizer computes the gradients of rare classes
+        itself, and must therefore be given those of all other classes.
     """
 
-    per_step: float
+    gradients_per_step: float
     asks_for_tail: bool
 
 
@@ -55,18 +55,18 @@ def offered_by(problem: Problem) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=1000)
 def count(make: Make, offered: frozenset[str] = frozenset()) -> Count:
-    """Counts what a step takes.
+    """Counts the gradient evaluations of an optimizer.
 
     Args:
-      make: The optimizer, from a learning rate.
-      offered: Those of `OFFERED` that it is given.
+      make: Makes the optimizer from a learning rate.
+      offered: The keys of `OFFERED` that the optimizer is given.
 
     Raises:
-      Exception: Whatever the optimizer raises, for want of one of `OFFERED` say.
+      Exception: Any error of the optimizer, e.g. because it needs a missing key.
     """
     small, params = bowl(offered), jnp.ones((2, 3))
     calls: Counter[str] = Counter()
-    tx = optax.with_extra_args_support(make(_RATE))
+    tx = optax.with_extra_args_support(make(_LEARNING_RATE))
 
     def update(params: PyTree, state: PyTree, aux_grads: PyTree) -> PyTree:
         given = extra_arguments(small, params, jnp.ones(()))
@@ -84,45 +84,45 @@ def count(make: Make, offered: frozenset[str] = frozenset()) -> Count:
         return Count(1.0 + uses_aux, asks_for_tail)
     if offered and not uses_aux and not asks_for_tail:
         return count(make)
-    taken: list[float] = []
+    counts: list[float] = []
     with jax.disable_jit():
         state = tx.init(params)
-        while len(taken) < (_SURE if len(set(taken)) < 2 else _STEPS):
+        while len(counts) < (_SURE if len(set(counts)) < 2 else _STEPS):
             calls.clear()
             updates, state = update(params, state, params)
             params = params + updates
             losses = calls.pop("value", 0)
-            taken.append(calls.total() + _LOSS * losses)
-    return Count(1.0 + uses_aux + sum(taken) / len(taken), asks_for_tail)
+            counts.append(calls.total() + _LOSS * losses)
+    return Count(1.0 + uses_aux + sum(counts) / len(counts), asks_for_tail)
 
 
-def per_step(make: Make, offered: frozenset[str]) -> float:
-    """The mean number of gradients of a step; 1 for an optimizer that fails.
+def count_or_one(make: Make, offered: frozenset[str]) -> Count:
+    """Like `count`, but one gradient per step for an optimizer that fails.
 
-    It fails in the run, too, where what it raises is told.
+    The optimizer fails again when it runs, and its error is reported then.
     """
     try:
-        return count(make, offered).per_step
+        return count(make, offered)
     except (Exception, SystemExit):  # optimizers fail in any way
-        return 1.0
+        return Count(1.0, asks_for_tail=False)
 
 
 def missing(make: Make, offered: frozenset[str]) -> str:
-    """Why an optimizer cannot do with what a problem offers; empty if it can."""
+    """Why an optimizer cannot run with what a problem offers; empty if it can."""
     try:
         count(make, offered)
     except (Exception, SystemExit):  # optimizers fail in any way
         for name, what in OFFERED.items():
             try:
                 count(make, offered | {name})
-            except (Exception, SystemExit):  # then it lacks something else
+            except (Exception, SystemExit):  # something else is missing
                 continue
-            return f"it needs {name}, and the problem has not {what}"
+            return f"it needs {name}, but the problem does not have {what}"
     return ""
 
 
 def bowl(offered: frozenset[str]) -> Problem:
-    """A sum of squares with every objective that is offered."""
+    """A sum of squares that offers the given keys of `OFFERED`."""
 
     def loss(params: PyTree, scale: jax.Array) -> jax.Array:
         return scale * sum(jnp.sum(x**2) for x in jax.tree.leaves(params))
@@ -145,7 +145,7 @@ def bowl(offered: frozenset[str]) -> Problem:
 def _counting(
     function: Callable[..., Any], name: str, calls: Counter[str]
 ) -> Callable[..., Any]:
-    """The function, counting calls: as `value` where no gradient is taken of it."""
+    """Wraps a function to count its calls, as `value` if it is not differentiated."""
 
     @functools.wraps(function)
     def counted(params: PyTree, *args: Any, **kwargs: Any) -> Any:
@@ -157,12 +157,12 @@ def _counting(
 
 
 def _differentiated(params: PyTree) -> bool:
-    """Whether derivatives of some leaf are under way; meant for disabled jit."""
-    return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(params))
+    """Whether a derivative by some leaf is being taken; jit must be disabled."""
+    return any(isinstance(x, Tracer) for x in jax.tree.leaves(params))
 
 
 def _used(jaxpr: Any) -> list[bool]:
-    """Whether the results of a traced function depend on each of its arguments."""
+    """For each argument of a traced function, whether the results depend on it."""
     needed = {id(v) for v in jaxpr.outvars}
     for equation in reversed(jaxpr.eqns):
         if any(id(v) in needed for v in equation.outvars):

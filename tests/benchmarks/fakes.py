@@ -54,7 +54,6 @@ def manifest(
             "tune_seeds": list(settings.tune_seeds),
             "test_seeds": list(settings.test_seeds),
             "schedule": settings.schedule,
-            "budget_scale": settings.budget_scale,
         },
         "problems": problems,
         "optimizers": {name: {"source_hash": "0" * 64} for name in optimizers},

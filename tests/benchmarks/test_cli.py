@@ -1,4 +1,4 @@
-"""The command line: what it prints, where, with which exit code, and what it keeps."""
+"""The command line: output, streams, exit codes, and the files that it writes."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ from benchmarks.problems import problem_names
 from benchmarks.roster import resolver
 
 ROOT = Path(benchmarks.__file__).parent.parent
-# A run of seconds: the plane, two rates, one seed to choose and two to report.
+# A run of seconds: two learning rates, one tuning seed, two evaluation seeds.
 SHORT = (
     *("run", "smoke", "-p", "rosen2", "--learning-rates", "1e-2,1e-1"),
     *("--seeds", "2", "--tune-seeds", "1", "--out", "out"),
@@ -32,7 +32,7 @@ SHORT = (
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, and no compilation cache in the checkout."""
+    """An empty current folder; no compilation cache in the checkout."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda: None)
     return tmp_path
@@ -104,7 +104,7 @@ def test_flags_are_set_before_jax_and_users_choice_is_kept() -> None:
     assert flags(theirs) == theirs
 
 
-def test_list_shows_everything_there_is() -> None:
+def test_list_shows_every_problem_suite_and_optimizer() -> None:
     result = call("list")
     assert result.exit_code == 0
     for name in (*problem_names(), *SUITES, 'amsgrad(variant="paper")', "optax.lion"):
@@ -151,7 +151,7 @@ def test_plan_counts_and_runs_nothing(folder: Path) -> None:
 
 BAD_INPUT = {
     "suite": (["quik"], "unknown suite 'quik'. Did you mean 'quick'"),
-    "suite without likeness": (["zzz"], "There are: smoke, quick, standard"),
+    "suite without likeness": (["zzz"], "The suites are: smoke, quick, standard"),
     "problem": (["-p", "rosen3"], "unknown problem 'rosen3'. Did you mean 'rosen2'"),
     "optimizer": (["-o", "adma"], "unknown optimizer 'adma'. Did you mean 'ada"),
     "module": (["-o", "nowhere:f"], "no module 'nowhere'"),
@@ -162,12 +162,12 @@ BAD_INPUT = {
     "rate inf": (["--learning-rates", "inf"], "learning rate inf"),
     "rate word": (["--learning-rates", "1e-3,fast"], "'fast' is not a number"),
     "rates empty": (["--learning-rates", ""], "'' is not a number"),
-    "rates twice": (["--learning-rates", "0.1,1e-1"], "twice"),
+    "rates twice": (["--learning-rates", "0.1,1e-1"], "duplicate learning rates"),
     "no seeds": (["--seeds", "0"], "--seeds must be at least 1, got 0"),
     "no tune seeds": (["--tune-seeds", "-1"], "--tune-seeds must be at least 1"),
-    "overlapping seeds": (["--tune-seeds", "101"], "name one twice"),
+    "overlapping seeds": (["--tune-seeds", "101"], "duplicate seeds"),
     "schedule": (["--schedule", "linear"], "unknown schedule 'linear'"),
-    "only nothing": (["--only"], "there is no -o"),
+    "only nothing": (["--only"], "add one with -o"),
 }
 
 
@@ -199,12 +199,12 @@ def test_bad_options_are_exit_2(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
-        (KeyboardInterrupt(), 130, "stopped; run the same command to continue"),
+        (KeyboardInterrupt(), 130, "stopped; run the same command to resume"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "free some space"),
         (PermissionError(errno.EACCES, "Permission denied", "d"), 2, "denied 'd'"),
     ],
 )
-def test_what_the_world_does_is_one_sentence(
+def test_system_errors_are_one_sentence(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, sentence: str
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
@@ -223,7 +223,7 @@ def test_report_without_results() -> None:
     assert "error: nowhere holds no results" in result.stderr
 
 
-def test_users_optimizer_stands_in_the_same_table(folder: Path) -> None:
+def test_the_users_optimizer_is_in_the_same_table(folder: Path) -> None:
     (folder / "mine.py").write_text(
         "import optax\ndef best(lr): return optax.sgd(lr, momentum=0.5)\n"
     )
@@ -241,13 +241,13 @@ def test_users_optimizer_stands_in_the_same_table(folder: Path) -> None:
     assert list(manifest["optimizers"]) == ["mine:best", "adam"]
     assert manifest["machine"]["xla_flags"] == "--xla_cpu_multi_thread_eigen=false"
 
-    # The same code again computes nothing, other code is refused, and mended.
+    # The same code computes nothing again; other code is refused without --fresh.
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
     assert len(before) == 6
     again = start(*command, "--no-report")
     out, err = again.communicate(timeout=120)
     assert (again.returncode, out) == (0, "")
-    assert "6 of 6 blocks are there already" in err
+    assert "12 of 12 runs are already done" in err
     assert before == {path: path.stat().st_mtime_ns for path in before}
     (folder / "mine.py").write_text(
         "import optax\ndef best(lr): return optax.sgd(lr, momentum=0.6)\n"
@@ -260,7 +260,7 @@ def test_users_optimizer_stands_in_the_same_table(folder: Path) -> None:
     fresh = start(*command, "--fresh", "--no-report")
     _, err = fresh.communicate(timeout=120)
     assert fresh.returncode == 0, err
-    assert "3 of 6 blocks are there already" in err
+    assert "6 of 12 runs are already done" in err
 
 
 def test_damaged_results_are_one_sentence(folder: Path) -> None:
@@ -279,7 +279,7 @@ def test_failed_cell_is_exit_1_and_the_others_are_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(folder))
-    # Right for the tiny tree that specs are tried on, wrong for a plain vector.
+    # Passes the check of specs on a small dict, but fails on a plain vector.
     (folder / "picky.py").write_text(
         "import optax\n"
         "def f(lr): return optax.stateless(lambda u, p: {k: -lr * u[k] for k in u})\n"
@@ -287,7 +287,9 @@ def test_failed_cell_is_exit_1_and_the_others_are_kept(
     result = call(*SHORT, "--only", "-o", "picky:f", "-o", "optax.sgd")
     assert result.exit_code == 1
     assert "failed: rosen2 × picky:f: " in result.stderr
-    assert "1 of 2 cells failed" in result.stderr.splitlines()[-1]
+    assert (
+        "1 of 2 pairs of problem and optimizer failed" in result.stderr.splitlines()[-1]
+    )
     assert "optax.sgd" in result.stdout
     assert "Traceback" not in result.stderr
     manifest = json.loads((folder / "out/manifest.json").read_text())
@@ -303,7 +305,7 @@ def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None
         time.sleep(0.02)
 
 
-def test_ctrl_c_leaves_what_the_same_command_finishes(folder: Path) -> None:
+def test_the_same_command_resumes_after_ctrl_c(folder: Path) -> None:
     command = (*SHORT, "-p", "quad_diag", "--only", "--no-report")
     command += ("-o", "adam", "-o", "optax.lion", "-o", "amsgrad", "-o", "adamax")
     process = start(*command)
@@ -314,13 +316,13 @@ def test_ctrl_c_leaves_what_the_same_command_finishes(folder: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "stopped; run the same command to continue"
+    assert err.splitlines()[-1] == "stopped; run the same command to resume"
     assert "Traceback" not in err
     done = len(list(folder.rglob("*.parquet")))
     assert 1 <= done < 24
     again = start(*command)
     _, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
-    assert f"{done} of 24 blocks are there already" in err
+    assert f"{2 * done} of 48 runs are already done" in err
     assert len(list(folder.rglob("*.parquet"))) == 24
     assert not list(folder.rglob("*.partial.npz"))

@@ -1,4 +1,4 @@
-"""The engine against closed forms, and against itself cut into other pieces."""
+"""The engine against closed forms, and against itself with other chunks."""
 
 import signal
 import sys
@@ -14,6 +14,7 @@ import optax
 import pytest
 
 from benchmarks.engine import lane, runner
+from benchmarks.engine.progress import Progress
 from benchmarks.experiment.plan import Cell
 from benchmarks.results import blocks, store
 from benchmarks.results.store import Curves
@@ -72,7 +73,7 @@ def test_update_gets_every_extra_argument(tmp_path: Path) -> None:
     plan = toys.plan([toys.quadratic()], [asking], toys.settings(*RATES[:2]))
     (cell,) = plan.cells
     # Of 60 gradients it takes two for each step, and a loss, a third of one.
-    assert cell.gradients == pytest.approx(7 / 3)
+    assert cell.gradients_per_step == pytest.approx(7 / 3)
     assert cell.steps == 26
     curves = toys.run(plan, tmp_path).curves["toy_quadratic", "asking"]
     np.testing.assert_allclose(curves.gradients, curves.steps * 7 / 3)
@@ -122,7 +123,7 @@ def test_null_and_flipped_reach_no_target_and_a_reference_all(tmp_path: Path) ->
     assert np.median(passed("sgd")[:, 2], 0).all()
 
 
-def test_a_lane_that_grows_is_frozen_and_its_neighbours_go_on(tmp_path: Path) -> None:
+def test_a_diverging_lane_is_frozen_and_the_others_continue(tmp_path: Path) -> None:
     rates = (0.1, 30.0)
     plan = toys.plan([toys.quadratic()], [toys.SGD], toys.settings(*rates))
     curves = toys.run(plan, tmp_path).curves["toy_quadratic", "sgd"]
@@ -140,7 +141,7 @@ def test_a_lane_that_grows_is_frozen_and_its_neighbours_go_on(tmp_path: Path) ->
     np.testing.assert_allclose(curves.metrics["loss"][:, 0], expected, 2e-5)
 
 
-def test_a_step_to_nowhere_is_not_taken(tmp_path: Path) -> None:
+def test_a_step_to_infinity_is_not_taken(tmp_path: Path) -> None:
     def make(rate: Any) -> optax.GradientTransformation:
         def update(grads: Any, count: Any, params: Any = None) -> Any:
             step = jnp.where((count == 7) & (rate > 0.05), jnp.inf, -rate * grads)
@@ -164,7 +165,7 @@ def test_a_step_to_nowhere_is_not_taken(tmp_path: Path) -> None:
     assert np.ptp(trapped.metrics["loss"][:, 1, trapped.steps >= 7], -1).max() == 0
 
 
-def test_the_plane_keeps_its_path(tmp_path: Path) -> None:
+def test_runs_in_the_plane_store_their_path(tmp_path: Path) -> None:
     plan = toys.plan([toys.plane()], [toys.SGD], toys.settings(0.1))
     curves = toys.run(plan, tmp_path).curves["toy_plane", "sgd"]
     x, y = curves.metrics["x_0"], curves.metrics["x_1"]
@@ -172,7 +173,7 @@ def test_the_plane_keeps_its_path(tmp_path: Path) -> None:
     np.testing.assert_allclose(curves.metrics["loss"], x**2 + y**2, 1e-6)
 
 
-def test_numbers_do_not_depend_on_workers_or_pieces(tmp_path: Path) -> None:
+def test_numbers_do_not_depend_on_workers_or_chunks(tmp_path: Path) -> None:
     plan = toys.small_plan(toys.ADAM)
     toys.run(plan, tmp_path / "one", workers=1, checkpoint_seconds=1e9)
     toys.run(plan, tmp_path / "three", workers=3, checkpoint_seconds=0.0)
@@ -213,7 +214,7 @@ def test_seeds_share_one_compilation(tmp_path: Path) -> None:
     assert count(6, tmp_path / "many") == 0
 
 
-class Compilations(runner.Progress):
+class Compilations(Progress):
     def __init__(self) -> None:
         self.cells: list[str] = []
 
@@ -246,8 +247,8 @@ def test_a_failing_optimizer_loses_nothing_else(tmp_path: Path) -> None:
     assert "in make" in results.manifest["failed"][1]["traceback"]
 
 
-class Interrupt(runner.Progress):
-    """Ctrl-C when 30 pieces are done."""
+class Interrupt(Progress):
+    """Ctrl-C after 30 chunks."""
 
     def __init__(self) -> None:
         self.left = 30
@@ -258,7 +259,7 @@ class Interrupt(runner.Progress):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     plan = toys.small_plan(toys.ADAM)
     toys.run(plan, tmp_path / "whole")
     out = tmp_path / "interrupted"
@@ -272,7 +273,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert store.read_json(out / "manifest.json")["finished"]
 
 
-def test_an_interrupted_run_waits_for_what_is_being_stored(
+def test_an_interrupted_run_waits_for_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, begun, done = blocks.write_partial, [], []
@@ -302,7 +303,7 @@ def test_random_keys_in_a_state_survive(tmp_path: Path) -> None:
     half = toys.optimizer("half", lambda rate: optax.adam(rate, mu_dtype=jnp.bfloat16))
     plan = toys.plan([toys.quadratic()], [noisy, half], toys.settings(seeds=2))
     toys.run(plan, tmp_path / "whole")
-    out = tmp_path / "pieces"
+    out = tmp_path / "chunks"
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             toys.run(plan, out, workers=1, progress=Interrupt(), checkpoint_seconds=0.0)
@@ -310,8 +311,8 @@ def test_random_keys_in_a_state_survive(tmp_path: Path) -> None:
     assert toys.numbers(out) == toys.numbers(tmp_path / "whole")
 
 
-def test_a_fault_of_the_listener_ends_the_run(tmp_path: Path) -> None:
-    class Deaf(runner.Progress):
+def test_an_error_in_a_progress_callback_ends_the_run(tmp_path: Path) -> None:
+    class Deaf(Progress):
         def failed(self, cell: Cell, message: str) -> None:
             msg = "what?"
             raise BrokenPipeError(msg)

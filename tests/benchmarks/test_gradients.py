@@ -1,5 +1,6 @@
-"""Gradients are counted, also those of optimizers that nobody here has seen."""
+"""Gradients per step are counted, also for optimizers outside the library."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -93,25 +94,25 @@ def test_gradients_of_a_step(
     update: Update, offered: frozenset[str], expected: float
 ) -> None:
     found = count(stranger(update), offered)
-    assert found.per_step == pytest.approx(expected)
+    assert found.gradients_per_step == pytest.approx(expected)
     assert found.asks_for_tail == (update is by_class)
 
 
-def test_what_is_given_and_not_used_costs_nothing() -> None:
+def test_arguments_that_are_not_used_cost_nothing() -> None:
     for make in (optax.adam, optax.sgd, lambda rate: optax.set_to_zero()):
-        assert count(make, AUX | TAIL).per_step == 1
+        assert count(make, AUX | TAIL).gradients_per_step == 1
 
 
 def test_wrappers_add_up() -> None:
     inner = stranger(twice)
     both = lambda rate: optax.chain(stranger(twice)(rate), inner(rate))  # noqa: E731
-    assert count(both).per_step == 3
+    assert count(both).gradients_per_step == 3
 
 
 def test_the_reason_names_what_is_missing() -> None:
     lacking = gradient_count.missing(stranger(mixing), frozenset())
-    assert (
-        lacking == "it needs aux_grads, and the problem has not an auxiliary objective"
+    assert lacking == (
+        "it needs aux_grads, but the problem does not have an auxiliary objective"
     )
     assert "tail_grad_fn" in gradient_count.missing(stranger(by_class), AUX)
     assert gradient_count.missing(stranger(optional), frozenset()) == ""
@@ -119,9 +120,10 @@ def test_the_reason_names_what_is_missing() -> None:
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError
 
-    # Its failure is the run's to tell, with its traceback.
+    # The run reports the failure, with its traceback.
     assert gradient_count.missing(stranger(broken), frozenset()) == ""
-    assert gradient_count.per_step(stranger(broken), frozenset()) == 1
+    found = gradient_count.count_or_one(stranger(broken), frozenset())
+    assert found.gradients_per_step == 1
 
 
 def test_all_get_the_same_number_of_gradients(tmp_path: Any) -> None:
@@ -133,7 +135,7 @@ def test_all_get_the_same_number_of_gradients(tmp_path: Any) -> None:
     made = toys.plan(
         [toys.quadratic(60)], [toys.SGD, doubled, mixed], toys.settings(seeds=2)
     )
-    assert [(c.optimizer.name, c.steps, c.gradients) for c in made.cells] == [
+    assert [(c.optimizer.name, c.steps, c.gradients_per_step) for c in made.cells] == [
         ("sgd", 60, 1.0),
         ("doubled", 30, 2.0),
     ]
@@ -149,14 +151,14 @@ def test_all_get_the_same_number_of_gradients(tmp_path: Any) -> None:
     assert results.per_step("doubled") == [2.0]
 
 
-def test_the_head_is_handed_to_who_asks_for_the_tail(tmp_path: Any) -> None:
-    problem = load_problem("longtail_digits")
+def test_an_optimizer_that_asks_for_the_tail_gets_the_head(tmp_path: Any) -> None:
+    problem = dataclasses.replace(load_problem("longtail_digits"), budget=4)
 
     def whole(rate: Any) -> optax.GradientTransformationExtraArgs:
         return optax.chain(stranger(by_class)(rate), optax.sgd(rate))
 
     optimizers = [toys.SGD, toys.optimizer("whole", whole)]
-    settings = plan.Settings((0.1,), (0,), (100,), "constant", 4 / problem.budget)
+    settings = plan.Settings((0.1,), (0,), (100,))
     made = plan.make_plan("tail", [problem], optimizers, settings, "source")
     assert [cell.steps for cell in made.cells] == [4, 2]
     assert runner.run_plan(made, tmp_path) == ()
@@ -166,7 +168,7 @@ def test_the_head_is_handed_to_who_asks_for_the_tail(tmp_path: Any) -> None:
     np.testing.assert_array_equal(one[:, :, :3], two)
 
 
-def test_nothing_left_to_run_is_the_users_error() -> None:
+def test_nothing_left_to_run_is_a_user_error() -> None:
     from benchmarks.cli.options import chosen_plan
 
     settings = {"learning_rates": "0.1", "seeds": 1, "tune_seeds": 1, "schedule": None}
@@ -210,7 +212,7 @@ def halved(optimizer: Any, by: float = 0.5) -> optax.GradientTransformation:
     return optax.chain(optimizer, optax.scale(by))
 
 
-def test_what_is_inside_enters_the_hash() -> None:
+def test_the_optimizer_inside_enters_the_hash() -> None:
     specs = ("optax.clip(optax.sgd, max_delta=1.)", "optax.clip(adam, max_delta=1.)")
     first, second = (resolver.resolve(spec).source_hash for spec in specs)
     assert first != second
@@ -231,7 +233,7 @@ def test_what_is_inside_enters_the_hash() -> None:
         ("optax.clip(0.1)", "cannot read the arguments"),
     ],
 )
-def test_a_bad_spec_inside_is_told_in_one_sentence(spec: str, words: str) -> None:
+def test_a_bad_spec_inside_is_reported_in_one_sentence(spec: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
         resolver.resolve(spec)
     assert "\n" not in str(caught.value)

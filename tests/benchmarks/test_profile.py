@@ -1,4 +1,4 @@
-"""Measurements: the right counterpart, exact bytes, and a gain that is real."""
+"""Measurements: the right counterpart, exact bytes, consistent ratios."""
 
 import dataclasses
 import io
@@ -17,6 +17,7 @@ from benchmarks.measure import profile, throughput, timing
 from benchmarks.measure.profile import TREES, compare, counterpart
 from benchmarks.problems import load_problem
 from benchmarks.roster import resolver
+from benchmarks.roster.specs import Make
 
 SHAPES = ((200,), (10, 20))
 PARAMETERS = 400
@@ -28,7 +29,7 @@ def small_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "TURN_S", 1e-3)
 
 
-def direction(make: timing.Make) -> np.ndarray:
+def direction(make: Make) -> np.ndarray:
     params, grads = jnp.array([1.0, 2.0]), jnp.array([0.5, -0.25])
     tx = make(0.1)
     return np.asarray(tx.update(grads, tx.init(params), params)[0])
@@ -45,13 +46,13 @@ def test_counterpart_has_the_same_name_and_the_arguments_it_knows() -> None:
     assert counterpart("muon")[0] == "optax.contrib.muon"
 
 
-def test_no_counterpart_for_what_optax_lacks() -> None:
+def test_no_counterpart_if_optax_has_none() -> None:
     assert counterpart("adam_nc") is None
     assert counterpart("optax.adam") is None
     assert counterpart("mine:adam") is None
 
 
-def test_trees_are_of_the_promised_sizes() -> None:
+def test_trees_have_the_documented_sizes() -> None:
     sizes = {n: sum(int(np.prod(s)) for s in shapes) for n, shapes in TREES.items()}
     assert sizes["one"] == 10_000_000
     assert sizes["many"] == 9_900_000
@@ -101,7 +102,7 @@ def test_ratio_is_the_median_over_turns_with_its_order_statistics() -> None:
 def test_table_shows_both_sides_and_the_ratio() -> None:
     cost = profile.Cost("adam", 100.0, 0.1, 0.2, 3204, 68, 11_200)
     theirs = dataclasses.replace(cost, name="optax.adam", update_us=200.0)
-    item = profile.Comparison("small", cost, theirs, 0.5, 0.01, 1.0)
+    item = profile.CostComparison("small", cost, theirs, 0.5, 0.01, 1.0)
     stream = io.StringIO()
     Console(width=200, file=stream).print(profile.table([item]))
     text = stream.getvalue()

@@ -1,4 +1,4 @@
-"""A run that is killed again and again ends with the bits of one that was not."""
+"""A run that is killed repeatedly ends with the same bits as an uninterrupted one."""
 
 import random
 import signal
@@ -19,13 +19,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes
     return numbers
 
 
-def test_killed_at_chosen_pieces(
+def test_killed_at_chosen_chunks(
     tmp_path: Path, whole: dict[str, dict[str, bytes]]
 ) -> None:
     out = tmp_path / "out"
-    # In the first block, and, counted from there, in a later one.
-    for pieces in ("3", "60"):
-        assert toys.run_child(out, pieces) == -signal.SIGKILL
+    # In the first seed run, and, counted from there, in a later one.
+    for chunks in ("3", "60"):
+        assert toys.run_child(out, chunks) == -signal.SIGKILL
     assert len(toys.numbers(out)) < 4
     assert list(out.rglob("*.partial.npz"))
     assert toys.run_child(out) == 0

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.engine import runner, seed_run
+from benchmarks.engine import seed_run
+from benchmarks.engine.progress import Progress
 from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Plan
 from benchmarks.results import blocks, files, store
@@ -154,7 +155,7 @@ def test_other_code_is_refused_and_discarded_on_request(tmp_path: Path) -> None:
     assert toys.numbers(tmp_path) == before
     assert (tmp_path / "manifest.json").read_bytes() == manifest
 
-    class Finished(runner.Progress):
+    class Finished(Progress):
         def planned(self, plan: Plan, finished: set[tuple[str, int]]) -> None:
             self.before = finished
 
@@ -252,7 +253,7 @@ def test_a_lost_lane_repeats_its_last_finite_row() -> None:
     other = np.arange(8.0).reshape(4, 2)
     found = seed_run.finish(
         toys.regression(),
-        {"metrics": {"a": other, "loss": loss}, "params": ()},
+        {"metrics": {"a": other.T, "loss": loss.T}, "params": ()},
         np.array([0.1, 1.0]),
         np.array([0, 1, 5, 9], np.int32),
         np.array([-1, -1], np.int32),

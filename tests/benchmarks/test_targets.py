@@ -1,4 +1,4 @@
-"""Targets come from a reference that passes them and controls that do not."""
+"""Targets come from a reference that reaches them; controls do not."""
 
 import dataclasses
 import json
@@ -62,13 +62,13 @@ def test_every_problem_of_the_suite_has_targets() -> None:
         assert (np.diff(found["values"]) < 0).all()
 
 
-def test_targets_are_the_reference_at_shares_of_the_budget(entry: dict) -> None:
+def test_targets_are_the_reference_at_fractions_of_the_budget(entry: dict) -> None:
     assert entry["learning_rate"] == 1e-2  # the others are too slow
     starts = [
         np.asarray(bowl().init(jax.random.fold_in(jax.random.key(s), 0)))
         for s in SETTINGS.test_seeds
     ]
-    at = {round(share * 200) for share in calibrate.SHARES}
+    at = {round(share * 200) for share in calibrate.FRACTIONS}
     losses = np.array([adam_losses(start, 1e-2, 200) for start in starts])
     expected = np.sort(losses, axis=0)[2, sorted(at)]  # the upper one of four seeds
     np.testing.assert_allclose(entry["values"], expected, rtol=2e-3)
@@ -88,7 +88,7 @@ def adam_losses(x: np.ndarray, rate: float, steps: int) -> np.ndarray:
     return np.array(losses)
 
 
-def test_entry_says_what_it_was_made_from(entry: dict) -> None:
+def test_entry_records_how_it_was_made(entry: dict) -> None:
     assert entry["optimizer"] == "optax.adam"
     assert entry["seeds"] == [200, 201, 202, 203]
     assert entry["budget"] == 200
@@ -101,7 +101,7 @@ def test_known_minimum_is_not_calibrated() -> None:
         calibrate.calibrate(bowl(f_star=0.0), settings=SETTINGS)
 
 
-def test_reference_that_gets_nowhere_gives_no_ladder() -> None:
+def test_reference_that_does_not_improve_gives_no_targets() -> None:
     flat = bowl(evaluate=lambda x, center: {"loss": jnp.float32(1.0)})
     with pytest.raises(UserError, match=r"at no learning rate .* still improve"):
         calibrate.calibrate(flat, settings=SETTINGS)
@@ -141,7 +141,7 @@ def test_targets_of_other_data_are_refused(tmp_path: Path, entry: dict) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"bowl": {}}', '{"bowl": 3}'])
-def test_damaged_file_is_told(tmp_path: Path, text: str) -> None:
+def test_damaged_file_is_reported(tmp_path: Path, text: str) -> None:
     path = tmp_path / "targets.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"targets\.json is damaged"):

@@ -16,6 +16,7 @@ import optax
 import pyarrow.parquet as pq
 
 from benchmarks.engine import runner
+from benchmarks.engine.progress import Progress
 from benchmarks.experiment.plan import Plan, Settings, make_plan
 from benchmarks.problem import Problem
 from benchmarks.results import store
@@ -120,7 +121,7 @@ def _squares(params: dict[str, jax.Array], data: None) -> jax.Array:
 
 
 def optimizer(name: str, make: Callable[[Any], Any]) -> Optimizer:
-    """An entry of the roster, its source the bytes of its name."""
+    """An optimizer whose source hash is that of its name."""
     return Optimizer(name, make, hashlib.sha256(name.encode()).hexdigest())
 
 
@@ -131,7 +132,7 @@ FLIPPED = optimizer("flipped", lambda rate: optax.scale(rate))
 
 
 def settings(*rates: float, seeds: int = 3, **others: Any) -> Settings:
-    """Few rates, one seed for tuning and the rest for testing."""
+    """Few learning rates, one tuning seed, the rest evaluation seeds."""
     return Settings(
         learning_rates=rates or (1e-3, 1e-2, 1e-1),
         tune_seeds=(0,),
@@ -166,7 +167,7 @@ def run_child(out: Path, *arguments: str, devices: int = 1) -> int:
 def start_child(
     out: Path, *arguments: str, devices: int = 1
 ) -> subprocess.Popen[bytes]:
-    """Begins `main` in another process, with a compilation cache beside `out`."""
+    """Starts `main` in another process, with a compilation cache beside `out`."""
     flags = (
         "--xla_cpu_multi_thread_eigen=false "
         f"--xla_force_host_platform_device_count={devices}"
@@ -184,7 +185,7 @@ def start_child(
 
 
 def numbers(out: Path) -> dict[str, dict[str, bytes]]:
-    """The bytes of every column of every finished block."""
+    """The bytes of every column of every finished seed run."""
     return {
         str(path.relative_to(out)): {
             name: pq.read_table(path)[name].to_numpy().tobytes()
@@ -194,11 +195,11 @@ def numbers(out: Path) -> dict[str, dict[str, bytes]]:
     }
 
 
-class KillMyself(runner.Progress):
-    """Kills the process without warning when that many pieces are done."""
+class KillMyself(Progress):
+    """Kills the process without warning after that many chunks."""
 
-    def __init__(self, pieces: int) -> None:
-        self.left = pieces
+    def __init__(self, chunks: int) -> None:
+        self.left = chunks
 
     def advanced(self, cell: Any, seed: int, steps: int) -> None:
         """Counts down."""
@@ -208,12 +209,12 @@ class KillMyself(runner.Progress):
 
 
 def main() -> None:
-    """Runs `small_plan` into a folder: `-m tests.benchmarks.toys OUT [PIECES]`.
+    """Runs `small_plan` into a folder: `-m tests.benchmarks.toys OUT [CHUNKS]`.
 
     The first cell goes to the last device, so that it matters how many there are.
     """
-    out, *pieces = sys.argv[1:]
-    progress = KillMyself(int(pieces[0])) if pieces else None
+    out, *chunks = sys.argv[1:]
+    progress = KillMyself(int(chunks[0])) if chunks else None
     run(
         small_plan(ADAM),
         Path(out),
