@@ -63,7 +63,7 @@ def run_plan(
     with files.lock(out):
         files.sweep(out)
         finished = store.finished(plan, out, fresh=fresh)
-        store.write_json(out / "manifest.json", description)
+        manifest.write(out, description)
         progress = progress or Progress()
         progress.planned(plan, finished)
         run = Workers(plan, out, finished, progress, checkpoint_seconds)
@@ -83,9 +83,7 @@ def run_plan(
         if run.error is not None:
             raise run.error
         failures = run.failures()
-        store.write_json(
-            out / "manifest.json", manifest.completed(description, failures)
-        )
+        manifest.write(out, manifest.completed(description, failures))
     return failures
 
 

@@ -179,7 +179,7 @@ def finish(
     unnoticed = lost.any(axis=1) & (diverged_at < 0)
     return Block(
         learning_rates=learning_rates,
-        steps=stops,
+        eval_steps=stops,
         metrics={
             name: np.take_along_axis(np.asarray(values, np.float64).T, sound, axis=1)
             for name, values in metrics.items()

@@ -16,7 +16,7 @@ from benchmarks.engine.progress import Progress
 from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Cell, Plan, eval_steps
 from benchmarks.problem import Problem, PyTree
-from benchmarks.results import blocks, store
+from benchmarks.results import blocks, files, store
 from benchmarks.results.manifest import Failure
 
 
@@ -187,7 +187,7 @@ class Workers:
         blocks.write(path, block, job.cell.key, job.cell.ingredients)
         task.partial.unlink(missing_ok=True)
         with self.changed:
-            store.write_json(
+            files.write_json(
                 store.cost_path(self.out, problem.name, name),
                 _cost(compiled, job.pace, len(self.rates)),
             )

@@ -3,9 +3,11 @@
 import contextlib
 import errno
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.errors import UserError
 
@@ -44,8 +46,31 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Replaces a JSON file atomically.
+
+    Raises:
+      UserError: The file cannot be written.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=True)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      UserError: The file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path} is damaged: delete it and run the same command again."
+        raise UserError(msg) from error
+
+
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left half written, below `folder`."""
+    """Removes the half-written files that killed processes left below `folder`."""
     for file in folder.rglob(".*.tmp"):
         file.unlink(missing_ok=True)
 

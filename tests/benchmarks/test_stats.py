@@ -16,16 +16,16 @@ from benchmarks.analysis.comparison import (
     ecdf,
     groups,
     holm,
+    identical_optimizers,
     iqm,
     log_speedups,
     pairwise,
     sign_flip,
-    twins,
 )
 from benchmarks.analysis.stats import (
     CellStats,
     cell_stats,
-    choose_rate,
+    choose_learning_rate,
     expected_runtime,
     gap,
     gradients_to_targets,
@@ -65,7 +65,7 @@ def make_curves(
         learning_rates=np.geomspace(0.1, 1.0, lanes)
         if rates is None
         else np.array(rates),
-        steps=steps,
+        eval_steps=steps,
         metrics={"loss": losses},
         diverged_at=at,
     )
@@ -84,13 +84,13 @@ def make_cell(
     given = {
         "learning_rate": 0.1,
         "lane": 0,
-        "edge": "",
+        "grid_boundary": "",
         "seeds": np.arange(100, 100 + len(needed)),
         "final": np.ones(len(needed)),
         "diverged": np.zeros(len(needed), bool),
         "budget": 100,
-        "rates": 3,
-        "rates_reaching": 2,
+        "learning_rates": 3,
+        "reaching": 2,
         "tolerance": 1.0,
         "complete": True,
     }
@@ -107,18 +107,18 @@ def test_gap_is_the_distance_to_the_minimum_until_the_run_diverges() -> None:
     )
     expected = [[[4, 2, 1, 0.5], [4, INF, INF, INF], [4, 3, INF, INF]]]
     entry = fakes.entry(40, f_star=0.5)
-    np.testing.assert_array_equal(gap(curves, entry), expected)
+    np.testing.assert_array_equal(gap(curves, entry.baseline), expected)
 
 
 def test_gap_of_a_problem_with_absolute_targets_is_its_loss() -> None:
     curves = make_curves([[[4.5, 2.5, 1.5, 1.0]]])
     entry = fakes.entry(40, f_star=None, targets=fakes.ABSOLUTE)
-    np.testing.assert_array_equal(gap(curves, entry), curves.metrics["loss"])
+    np.testing.assert_array_equal(gap(curves, entry.baseline), curves.metrics["loss"])
 
 
 def test_a_run_that_diverges_in_its_first_update_keeps_its_start() -> None:
     curves = make_curves([[[4.0, 4.0, 4.0, 4.0]]], [[0]])
-    gaps = gap(curves, fakes.entry(40))
+    gaps = gap(curves, fakes.entry(40).baseline)
     np.testing.assert_array_equal(gaps, [[[4, INF, INF, INF]]])
     assert np.isinf(gradients_to_targets(gaps, STEPS, 4 * DECADES)).all()
 
@@ -126,10 +126,10 @@ def test_a_run_that_diverges_in_its_first_update_keeps_its_start() -> None:
 def test_target_levels_are_shares_of_the_seeds_own_start_or_as_given() -> None:
     losses = [[[start, 1.0, 1.0, 1.0]] for start in (1.5, 2.5, 10.5)]
     curves = make_curves(losses)
-    relative = target_levels(curves, fakes.entry(40, f_star=0.5))
+    relative = target_levels(curves, fakes.RELATIVE, 0.5)
     np.testing.assert_allclose(relative, DECADES * [[1.0], [2.0], [10.0]], rtol=1e-15)
-    absolute = target_levels(curves, fakes.entry(40, targets=fakes.ABSOLUTE))
-    np.testing.assert_array_equal(absolute, [fakes.ABSOLUTE["values"]] * 3)
+    absolute = target_levels(curves, fakes.ABSOLUTE, 0.0)
+    np.testing.assert_array_equal(absolute, [fakes.ABSOLUTE.values] * 3)
 
 
 # steps to targets
@@ -184,7 +184,9 @@ def test_log_cost_of_hits_and_misses() -> None:
 def choose(*rates: list[list[float]]) -> int:
     """From the gaps of each rate on each seed."""
     gaps = np.array(rates, float).swapaxes(0, 1)
-    return choose_rate(gaps, STEPS, np.repeat(DECADES, len(gaps), 0), STEPS[-1])
+    return choose_learning_rate(
+        gaps, STEPS, np.repeat(DECADES, len(gaps), 0), STEPS[-1]
+    )
 
 
 STEADY = [1, 1e-2, 1e-4, 1e-8]  # 5, 10, 15, 20, 25 steps
@@ -305,9 +307,7 @@ def settings(**more: Any) -> Settings:
 
 def statistics(curves: Curves, **more: Any) -> CellStats | None:
     given = settings(**({"test_seeds": (100, 101)} | more))
-    return cell_stats(
-        "p", "a", curves, fakes.manifest({"p": fakes.entry(40)}, ("a",), given)
-    )
+    return cell_stats("p", "a", curves, fakes.entry(40), given)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,11 @@ def statistics(curves: Curves, **more: Any) -> CellStats | None:
 def test_cell_stats_by_hand_with_rates_in_any_order(rates: tuple[float, ...]) -> None:
     cell = statistics(falling(rates))
     assert cell is not None
-    assert (cell.learning_rate, cell.lane, cell.edge) == (0.1, rates.index(0.1), "")
+    assert (cell.learning_rate, cell.lane, cell.grid_boundary) == (
+        0.1,
+        rates.index(0.1),
+        "",
+    )
     np.testing.assert_array_equal(cell.seeds, [100, 101])
     # 6.25 and 7.5 steps per decade.
     expected = [[6.25, 12.5, 18.75, 25, 31.25], [7.5, 15, 22.5, 30, 37.5]]
@@ -326,7 +330,7 @@ def test_cell_stats_by_hand_with_rates_in_any_order(rates: tuple[float, ...]) ->
     np.testing.assert_allclose(cell.final, final, rtol=1e-12)
     assert not cell.diverged.any()
     # The middle target takes 33.75 and 40.5 steps at 1e-2, of which there are 40.
-    assert (cell.rates, cell.rates_reaching, cell.tolerance) == (4, 1, 0.0)
+    assert (cell.learning_rates, cell.reaching, cell.tolerance) == (4, 1, 0.0)
     assert (cell.budget, cell.complete) == (40, True)
 
 
@@ -336,7 +340,7 @@ def test_tolerance_counts_decades_of_rates_that_reach_the_middle_target() -> Non
     assert not cell.complete
     np.testing.assert_array_equal(cell.seeds, [100])
     # Without the slowest seed 1e-2 reaches it too.
-    assert cell.rates_reaching == 2
+    assert cell.reaching == 2
     assert cell.tolerance == pytest.approx(1.0, abs=1e-12)
 
 
@@ -347,13 +351,13 @@ def test_tolerance_counts_decades_of_rates_that_reach_the_middle_target() -> Non
 def test_the_end_of_the_grid_is_flagged(rates: tuple[float, ...], edge: str) -> None:
     cell = statistics(falling(rates), learning_rates=rates)
     assert cell is not None
-    assert (cell.learning_rate, cell.edge) == (0.1, edge)
+    assert (cell.learning_rate, cell.grid_boundary) == (0.1, edge)
 
 
 def test_a_cell_whose_every_rate_diverged_has_no_rate() -> None:
     cell = statistics(falling((1.0,)), learning_rates=(1.0,))
     assert cell is not None
-    assert (cell.lane, cell.edge, cell.rates_reaching) == (-1, "", 0)
+    assert (cell.lane, cell.grid_boundary, cell.reaching) == (-1, "", 0)
     assert math.isnan(cell.learning_rate)
     assert math.isnan(cell.tolerance)
     assert cell.diverged.all()
@@ -563,7 +567,7 @@ def test_compare_orders_by_speedup_over_the_reference() -> None:
     assert found.p_values is not None
     assert (found.p_values[np.triu_indices(4, 1)] < 0.05).all()
     assert groups(found) == []
-    assert twins(found) == {}
+    assert identical_optimizers(found) == {}
 
 
 def test_the_reference_falls_back_and_comes_first_among_equals() -> None:
@@ -571,7 +575,7 @@ def test_the_reference_falls_back_and_comes_first_among_equals() -> None:
     assert compared(suite({"x": 1.0, "y": 2.0})).reference == "x"
     found = compared(suite({"x": 1.0, "adam": 1.0, "z": 1.0}))
     assert found.optimizers == ("adam", "x", "z")
-    assert twins(found) == {"x": "adam", "z": "adam"}
+    assert identical_optimizers(found) == {"x": "adam", "z": "adam"}
     assert groups(found) == [("adam", "x", "z")]
 
 
