@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from benchmarks.analysis.comparison import groups
 from benchmarks.analysis.stats import median_interval
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import formats, reproduce, tables
@@ -53,6 +54,7 @@ def _render(
         "number": formats.number,
         "interval": formats.interval,
         "percent": formats.percent,
+        "points": formats.percentage_points,
         "median": median_interval,
     }
     content = _content(analysis, figures, folder)
@@ -72,6 +74,7 @@ def _content(
         "accuracies": analysis.accuracies,
         "rows": tables.gradient_rows(analysis),
         "comparison": analysis.comparison,
+        "groups": groups(analysis.comparison) if analysis.comparison else [],
         "figures": {kind: [f for f in figures if f.kind == kind] for kind in _KINDS},
         "gray": [name for name in manifest.optimizers if name not in styles],
         "costs": tables.cost_rows(analysis),

@@ -25,7 +25,7 @@ def speedup_figure(comparison: Comparison) -> RenderedFigure:
     axes.axvline(1.0, color=svg.INK, linewidth=0.8, alpha=0.6, dashes=(1, 2.5))
     for i, row in enumerate(rows):
         for interval, width, alpha in (
-            (comparison.wide_interval[i], 1.0, 0.6),
+            (comparison.wide_interval[i], 1.0, 0.75),
             (comparison.interval[i], 3.5, 0.9),
         ):
             axes.plot(interval, [row, row], color="#0072B2", lw=width, alpha=alpha)

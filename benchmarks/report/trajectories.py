@@ -82,7 +82,7 @@ def trajectory_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFi
         minimizer = load_problem(problem).minimizer
         for number, (name, points) in enumerate(runs.items()):
             figure = Figure(figsize=SIZE)
-            axes = figure.add_axes((0.19, 0.17, 0.78, 0.72))
+            axes = figure.add_axes((0.19, 0.16, 0.78, 0.69))
             axes.contour(
                 x, y, positive, levels, colors=svg.INK, linewidths=0.5, alpha=0.35
             )
@@ -92,7 +92,7 @@ def trajectory_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFi
             rate = cells[problem, name].learning_rate
             axes.set(xlabel="x₁", ylabel="x₂", xlim=(low[0], high[0]))
             axes.set(ylim=(low[1], high[1]))
-            heading = f"{name}, learning rate {rate:g}"
+            heading = f"{name}\nlearning rate {rate:g}"
             axes.set_title(heading, fontsize=7.5, fontweight="normal")
             title = f"{problem}: path of {name}"
             end = ", ".join(f"{v:.3g}" for v in points[0, -1])

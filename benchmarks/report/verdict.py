@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from benchmarks.analysis.accuracies import Accuracy
-from benchmarks.analysis.comparison import MIN_SEEDS, Comparison, groups
+from benchmarks.analysis.comparison import MIN_SEEDS, Comparison
 from benchmarks.analysis.fronts import ParetoFront, closed_form_at_level
 from benchmarks.analysis.stats import ALPHA, MISSED, Cells, median_interval
 from benchmarks.analysis.summary import Analysis
@@ -49,9 +49,10 @@ def setup(manifest: Manifest) -> str:
     return (
         f"{counted(len(manifest.optimizers), 'optimizer')} {verb} run on "
         f"{counted(len(manifest.problems), 'problem')} with "
-        f"{counted(len(settings.test_seeds), 'evaluation seed')}. Each learning rate "
-        f"was chosen per problem from {counted(len(settings.learning_rates), 'value')} "
-        f"on {counted(len(settings.tune_seeds), 'separate tuning seed')}."
+        f"{counted(len(settings.test_seeds), 'evaluation seed')}. For each optimizer "
+        "and problem, the learning rate was chosen from "
+        f"{counted(len(settings.learning_rates), 'value')} on "
+        f"{counted(len(settings.tune_seeds), 'separate tuning seed')}."
     )
 
 
@@ -70,11 +71,11 @@ def headline(comparison: Comparison) -> str:
         text = (
             f"`{best}` was the fastest on average: it reached the targets "
             f"{comparison.speedup[0]:.2f} times as fast as the baseline "
-            f"`{reference}`, in gradients"
+            f"`{reference}`"
         )
         if tested:
             text += f" (95 % confidence interval {bounds(comparison.interval[0])})"
-        text += "."
+        text += ", measured in gradients."
     if comparison.p_values is None:
         return (
             f"{text} With {counted(comparison.seeds, 'evaluation seed')} no difference "
@@ -105,7 +106,8 @@ def significance(comparison: Comparison, identical: dict[str, str]) -> str:
     parts = [
         f"Of {counted(pairs, 'pair')} of optimizers {different} differ significantly "
         f"and {pairs - different} do not (sign-flip test paired by problem and seed, "
-        "Holm's correction, 5 % level)."
+        "Holm's correction, 5 % level). The tests account for all pairs, each "
+        "confidence interval for one optimizer."
     ]
     home = names.index(reference)
     significant = comparison.p_values[home] < ALPHA
@@ -116,8 +118,6 @@ def significance(comparison: Comparison, identical: dict[str, str]) -> str:
         parts.append(f"Significantly slower than `{reference}`: {listed(slower)}.")
     if same := [n for i, n in order if not significant[i] and i != home]:
         parts.append(f"Not significantly different from it: {listed(same)}.")
-    if sets := "; ".join(listed(group) for group in groups(comparison)):
-        parts.append(f"Groups without any significant difference: {sets}.")
     for original in dict.fromkeys(identical.values()):
         copies = [name for name, of in identical.items() if of == original]
         parts.append(f"{listed([original, *copies])} gave identical results.")
@@ -151,25 +151,28 @@ def other_problems(comparison: Comparison) -> str:
     clear = [names[i] for i in others if wide[i, 0] > 1 or wide[i, 1] < 1]
     first = others[0]
     text = (
-        "These intervals hold for these problems. If the problems are resampled too, "
-        f"that of `{names[first]}` widens from {bounds(comparison.interval[first])} to "
-        f"{bounds(wide[first])}"
+        "The confidence intervals are for these problems. With the problems resampled "
+        f"too, that of `{names[first]}` is {bounds(wide[first])} instead of "
+        f"{bounds(comparison.interval[first])}"
     )
+    if first == 0 and names[0] not in clear:
+        text += ", so its lead may not carry over to other problems"
     if clear:
-        return f"{text}; such wider intervals exclude 1 for {listed(clear)}."
-    return f"{text}; no such wider interval excludes 1."
+        return f"{text}. Such wider intervals exclude 1 for {listed(clear)}."
+    return f"{text}. No such wider interval excludes 1."
 
 
 def failures(analysis: Analysis) -> str:
     """Failed and missing cells, diverged runs, grid boundaries, missed targets."""
     manifest = analysis.manifest
-    cells = [c for c in analysis.cells.values() if c.problem in manifest.scored]
+    problems = (*manifest.scored, *manifest.with_accuracies)
+    cells = [c for c in analysis.cells.values() if c.problem in problems]
+    scored = [c for c in cells if c.problem in manifest.scored]
     parts = []
     if cells:
         runs = sum(len(cell.seeds) for cell in cells)
         diverged = sum(int(cell.diverged.sum()) for cell in cells)
         boundary = sum(bool(cell.grid_boundary) for cell in cells)
-        missed = sum(math.isinf(np.median(cell.middle)) for cell in cells)
         parts.append(
             f"{diverged} of {counted(runs, 'evaluated run')} diverged (†)."
             if diverged
@@ -182,14 +185,16 @@ def failures(analysis: Analysis) -> str:
             if boundary
             else "No best learning rate lies at the grid boundary."
         )
+        asked = len(problems) * len(manifest.optimizers)
+        if len(cells) < asked:
+            parts.append(f"{asked - len(cells)} of {asked} cells have no result.")
+    if scored:
+        missed = sum(math.isinf(np.median(cell.middle)) for cell in scored)
         parts.append(
             f"In {counted(missed, 'cell')} the median run misses the middle target (∅)."
             if missed
             else "The median run reaches the middle target in every cell."
         )
-        asked = len(manifest.scored) * len(manifest.optimizers)
-        if len(cells) < asked:
-            parts.append(f"{asked - len(cells)} of {asked} cells have no result.")
     if manifest.failed:
         parts.append(f"{counted(len(manifest.failed), 'cell')} failed with an error.")
     if manifest.skipped:
@@ -241,6 +246,8 @@ def of_fronts(problem: str, entry: FrontEntry, fronts: Sequence[ParetoFront]) ->
         return f"{text} {_untested(len(best.hypervolume))}"
     if like := [f.method for f in fronts[1:] if f.p_value >= ALPHA]:
         text += f" It is not significantly larger than that of {listed(like)}."
+    else:
+        text += " It is significantly larger than that of every other method."
     at_level = [(f.method, median_interval(f.main_at_level)) for f in fronts]
     losses = [
         f"{interval(main)} for `{method}`"

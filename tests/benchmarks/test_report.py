@@ -297,7 +297,7 @@ def test_the_verdict_counts_the_pairs_that_differ_significantly(whole: Report) -
         assert (f"`{name}`" in slower) == (differs and i > home)
         assert (f"`{name}`" in same) == (not differs and i != home)
     low, high = found.wide_interval[0]
-    assert f"to {low:.2f} to {high:.2f}" in others
+    assert f"is {low:.2f} to {high:.2f} instead of" in others
 
 
 def test_the_table_fits_a_terminal_with_nine_optimizers() -> None:
