@@ -211,7 +211,7 @@ def groups(comparison: Comparison) -> list[tuple[str, ...]]:
 
 
 def identical_optimizers(comparison: Comparison) -> dict[str, str]:
-    """Optimizers whose every score equals that of a faster one, by name of the copy."""
+    """Optimizers with the same scores as an earlier one: `{optimizer: earlier}`."""
     found: dict[str, str] = {}
     names, scores = comparison.optimizers, comparison.log_speedup
     for i, j in itertools.combinations(range(len(names)), 2):

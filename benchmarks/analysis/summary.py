@@ -12,14 +12,14 @@ from benchmarks.results.store import Results
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that tables, figures and the verdict are made of.
+    """The results and statistics that tables, figures and the verdict show.
 
     Attributes:
       results: The results that were analysed.
       cells: Statistics by (problem, optimizer).
       comparison: The comparison over all scored problems; None while no optimizer has
         finished them all.
-      identical: Optimizers with the same scores as a faster one, and that one.
+      identical: Optimizers with the same scores as an earlier one, and that one.
       fronts: Pareto fronts, best first, by problem with two objectives.
       accuracies: Tables of accuracies, by problem compared by accuracy.
     """

@@ -17,11 +17,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file in the folder of `path`, then renames it.
 
-    A process killed in between leaves the old file, and a hidden one that the next
-    `sweep` removes.
+    A process that is killed meanwhile leaves the old file, and a hidden one that the
+    next `sweep` removes.
 
     Raises:
-      UserError: The file cannot be written; nothing of it is left behind.
+      UserError: The file cannot be written; no temporary file is left behind.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -77,9 +77,9 @@ def sweep(folder: Path) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Makes the folder if it is missing, and keeps other processes from writing it.
+    """Creates the folder if needed, and locks it against other processes.
 
-    The lock belongs to the process and goes with it, also when it is killed.
+    The lock is released when the process ends, also when it is killed.
 
     Raises:
       UserError: Another process holds it, or the folder cannot be made.

@@ -1,6 +1,6 @@
-"""The manifest of a results folder: what was run, with which code, on which machine.
+"""The manifest of a results folder: its runs, settings, code versions and machine.
 
-`manifest.json` is written and read here only; everybody else gets a `Manifest`.
+Only this module reads and writes `manifest.json`; other modules use `Manifest`.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ class ProblemEntry:
       tags: Words such as `convex`, in alphabetical order.
       budget: Gradients of one run.
       f_star: The smallest loss; None where it is unknown.
-      metric: What the loss is, as the axes of figures name it.
+      metric: Name of the loss on the axes of figures.
       targets: Its targets.
       front: How Pareto fronts are compared; None with a single objective.
       data_hash: SHA-256 of its data, in hex.
@@ -80,7 +80,7 @@ class ProblemEntry:
 
     @property
     def baseline(self) -> float:
-        """What the gap is measured from: f* with relative targets, otherwise 0."""
+        """The loss at which the gap is 0: f* with relative targets, otherwise 0."""
         if self.targets.kind != "relative" or self.f_star is None:
             return 0.0
         return self.f_star
@@ -98,7 +98,7 @@ class CellEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A cell that was left out, and why."""
+    """A cell that was left out, and the reason."""
 
     problem: str
     optimizer: str
@@ -107,7 +107,7 @@ class Skipped:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A cell that could not be run: why in a line, and where in the code."""
+    """A cell that failed: its error in one line, and the traceback."""
 
     problem: str
     optimizer: str
@@ -117,7 +117,7 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a results folder says about itself.
+    """The description of a results folder, as stored in `manifest.json`.
 
     Attributes:
       suite: Name of the suite.

@@ -102,8 +102,8 @@ def finished(plan: Plan, out: Path, *, fresh: bool = False) -> set[tuple[str, in
     Args:
       plan: What will be run.
       out: The results folder.
-      fresh: Discard the plan's blocks that other code, data or settings made;
-        without it, they are an error.
+      fresh: Discard the plan's blocks that other code, data or settings made,
+        instead of raising an error.
 
     Raises:
       UserError: There are such blocks, or a damaged one.
@@ -130,7 +130,7 @@ def finished(plan: Plan, out: Path, *, fresh: bool = False) -> set[tuple[str, in
 
 
 def load(out: Path) -> Results:
-    """Everything finished in a results folder.
+    """Reads all finished blocks of a results folder.
 
     Raises:
       UserError: The folder holds no run, or a file in it is damaged.

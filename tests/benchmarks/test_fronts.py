@@ -36,7 +36,7 @@ TWO = fakes.entry(
 SEEDS = tuple(range(100, 110))
 
 
-def test_undominated_points() -> None:
+def test_undominated_points_by_hand() -> None:
     points = np.array(
         [[3.0, 1], [1, 3], [2, 2], [2, 2], [3, 2], [math.inf, 0], [0, math.nan]]
     )
@@ -78,7 +78,7 @@ def test_a_method_is_a_spec_without_its_weight(
     np.testing.assert_equal(found[1], weight)
 
 
-def test_too_few_seeds_are_no_test() -> None:
+def test_too_few_seeds_are_not_testable() -> None:
     assert comparison.testable(10, 7)
     assert not comparison.testable(8, 7)
     assert comparison.testable(8, 6)
@@ -177,7 +177,7 @@ def test_accuracies_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", ["front", "accuracy"])
-def test_reports_show_them(kind: str, tmp_path: Path) -> None:
+def test_reports_show_fronts_and_accuracies(kind: str, tmp_path: Path) -> None:
     ends: dict[str, Any] = {"sgd": [(0.9, 0.5), (0.8, 0.6)], "s": [(0.8, 0.7)] * 2}
     if kind == "front":
         results = ending({**GOOD, **BAD, "adam": [(8.0, 8.0)] * 2}, TWO)

@@ -1,4 +1,4 @@
-"""The results folder under damage, full disks, other code and other processes."""
+"""The results folder: its manifest, damage, full disks, other code and processes."""
 
 import dataclasses
 import errno
@@ -49,7 +49,7 @@ def first_block(out: Path) -> Path:
     return sorted(out.rglob("*.parquet"))[0]
 
 
-def test_a_block_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_block_is_read_back_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "seed-000.parquet"
     blocks.write(path, block(), "the key", {"jax version": "1"})
     read, key = blocks.read(path)
@@ -113,7 +113,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
         store.load(tmp_path / "elsewhere")
 
 
-def test_a_partial_comes_back_or_not_at_all(tmp_path: Path) -> None:
+def test_a_partial_block_is_read_back_or_ignored(tmp_path: Path) -> None:
     path = tmp_path / "seed-000.partial.npz"
     half = np.arange(6, dtype=np.float32).astype("bfloat16").reshape(2, 3)
     arrays = [half, np.array(True), np.zeros((0, 2)), np.array([3], np.int32)]
@@ -135,7 +135,7 @@ def test_a_partial_comes_back_or_not_at_all(tmp_path: Path) -> None:
         assert blocks.read_partial(path, "key", arrays) is None
 
 
-def test_a_damaged_partial_costs_only_its_block(tmp_path: Path) -> None:
+def test_a_damaged_partial_block_is_recomputed(tmp_path: Path) -> None:
     plan = tiny_plan()
     toys.run(plan, tmp_path / "whole")
     path = store.partial_path(tmp_path / "out", "toy_plane", "sgd", 0)
@@ -146,7 +146,9 @@ def test_a_damaged_partial_costs_only_its_block(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_other_code_is_refused_and_discarded_on_request(tmp_path: Path) -> None:
+def test_blocks_of_other_code_are_refused_or_discarded_on_request(
+    tmp_path: Path,
+) -> None:
     toys.run(tiny_plan([toys.SGD, toys.ADAM]), tmp_path)
     before = toys.numbers(tmp_path)
     changed = toys.Optimizer("adam", toys.ADAM.make, "another hash")
@@ -173,7 +175,7 @@ def test_other_code_is_refused_and_discarded_on_request(tmp_path: Path) -> None:
     assert toys.numbers(tmp_path) == before
 
 
-def test_more_seeds_and_optimizers_join_what_is_there(tmp_path: Path) -> None:
+def test_more_seeds_and_optimizers_extend_a_folder(tmp_path: Path) -> None:
     toys.run(tiny_plan(), tmp_path)
     settings = toys.settings(0.1, seeds=4)
     plan = toys.plan([toys.plane(4)], [toys.SGD, toys.ADAM], settings)
@@ -219,7 +221,7 @@ def whole_manifest() -> Manifest:
     )
 
 
-def test_a_manifest_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_manifest_is_read_back_unchanged(tmp_path: Path) -> None:
     made = whole_manifest()
     manifest.write(tmp_path, made)
     assert manifest.read(tmp_path) == made
@@ -317,7 +319,7 @@ def test_a_full_disk_keeps_what_is_finished(
     assert toys.numbers(out) == toys.numbers(tmp_path / "whole")
 
 
-def test_half_written_files_are_swept(tmp_path: Path) -> None:
+def test_half_written_files_are_removed(tmp_path: Path) -> None:
     left = tmp_path / "runs" / ".seed-000.parquet.tmp"
     left.parent.mkdir()
     left.touch()
@@ -337,7 +339,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         toys.run(tiny_plan(), tmp_path / "file" / "out")
 
 
-def test_a_lost_lane_repeats_its_last_finite_row() -> None:
+def test_a_diverged_lane_repeats_its_last_finite_values() -> None:
     loss = np.array([[4.0, 4.0], [3.0, np.inf], [2.0, 1.0], [np.nan, 1.0]])
     other = np.arange(8.0).reshape(4, 2)
     found = seed_run.finish(
