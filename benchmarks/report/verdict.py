@@ -56,15 +56,21 @@ def setup(manifest: Manifest) -> str:
     )
 
 
+def leader(comparison: Comparison) -> str:
+    """The fastest optimizer; the reference unless another is faster as printed."""
+    first, speedup = comparison.optimizers[0], comparison.speedup[0]
+    return first if f"{speedup:.2f}" != "1.00" else comparison.reference
+
+
 def headline(comparison: Comparison) -> str:
-    """The fastest optimizer, its speed-up with interval, and what was not resolved."""
+    """The fastest optimizer, its speed-up, and from which it differs significantly."""
     names, reference = comparison.optimizers, comparison.reference
     if len(names) < 2:
         return (
             f"Only {listed(names)} finished every problem, so there is nothing to "
             "compare it with."
         )
-    best, tested = names[0], comparison.p_values is not None
+    best, tested = leader(comparison), comparison.p_values is not None
     if best == reference:
         text = f"No optimizer was faster on average than the baseline `{reference}`."
     else:
@@ -82,32 +88,33 @@ def headline(comparison: Comparison) -> str:
             f"was tested for significance, which takes at least {MIN_SEEDS}, so the "
             "order describes these runs only."
         )
-    others = zip(names[1:], comparison.p_values[0, 1:], strict=True)
-    unresolved = [name for name, p in others if p >= ALPHA]
-    if not unresolved:
+    p_values = dict(zip(names, comparison.p_values[names.index(best)], strict=True))
+    others = [name for name in names if name != best]
+    undecided = [name for name in others if p_values[name] >= ALPHA]
+    if not undecided:
         return f"{text} It differs significantly from every other optimizer."
-    rest = len(names) - 1 - len(unresolved)
-    text += f" It does not differ significantly from {listed(unresolved)}"
-    if rest:
-        return f"{text}, but does from the other {rest}."
-    return f"{text}."
+    if undecided == others:
+        return f"{text} It does not differ significantly from {listed(others)}."
+    return (
+        f"{text} It differs significantly from every other optimizer except "
+        f"{listed(undecided)}."
+    )
 
 
 def significance(comparison: Comparison, identical: dict[str, str]) -> str:
     """Significant differences: how many pairs, and which from the baseline."""
-    if comparison.p_values is None:
+    if comparison.p_values is None or len(comparison.optimizers) < 2:
         return ""
     names, reference = comparison.optimizers, comparison.reference
     upper = np.triu_indices(len(names), 1)
     pairs = len(upper[0])
     different = int((comparison.p_values[upper] < ALPHA).sum())
-    if not pairs:
-        return ""
     parts = [
-        f"Of {counted(pairs, 'pair')} of optimizers {different} differ significantly "
-        f"and {pairs - different} do not (sign-flip test paired by problem and seed, "
-        "Holm's correction, 5 % level). The tests account for all pairs, each "
-        "confidence interval for one optimizer."
+        f"Significant differences were found in {different} of "
+        f"{counted(pairs, 'pair')} of optimizers (sign-flip tests paired by problem "
+        "and seed, Holm's correction for all pairs, 5 % level); "
+        f"{pairs - different} remained undecided. Confidence intervals are not "
+        "corrected for the number of optimizers."
     ]
     home = names.index(reference)
     significant = comparison.p_values[home] < ALPHA
@@ -155,7 +162,7 @@ def other_problems(comparison: Comparison) -> str:
         f"too, that of `{names[first]}` is {bounds(wide[first])} instead of "
         f"{bounds(comparison.interval[first])}"
     )
-    if first == 0 and names[0] not in clear:
+    if names[first] == leader(comparison) and names[first] not in clear:
         text += ", so its lead may not carry over to other problems"
     if clear:
         return f"{text}. Such wider intervals exclude 1 for {listed(clear)}."

@@ -279,9 +279,9 @@ def test_the_verdict_counts_the_pairs_that_differ_significantly(whole: Report) -
     different = int((found.p_values[pairs] < 0.05).sum())
     _, significance, others, *_ = whole.verdict
     assert significance.startswith(
-        f"Of 55 pairs of optimizers {different} differ significantly and "
-        f"{55 - different} do not"
+        f"Significant differences were found in {different} of 55 pairs of optimizers "
     )
+    assert f"; {55 - different} remained undecided." in significance
     home = found.optimizers.index("optax.adam")
     faster, slower, same = (
         significance.partition(f"{what}: ")[2].partition(". ")[0]
@@ -298,6 +298,33 @@ def test_the_verdict_counts_the_pairs_that_differ_significantly(whole: Report) -
         assert (f"`{name}`" in same) == (not differs and i != home)
     low, high = found.wide_interval[0]
     assert f"is {low:.2f} to {high:.2f} instead of" in others
+
+
+def test_a_negligible_speed_up_is_not_reported_as_faster() -> None:
+    made = small(optimizers=("optax.adam",))
+    name = "almost_the_same"
+    for problem in made.manifest.problems:
+        curves = made.curves[problem, "optax.adam"]
+        faster = {"loss": curves.metrics["loss"] * (1 - 1e-6)}
+        made.curves[problem, name] = dataclasses.replace(curves, metrics=faster)
+    optimizers = ("optax.adam", name)
+    problems, settings = made.manifest.problems, made.manifest.settings
+    manifest = fakes.manifest(problems, optimizers, settings)
+    analysis = analyse(dataclasses.replace(made, manifest=manifest))
+    assert compared(analysis).optimizers[0] == name
+    text = verdict(analysis)[0]
+    assert "No optimizer was faster on average than the baseline `optax.adam`" in text
+    assert "so its lead" not in "".join(verdict(analysis))
+
+
+def test_identical_optimizers_are_named() -> None:
+    made = small(optimizers=("optax.adam", "adam"))
+    for problem in made.manifest.problems:
+        made.curves[problem, "adam"] = made.curves[problem, "optax.adam"]
+    analysis = analyse(made)
+    assert analysis.identical == {"adam": "optax.adam"}
+    assert "`optax.adam` and `adam` gave identical results." in verdict(analysis)[1]
+    assert list(plotting.line_styles(analysis)) == ["optax.adam"]
 
 
 def test_the_table_fits_a_terminal_with_nine_optimizers() -> None:
