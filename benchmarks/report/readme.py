@@ -26,14 +26,15 @@ def readme_figure(analysis: Analysis) -> RenderedFigure:
         msg = "no finished runs to draw: run the suite first."
         raise UserError(msg)
     with svg.style():
-        figure = Figure(figsize=(3.0 * len(picked) + 2.6, 2.7))
+        width = 3.0 * len(picked) + 2.6
+        figure = Figure(figsize=(width, 2.7))
         widths = [3.0] * len(picked) + [2.5]
         grid = figure.subplots(1, len(picked) + 1, width_ratios=widths)
         for axes, problem in zip(grid, picked, strict=False):
             axes.grid(visible=True, color=svg.INK, alpha=0.1, linewidth=0.5)
             panels.convergence(axes, analysis, problem, styles, labels=False)
         _legend(grid[-1], styles)
-        figure.subplots_adjust(0.055, 0.17, 0.995, 0.9, wspace=0.32)
+        figure.subplots_adjust(0.64 / width, 0.17, 0.995, 0.9, wspace=0.32)
         return svg.render(
             figure,
             "convergence",

@@ -130,10 +130,10 @@ def cost_rows(analysis: Analysis) -> list[CostRow]:
 
 def provenance_rows(manifest: Manifest) -> list[tuple[str, str]]:
     """Where the numbers come from, as (what, text)."""
-    settings, git = manifest.settings, manifest.git or {}
+    settings, git = manifest.settings, manifest.git
     learning_rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
-    source = git.get("commit") or "unknown"
-    if git.get("dirty"):
+    source = git.commit if git else "unknown"
+    if git and git.dirty:
         source += " with uncommitted changes"
     return [
         ("command", manifest.command),

@@ -46,12 +46,15 @@ def setup(manifest: Manifest) -> str:
     """How many optimizers, problems, seeds and learning rates were run."""
     settings = manifest.settings
     verb = "was" if len(manifest.optimizers) == 1 else "were"
+    if manifest.scored or manifest.with_accuracies:
+        tuned = "For each optimizer and problem, the learning rate was"
+    else:
+        tuned = "For each method and weight, learning rates were"
     return (
         f"{counted(len(manifest.optimizers), 'optimizer')} {verb} run on "
         f"{counted(len(manifest.problems), 'problem')} with "
-        f"{counted(len(settings.test_seeds), 'evaluation seed')}. For each optimizer "
-        "and problem, the learning rate was chosen from "
-        f"{counted(len(settings.learning_rates), 'value')} on "
+        f"{counted(len(settings.test_seeds), 'evaluation seed')}. {tuned} "
+        f"chosen from {counted(len(settings.learning_rates), 'value')} on "
         f"{counted(len(settings.tune_seeds), 'separate tuning seed')}."
     )
 
@@ -226,7 +229,8 @@ def limitations(manifest: Manifest) -> str:
     text = (
         "Limitations: the problems are small, so nothing follows for large models or "
         "long training. Only the learning rate is tuned "
-        f"({values}, {settings.schedule} schedule, {seeds(settings.tune_seeds)}); "
+        f"({values}, {settings.schedule} schedule, {seeds(settings.tune_seeds)})"
+        f"{', and weights for Pareto fronts' if manifest.with_fronts else ''}; "
         "every other hyperparameter keeps its default. Budgets count gradients, so an "
         "optimizer that takes two gradients per step gets half as many steps; the "
         "other costs of a step are in the cost table."
@@ -250,8 +254,8 @@ def of_fronts(problem: str, entry: FrontEntry, fronts: Sequence[ParetoFront]) ->
         text += f", {fraction} of the hypervolume of the closed form"
     text += "."
     if all(math.isnan(f.p_value) for f in fronts[1:]):
-        return f"{text} {_untested(len(best.hypervolume))}"
-    if like := [f.method for f in fronts[1:] if f.p_value >= ALPHA]:
+        text += f" {_untested(len(best.hypervolume))}"
+    elif like := [f.method for f in fronts[1:] if f.p_value >= ALPHA]:
         text += f" It is not significantly larger than that of {listed(like)}."
     else:
         text += " It is significantly larger than that of every other method."

@@ -115,6 +115,14 @@ class Failure:
     traceback: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Git:
+    """The commit of the checkout, and whether it had uncommitted changes."""
+
+    commit: str
+    dirty: bool
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The description of a results folder, as stored in `manifest.json`.
@@ -128,8 +136,7 @@ class Manifest:
       skipped: The cells that were left out.
       failed: The cells that ended with an error.
       versions: Versions of packages by name.
-      git: Commit of the checkout, and whether it had uncommitted changes; None
-        outside a checkout.
+      git: The state of the checkout; None outside a checkout.
       machine: Processor and settings of XLA by name.
       command: The command line.
       started: UTC, to the second.
@@ -144,7 +151,7 @@ class Manifest:
     skipped: tuple[Skipped, ...]
     failed: tuple[Failure, ...]
     versions: dict[str, str]
-    git: dict[str, Any] | None
+    git: Git | None
     machine: dict[str, str | int]
     command: str
     started: str | None = None
@@ -201,7 +208,7 @@ def describe(
         skipped=tuple(Skipped(*parts) for parts in plan.skipped),
         failed=(),
         versions=provenance.versions(),
-        git=provenance.git(),
+        git=_git(provenance.git()),
         machine=provenance.machine(device),
         command=provenance.command(),
         started=_now(),
@@ -289,6 +296,7 @@ def from_json(content: Any) -> Manifest:
                 name: str(entry["source_hash"])
                 for name, entry in given["optimizers"].items()
             },
+            "git": _git(given["git"]),
             "cells": tuple(map(_cell, given["cells"])),
             "skipped": tuple(Skipped(*parts) for parts in given["skipped"]),
             "failed": tuple(
@@ -354,6 +362,10 @@ def _problem(name: str, raw: Any) -> ProblemEntry:
             "dimension": int(given["dimension"]),
         }
     )
+
+
+def _git(raw: Any) -> Git | None:
+    return None if raw is None else Git(**_checked(Git, raw, "git"))
 
 
 def _front(name: str, raw: Any) -> FrontEntry:

@@ -11,7 +11,7 @@ from benchmarks.experiment.plan import DEFAULT_LEARNING_RATES, Settings, eval_st
 from benchmarks.results import blocks, files, store
 from benchmarks.results import manifest as manifests
 from benchmarks.results.blocks import Block
-from benchmarks.results.manifest import CellEntry, Manifest, ProblemEntry, Targets
+from benchmarks.results.manifest import CellEntry, Git, Manifest, ProblemEntry, Targets
 from benchmarks.results.store import Curves, Results
 
 RELATIVE = Targets("relative", (1e-1, 1e-2, 1e-3, 1e-4, 1e-5))
@@ -63,7 +63,7 @@ def manifest(
         skipped=(),
         failed=(),
         versions={"python": "3.11", "jax": "0.10"},
-        git={"commit": "f" * 40, "dirty": False},
+        git=Git("f" * 40, dirty=False),
         machine={"cpu": "a processor", "cores": 2},
         command="python -m benchmarks run quick",
         started="2026-01-01T00:00:00+00:00",
