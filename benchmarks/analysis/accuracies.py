@@ -1,7 +1,7 @@
-"""Problems whose loss says little: accuracy at the end, and the best on the way.
+"""Problems compared by accuracy: at the end, and the best during training.
 
-The best on the way is what stopping early would give to somebody who knew when: it is
-chosen with the held-out data it is measured on, and so an upper bound.
+The best during training is oracle early stopping: the step is chosen on the evaluation
+data, so it is an upper bound on what early stopping can reach.
 """
 
 import math
@@ -10,36 +10,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.analysis.comparison import holm, sign_flip, testable
-from benchmarks.analysis.stats import CellStats, Interval, median_interval
+from benchmarks.analysis.stats import Cells, Interval, median_interval
 from benchmarks.results.store import Results
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """One optimizer on one problem at its chosen rate, on the test seeds.
+    """One optimizer on one problem, at its chosen learning rate, on evaluation seeds.
 
     Attributes:
       problem: Name of the problem.
       optimizer: Name of the optimizer.
       metric: Which accuracy: `accuracy`, or that of some classes.
-      gradients: Gradients that a step takes.
-      rate: The chosen learning rate; NaN if all diverged.
-      edge: Whether that rate ends the grid.
+      gradients_per_step: Gradients that a step takes.
+      learning_rate: The chosen learning rate; NaN if all diverged.
+      at_boundary: Whether it lies at the boundary of the grid.
       diverged: Number of seeds that diverged; they count with the accuracy that they
         had before.
-      final: At the end of the budget.
-      best: The highest on the way.
-      gain: Median difference at the end to the reference, seed by seed.
-      p_value: Holm-adjusted, of having the accuracy of the reference at the end; NaN
-        where the seeds are too few to tell, and for the reference.
+      final: Accuracy at the end of the budget.
+      best: The highest during training.
+      gain: Median of the paired differences of final accuracy to the reference.
+      p_value: Holm-adjusted p-value of equal final accuracy with the reference; NaN
+        for the reference, and where the seeds are too few for a test.
     """
 
     problem: str
     optimizer: str
     metric: str
-    gradients: float
-    rate: float
-    edge: bool
+    gradients_per_step: float
+    learning_rate: float
+    at_boundary: bool
     diverged: int
     final: Interval
     best: Interval
@@ -47,16 +47,14 @@ class Accuracy:
     p_value: float
 
 
-def accuracies(
-    results: Results, cells: dict[tuple[str, str], CellStats], problem: str
-) -> list[list[Accuracy]]:
-    """A row for each accuracy of each finished optimizer, best first, by metric.
+def accuracies(results: Results, cells: Cells, problem: str) -> list[list[Accuracy]]:
+    """One table per accuracy metric, a row per finished optimizer, best first.
 
     The first optimizer of the run is the reference.
     """
     names = [
         name
-        for name in results.manifest["optimizers"]
+        for name in results.manifest.optimizers
         if (problem, name) in cells and cells[problem, name].lane >= 0
     ]
     if not names:
@@ -69,16 +67,16 @@ def accuracies(
 
 def _rows(
     results: Results,
-    cells: dict[tuple[str, str], CellStats],
+    cells: Cells,
     problem: str,
     names: list[str],
     metric: str,
 ) -> list[Accuracy]:
     paths = {}
     for name in names:
-        curves, cell = results.curves[problem, name], cells[problem, name]
-        test = np.isin(curves.seeds, cell.seeds)
-        paths[name] = curves.metrics[metric][test, cell.lane]
+        cell = cells[problem, name]
+        curves = results.curves[problem, name].of(cell.seeds)
+        paths[name] = curves.metrics[metric][:, cell.lane]
     home = paths[names[0]][:, -1]
     gains = {n: p[:, -1] - home for n, p in paths.items() if len(p) == len(home)}
     others = [name for name in gains if name != names[0]]
@@ -91,9 +89,9 @@ def _rows(
             problem=problem,
             optimizer=name,
             metric=metric,
-            gradients=results.curves[problem, name].per_step,
-            rate=cells[problem, name].learning_rate,
-            edge=bool(cells[problem, name].edge),
+            gradients_per_step=results.curves[problem, name].gradients_per_step,
+            learning_rate=cells[problem, name].learning_rate,
+            at_boundary=bool(cells[problem, name].grid_boundary),
             diverged=int(cells[problem, name].diverged.sum()),
             final=median_interval(path[:, -1]),
             best=median_interval(path.max(axis=1)),

@@ -1,8 +1,8 @@
-"""Which optimizers of a suite can be told apart: paired, over all its problems.
+"""Which optimizers of a suite differ significantly: paired, over all its problems.
 
 The score of one run is its speed-up: the geometric mean over the targets of the
 reference's gradients ÷ the optimizer's, same problem and same seed, a missed target
-costing twice the budget. Scores are kept as natural logarithms
+counted as twice the budget. Scores are kept as natural logarithms
 `[optimizer, problem, seed]`, so that a mean of them is a geometric mean.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.analysis.stats import ALPHA, CellStats, log_cost
+from benchmarks.analysis.stats import ALPHA, Cells, log_cost
 
 # With five pairs the smallest two-sided p of a sign-flip test is 1/16: a test that
 # cannot come out significant is not a test.
@@ -30,13 +30,13 @@ class Comparison:
       problems: Names of the problems.
       optimizers: Names, by falling speed-up.
       reference: Name of the optimizer whose speed-up is 1.
-      seeds: Number of test seeds.
+      seeds: Number of evaluation seeds.
       log_speedup: Scores `[O, P, S]`.
       speedup: Geometric mean over problems and seeds `[O]`.
       interval: 95 % bounds of `speedup` for these problems, seeds resampled
         `[O, 2]`; NaN below `MIN_SEEDS` seeds.
-      wide_interval: Likewise with the problems resampled too: what another set of
-        such problems might have shown.
+      wide_interval: The same with the problems resampled too: it covers the choice of
+        problems.
       iqm: Interquartile mean of the scores, as a factor `[O]`.
       p_values: Holm-adjusted, paired sign-flip `[O, O]`; None below `MIN_SEEDS`.
     """
@@ -69,8 +69,8 @@ def bootstrap(scores: np.ndarray, *, resample_problems: bool) -> np.ndarray:
     """95 % percentile bounds of the mean of the scores `[O, 2]`.
 
     Stratified by problem, and the same draw for every optimizer, which keeps the
-    pairing. Each stratum of n is redrawn with n - 1 draws (Rao and Wu, 1988): n draws
-    understate the variance by the factor (n - 1)/n, which at 10 seeds shows.
+    pairing. Each stratum of n gets n - 1 draws (Rao and Wu, 1988): n draws understate
+    the variance by the factor (n - 1)/n, which matters at 10 seeds.
     """
     rng = np.random.default_rng(0)
     _, problems, seeds = scores.shape
@@ -87,9 +87,9 @@ def sign_flip(differences: np.ndarray) -> np.ndarray:
     """Two-sided p of "the mean is 0" for paired differences `[K, P, S]`, `[K]`.
 
     The statistic is the mean over its standard error stratified by problem, as in the
-    bootstrap: how much the problems differ among themselves is no noise. Under the
-    null hypothesis each sign is a coin toss; all 2^(PS) tosses up to 14, beyond that
-    20 000 random ones and the observed one.
+    bootstrap: differences between problems are not noise. Under the null hypothesis
+    each sign is a fair coin toss: all 2^(PS) tosses are enumerated up to PS = 14, above
+    that 20 000 random ones and the observed one.
     """
     count = differences[0].size
     observed = _studentized(differences, np.ones((1, *differences.shape[1:])))[0]
@@ -122,12 +122,12 @@ def _studentized(differences: np.ndarray, signs: np.ndarray) -> np.ndarray:
 
 
 def testable(seeds: int, comparisons: int) -> bool:
-    """Whether so many paired tests on one problem can come out significant at all."""
+    """Whether that many paired tests on one problem can be significant at all."""
     return comparisons > 0 and comparisons * 2.0 ** (1 - seeds) < ALPHA
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjustment: controls the chance of any false alarm."""
+    """Holm's step-down adjustment: controls the family-wise error rate."""
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -149,11 +149,11 @@ def pairwise(scores: np.ndarray) -> np.ndarray:
 
 
 def compare(
-    cells: dict[tuple[str, str], CellStats],
+    cells: Cells,
     problems: tuple[str, ...],
     optimizers: tuple[str, ...],
 ) -> Comparison | None:
-    """Compares the optimizers that finished every problem; None if they are none."""
+    """Compares the optimizers that finished every problem; None if there are none."""
     done = [
         name
         for name in optimizers
@@ -190,9 +190,10 @@ def compare(
 
 
 def groups(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Sets of at least two optimizers that cannot be told apart at the 5 % level.
+    """Groups of at least two optimizers without a significant difference (5 % level).
 
-    In order of speed-up, the longest runs in which no pair differs.
+    In the order of speed-up, the longest stretches in which no pair differs
+    significantly.
     """
     if comparison.p_values is None:
         return []
@@ -209,8 +210,8 @@ def groups(comparison: Comparison) -> list[tuple[str, ...]]:
     return found
 
 
-def twins(comparison: Comparison) -> dict[str, str]:
-    """Optimizers whose every score equals that of one before them, and that one."""
+def identical_optimizers(comparison: Comparison) -> dict[str, str]:
+    """Optimizers with the same scores as an earlier one: `{optimizer: earlier}`."""
     found: dict[str, str] = {}
     names, scores = comparison.optimizers, comparison.log_speedup
     for i, j in itertools.combinations(range(len(names)), 2):
@@ -220,16 +221,16 @@ def twins(comparison: Comparison) -> dict[str, str]:
 
 
 def ecdf(
-    cells: dict[tuple[str, str], CellStats],
+    cells: Cells,
     problems: tuple[str, ...],
     optimizer: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Share of (problem, target, seed) reached by a share of the budget.
+    """Fraction of (problem, target, seed) reached within a fraction of the budget.
 
-    Every problem weighs the same. Returns shares of the budget, ascending, and the
-    share reached at each; draw as a step function that starts at 0.
+    Every problem has the same weight. Returns fractions of the budget, ascending, and
+    the fraction reached at each: a step function that starts at 0.
     """
     used = [cells[p, optimizer].needed / cells[p, optimizer].budget for p in problems]
-    shares = np.unique(np.concatenate([u[np.isfinite(u)] for u in used]))
-    reached = [(u.ravel() <= shares[:, None]).mean(1) for u in used]
-    return shares, np.mean(reached, 0)
+    fractions = np.unique(np.concatenate([u[np.isfinite(u)] for u in used]))
+    reached = [(u.ravel() <= fractions[:, None]).mean(1) for u in used]
+    return fractions, np.mean(reached, 0)

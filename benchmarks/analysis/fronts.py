@@ -1,14 +1,14 @@
-"""Two objectives: what trade-offs a method reaches, over all its weights and rates.
+"""Two objectives: Pareto fronts of methods over all weights and learning rates.
 
 At equal weight two methods solve different problems, so methods are compared by their
-fronts. The points of a method are the ends of its runs, one for each weight and
-learning rate; those that no other one beats in both losses, by the median of the tune
-seeds, are its front, and the test seeds say what it is worth:
+Pareto fronts. The points of a method are the ends of its runs, one for each weight and
+learning rate. Its front are the points that are not dominated, by the median of the
+tuning seeds. The front is measured on the evaluation seeds:
 
-- the hypervolume, the area between the front and a reference point, as a share of the
-  closed-form front's where that is known, else of the best front's;
-- the main loss at a given auxiliary loss, taken as linear between neighbours on the
-  front: where losses are convex, that is no better than what lies between them.
+- the hypervolume, the area between the front and a reference point, as a fraction of
+  the closed-form front's where that is known, else of the best front's median;
+- the main loss at a given auxiliary loss, interpolated linearly between neighbours on
+  the front: with convex losses an upper bound.
 """
 
 import math
@@ -18,48 +18,49 @@ import numpy as np
 
 from benchmarks.analysis.comparison import holm, sign_flip, testable
 from benchmarks.analysis.stats import Interval, gap, median_interval
-from benchmarks.results.store import Results
+from benchmarks.results.manifest import FrontEntry
+from benchmarks.results.store import Curves, Results
 from benchmarks.roster import specs
 
 
 @dataclass(frozen=True)
 class Point:
-    """A weight and a rate on a method's front, on the test seeds.
+    """One point of a method's Pareto front, on the evaluation seeds.
 
     Attributes:
       weight: The auxiliary weight; NaN for a method without one.
-      rate: The learning rate.
+      learning_rate: The learning rate.
       main: Main loss at the end.
       aux: Auxiliary loss at the end.
     """
 
     weight: float
-    rate: float
+    learning_rate: float
     main: Interval
     aux: Interval
 
 
 @dataclass(frozen=True)
-class Front:
-    """What one method reaches on one problem.
+class ParetoFront:
+    """The Pareto front of one method on one problem.
 
     Attributes:
       problem: Name of the problem.
       method: Its spec without the weight.
-      gradients: Gradients that a step takes.
-      points: Its front, main loss ascending.
-      share: Hypervolume on each test seed, as a share, `[S]`.
+      gradients_per_step: Gradients that a step takes.
+      points: The points, main loss ascending.
+      hypervolume: As a fraction, on each evaluation seed `[S]`.
       main_at_level: Main loss at the problem's level of the auxiliary loss on each
-        test seed `[S]`; infinite where no point has so low a one.
-      p_value: Holm-adjusted, of having the same hypervolume as the largest; NaN where
-        the seeds are too few to tell, 1 for the largest.
+        evaluation seed `[S]`; infinite where no point reaches that level.
+      p_value: Holm-adjusted p-value of equal hypervolume with the largest; 1 for the
+        largest, NaN where the seeds are too few for a test.
     """
 
     problem: str
     method: str
-    gradients: float
+    gradients_per_step: float
     points: tuple[Point, ...]
-    share: np.ndarray
+    hypervolume: np.ndarray
     main_at_level: np.ndarray
     p_value: float
 
@@ -70,14 +71,15 @@ def method_and_weight(optimizer: str) -> tuple[str, float]:
     if "aux_weight" not in arguments:
         return optimizer, math.nan
     weight = float(arguments.pop("aux_weight"))
-    rest = [base] * (base is not None) + [f"{k}={v!r}" for k, v in arguments.items()]
+    rest = [] if base is None else [base]
+    rest += [f"{k}={v!r}" for k, v in arguments.items()]
     return f"{target}({', '.join(rest)})", weight
 
 
 def undominated(points: np.ndarray) -> np.ndarray:
-    """Indices of the points `[n, 2]` that none beats in both, first column ascending.
+    """Indices of the points `[n, 2]` that are not dominated, first column ascending.
 
-    Of equal points the first; points that are not finite never.
+    Of equal points only the first counts, and points that are not finite never count.
     """
     order = np.lexsort((points[:, 1], points[:, 0]))
     kept, lowest = [], math.inf
@@ -89,7 +91,7 @@ def undominated(points: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(points: np.ndarray, reference: tuple[float, float]) -> float:
-    """Area that is beaten by a point `[n, 2]` and beats the reference."""
+    """Area between the front of the points `[n, 2]` and the reference point."""
     front = points[undominated(points)]
     front = front[(front < reference).all(axis=1)]
     ceilings = np.append(reference[1], front[:-1, 1])
@@ -97,10 +99,10 @@ def hypervolume(points: np.ndarray, reference: tuple[float, float]) -> float:
 
 
 def main_at(points: np.ndarray, level: float) -> float:
-    """Main loss of the front of the points `[n, 2]` where the auxiliary is `level`.
+    """Main loss of the front of points `[n, 2]` where the auxiliary loss is `level`.
 
-    Linear between neighbours. If all of the front is below the level, its smallest
-    main loss; infinite if all is above.
+    Interpolated linearly. The smallest main loss if the whole front lies below the
+    level; infinite if it lies above.
     """
     front = points[undominated(points)]
     if not len(front) or front[-1, 1] > level:
@@ -109,16 +111,17 @@ def main_at(points: np.ndarray, level: float) -> float:
     if after == 0:
         return float(front[0, 0])
     (left, high), (right, low) = front[after - 1], front[after]
-    share = (high - level) / (high - low)
-    return float(left + share * (right - left))
+    fraction = (high - level) / (high - low)
+    return float(left + fraction * (right - left))
 
 
-def fronts(results: Results, problem: str) -> list[Front]:
-    """The front of every method that finished on a problem, best first."""
-    entry = results.manifest["problems"][problem]
-    reference, level = entry["front"]["reference"], entry["front"]["level"]
+def pareto_fronts(results: Results, problem: str) -> list[ParetoFront]:
+    """The Pareto front of every finished method on a problem, best first."""
+    entry = results.manifest.problems[problem].front
+    if entry is None:
+        return []
     members: dict[str, list[tuple[str, float]]] = {}
-    for optimizer in results.manifest["optimizers"]:
+    for optimizer in results.manifest.optimizers:
         if (problem, optimizer) in results.curves:
             method, weight = method_and_weight(optimizer)
             members.setdefault(method, []).append((optimizer, weight))
@@ -130,68 +133,77 @@ def fronts(results: Results, problem: str) -> list[Front]:
     if not found:
         return []
     areas = {
-        method: np.array([hypervolume(seed, reference) for seed in test])
+        method: np.array([hypervolume(seed, entry.reference) for seed in test])
         for method, (_, test) in found.items()
     }
-    whole = entry["front"]["points"]
     best = max(areas, key=lambda method: float(np.median(areas[method])))
     scale = (
         float(np.median(areas[best]))
-        if whole is None
-        else hypervolume(np.array(whole), reference)
+        if entry.points is None
+        else hypervolume(np.array(entry.points), entry.reference)
     )
     p_values = _against(areas, best)
     described = [
-        Front(
+        ParetoFront(
             problem=problem,
             method=method,
-            gradients=results.curves[problem, members[method][0][0]].per_step,
+            gradients_per_step=results.curves[
+                problem, members[method][0][0]
+            ].gradients_per_step,
             points=tuple(
-                Point(weight, rate, median_interval(s[:, 0]), median_interval(s[:, 1]))
-                for (weight, rate), s in zip(labels, test.swapaxes(0, 1), strict=True)
+                Point(
+                    weight,
+                    learning_rate,
+                    median_interval(ends[:, 0]),
+                    median_interval(ends[:, 1]),
+                )
+                for (weight, learning_rate), ends in zip(
+                    labels, test.swapaxes(0, 1), strict=True
+                )
             ),
-            share=areas[method] / scale if scale > 0 else areas[method],
-            main_at_level=np.array([main_at(seed, level) for seed in test]),
+            hypervolume=areas[method] / scale if scale > 0 else areas[method],
+            main_at_level=np.array([main_at(seed, entry.level) for seed in test]),
             p_value=p_values[method],
         )
         for method, (labels, test) in found.items()
     ]
-    return sorted(described, key=lambda f: -float(np.median(f.share)))
+    return sorted(described, key=lambda f: -float(np.median(f.hypervolume)))
 
 
-def level_of_closed_form(entry: dict) -> float:
+def closed_form_at_level(entry: FrontEntry) -> float:
     """Main loss of the closed-form front at the level; NaN where it is unknown."""
-    front = entry["front"]
-    if front["points"] is None:
+    if entry.points is None:
         return math.nan
-    return main_at(np.array(front["points"]), front["level"])
+    return main_at(np.array(entry.points), entry.level)
 
 
 def _ends(
     results: Results, problem: str, optimizers: list[tuple[str, float]]
 ) -> tuple[list[tuple[float, float]], np.ndarray] | None:
-    """Weights and rates of a method's front, and its ends on test seeds `[S, n, 2]`.
+    """Weights and learning rates of a method's front, and its ends `[S, n, 2]`.
 
-    None while no tune seed or no test seed is finished everywhere.
+    The ends are those of the evaluation seeds. None while no tuning seed is finished,
+    or while an evaluation seed is missing.
     """
-    settings = results.manifest["settings"]
+    settings = results.manifest.settings
     labels, tuned, tested = [], [], []
     for optimizer, weight in optimizers:
         curves = results.curves[problem, optimizer]
-        dead = ~np.isfinite(gap(curves, {"targets": {"kind": "none"}})[:, :, -1])
-        ends = np.stack(
-            [curves.metrics["loss"][:, :, -1], curves.metrics["aux"][:, :, -1]], -1
-        )
-        ends = np.where(dead[:, :, None], np.inf, ends)
-        tune = np.isin(curves.seeds, settings["tune_seeds"])
-        test = np.isin(curves.seeds, settings["test_seeds"])
-        if not tune.any() or test.sum() < len(settings["test_seeds"]):
+        tune, test = curves.of(settings.tune_seeds), curves.of(settings.test_seeds)
+        if not len(tune.seeds) or len(test.seeds) < len(settings.test_seeds):
             return None
         labels += [(weight, float(rate)) for rate in curves.learning_rates]
-        tuned.append(np.median(ends[tune], axis=0))
-        tested.append(ends[test])
+        tuned.append(np.median(_last_losses(tune), axis=0))
+        tested.append(_last_losses(test))
     kept = undominated(np.concatenate(tuned))
     return [labels[i] for i in kept], np.concatenate(tested, axis=1)[:, kept]
+
+
+def _last_losses(curves: Curves) -> np.ndarray:
+    """Main and auxiliary loss at the end `[S, L, 2]`; infinite if it diverged."""
+    last = [curves.metrics[name][:, :, -1] for name in ("loss", "aux")]
+    diverged = ~np.isfinite(gap(curves)[:, :, -1])
+    return np.where(diverged[:, :, None], np.inf, np.stack(last, -1))
 
 
 def _against(areas: dict[str, np.ndarray], best: str) -> dict[str, float]:

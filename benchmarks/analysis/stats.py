@@ -1,10 +1,10 @@
-"""What the runs of one cell (problem × optimizer) say: pure functions of `Results`.
+"""Statistics of one cell (problem × optimizer): pure functions of its curves.
 
-The learning rate is chosen on the tune seeds; everything else is read from the
-test seeds at that rate. What a run has cost is counted in gradients, so that an
-optimizer that takes two for each step gets half as many steps for the same budget.
-A run that misses a target takes `inf` gradients to it, and a run that diverges has an
-infinite gap from then on: both stay in every number.
+The learning rate is chosen on the tuning seeds; everything else is computed from the
+evaluation seeds at that learning rate. Cost is counted in gradients, so an optimizer
+that takes two for each step gets half as many steps for the same budget. A run that
+misses a target takes `inf` gradients to it, and a run that diverges has an infinite
+gap from then on: both stay in every number.
 """
 
 import math
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
+from benchmarks.experiment.plan import Settings
+from benchmarks.results.manifest import ProblemEntry, Targets
 from benchmarks.results.store import Curves, Results
 
 ALPHA = 0.05
-# What a missed target costs, in budgets.
+# The cost of a missed target, in budgets.
 MISSED = 2.0
 
 
@@ -36,35 +38,37 @@ class CellStats:
     Attributes:
       problem: Name of the problem.
       optimizer: Name of the optimizer.
-      learning_rate: The chosen rate; NaN when every run on a tune seed diverged.
-      lane: Index of the chosen rate in the grid; -1 when there is none.
-      edge: `"lowest"` or `"highest"` when the chosen rate ends the grid, else `""`.
-      seeds: Finished test seeds `[S]`.
+      learning_rate: The chosen one; NaN when every run on a tuning seed diverged.
+      lane: Index of the chosen learning rate in the grid; -1 when there is none.
+      grid_boundary: `"lowest"` or `"highest"` when the chosen learning rate lies at
+        the boundary of the grid, else `""`.
+      seeds: Finished evaluation seeds `[S]`.
       needed: Gradients to each target, easiest first `[S, 5]`; `inf` when missed.
         `[S, 0]` on a problem that is not scored.
       final: Gap to the optimum (or validation loss) after the last step `[S]`;
         `inf` when the run diverged.
       diverged: Whether the run diverged `[S]`.
       budget: Gradients of a full run.
-      rates: Number of learning rates in the grid.
-      rates_reaching: How many of them reach the middle target in the median run.
-      tolerance: Decades from the lowest to the highest rate of the unbroken stretch
-        around the chosen one that reaches the middle target; NaN when it does not.
-      complete: Whether all tune and test seeds are finished.
+      learning_rates: Number of learning rates in the grid.
+      reaching: Number of them that reach the middle target in the median run.
+      tolerance: Decades from the lowest to the highest learning rate of the unbroken
+        stretch around the chosen one that reaches the middle target; NaN when the
+        chosen one does not.
+      complete: Whether all seeds are finished.
     """
 
     problem: str
     optimizer: str
     learning_rate: float
     lane: int
-    edge: str
+    grid_boundary: str
     seeds: np.ndarray
     needed: np.ndarray
     final: np.ndarray
     diverged: np.ndarray
     budget: int
-    rates: int
-    rates_reaching: int
+    learning_rates: int
+    reaching: int
     tolerance: float
     complete: bool
 
@@ -74,25 +78,26 @@ class CellStats:
         return self.needed[:, self.needed.shape[1] // 2]
 
 
-def gap(curves: Curves, entry: dict) -> np.ndarray:
-    """What targets are compared with `[S, L, E]`: loss - f*, or the loss itself.
+Cells = dict[tuple[str, str], CellStats]
+"""Statistics by (problem, optimizer)."""
 
-    `inf` from the step at which a run diverged, but never at the start. `entry` is
-    the problem's part of the manifest.
+
+def gap(curves: Curves, baseline: float = 0.0) -> np.ndarray:
+    """Loss minus a baseline, which targets are compared with `[S, L, E]`.
+
+    `inf` from the step at which a run diverged, but never at the start.
     """
-    relative = entry["targets"]["kind"] == "relative"
-    offset = entry["f_star"] if relative else 0.0
     at = curves.diverged_at[:, :, None]
-    dead = (at >= 0) & (curves.steps >= np.maximum(at, 1))
-    return np.where(dead, np.inf, curves.metrics["loss"] - offset)
+    dead = (at >= 0) & (curves.eval_steps >= np.maximum(at, 1))
+    return np.where(dead, np.inf, curves.metrics["loss"] - baseline)
 
 
-def target_levels(curves: Curves, entry: dict) -> np.ndarray:
+def target_levels(curves: Curves, targets: Targets, baseline: float) -> np.ndarray:
     """Value of each target on the scale of `gap`, per seed `[S, 5]`."""
-    values = np.asarray(entry["targets"]["values"], float)
-    if entry["targets"]["kind"] != "relative":
+    values = np.asarray(targets.values, float)
+    if targets.kind != "relative":
         return np.broadcast_to(values, (len(curves.seeds), len(values)))
-    start = curves.metrics["loss"][:, 0, 0] - entry["f_star"]
+    start = curves.metrics["loss"][:, 0, 0] - baseline
     return start[:, None] * values
 
 
@@ -102,9 +107,9 @@ def gradients_to_targets(
     """Gradients to each target `[S, L, 5]`; `inf` where no evaluation is at or below.
 
     Between the first evaluation at or below the target and the one before, the
-    logarithm of the gap is taken as linear in the gradients. Counting in whole
-    evaluations instead would round by up to a quarter of the number, alike for every
-    seed, and pass off the rounding as a difference between optimizers.
+    logarithm of the gap is interpolated linearly in the gradients. Whole evaluations
+    instead would round by up to a quarter of the number, equally for every seed, and
+    the rounding would look like a difference between optimizers.
 
     Args:
       gaps: `[S, L, E]`.
@@ -120,8 +125,8 @@ def gradients_to_targets(
     low = np.take_along_axis(logs, after, -1)
     fall = high - low
     drop = high - np.log(np.maximum(levels, np.finfo(float).tiny))[:, None, :]
-    share = np.divide(drop, fall, out=np.ones_like(fall), where=fall > 0)
-    crossing = gradients[before] + share * (gradients[after] - gradients[before])
+    fraction = np.divide(drop, fall, out=np.ones_like(fall), where=fall > 0)
+    crossing = gradients[before] + fraction * (gradients[after] - gradients[before])
     return np.where(hit.any(-1), crossing, np.inf)
 
 
@@ -130,15 +135,15 @@ def log_cost(needed: np.ndarray, budget: np.ndarray | float) -> np.ndarray:
     return np.log(np.where(np.isfinite(needed), np.maximum(needed, 1), MISSED * budget))
 
 
-def choose_rate(
+def choose_learning_rate(
     gaps: np.ndarray, gradients: np.ndarray, levels: np.ndarray, budget: float
 ) -> int:
-    """Index of the best learning rate over the tune seeds; -1 if all diverged.
+    """Index of the best learning rate over the tuning seeds; -1 if all diverged.
 
-    Rates ascend along axis 1 of `gaps`. The best has the smallest geometric mean of
-    the gradients to all targets, on which optimizers are compared too. Then, and on a
-    problem without targets at once, the lowest median of the final gap, then the
-    smaller rate.
+    Learning rates ascend along axis 1 of `gaps`. The best has the smallest geometric
+    mean of the gradients to all targets, the same score that optimizers are compared
+    by. Ties, and problems without targets, are decided by the lowest median of the
+    final gap, then by the smaller learning rate.
     """
     if np.isinf(gaps[:, :, -1]).all():
         return -1
@@ -152,9 +157,9 @@ def median_interval(values: np.ndarray) -> Interval:
 
     The bounds are order statistics: for n values the k-th smallest and k-th largest,
     k the largest number for which a Binomial(n, ½) falls below k with probability at
-    most 2.5 %. Nothing is assumed or drawn, the coverage is at least 95 %, and
-    infinite values (missed targets) only need an order. Below 6 values no such
-    interval exists and the bounds are NaN.
+    most 2.5 %. The coverage is at least 95 % for any distribution, and infinite values
+    (missed targets) are allowed. Below 6 values no such interval exists and the bounds
+    are NaN.
     """
     ordered = np.sort(np.asarray(values, float))
     count = len(ordered)
@@ -166,7 +171,7 @@ def median_interval(values: np.ndarray) -> Interval:
 
 
 def expected_runtime(needed: np.ndarray, budget: int) -> float:
-    """ERT: gradients spent by all runs, a miss costing the budget, ÷ number of hits."""
+    """ERT: gradients of all runs, a miss counted as the budget, ÷ number of hits."""
     hits = np.isfinite(needed)
     if not hits.any():
         return math.inf
@@ -184,57 +189,81 @@ def stretch(flags: np.ndarray, position: int) -> tuple[int, int]:
 
 
 def cell_stats(
-    problem: str, optimizer: str, curves: Curves, manifest: dict
+    problem: str,
+    optimizer: str,
+    curves: Curves,
+    entry: ProblemEntry,
+    settings: Settings,
 ) -> CellStats | None:
-    """Statistics of one cell; None while no tune or no test seed is finished."""
-    entry, settings = manifest["problems"][problem], manifest["settings"]
-    tune = np.isin(curves.seeds, settings["tune_seeds"])
-    test = np.isin(curves.seeds, settings["test_seeds"])
-    if not tune.any() or not test.any():
+    """Statistics of one cell.
+
+    Args:
+      problem: Name of the problem.
+      optimizer: Name of the optimizer.
+      curves: The finished runs of the cell.
+      entry: The problem.
+      settings: Seeds for tuning and evaluation.
+
+    Returns:
+      The statistics; None while no tuning or no evaluation seed is finished.
+    """
+    tune, test = curves.of(settings.tune_seeds), curves.of(settings.test_seeds)
+    if not len(tune.seeds) or not len(test.seeds):
         return None
-    gaps, levels = gap(curves, entry), target_levels(curves, entry)
-    # The user may name the rates in any order.
+    budget, baseline, targets = entry.budget, entry.baseline, entry.targets
+    # The user may list the learning rates in any order.
     ascending = np.argsort(curves.learning_rates)
-    rates = curves.learning_rates[ascending]
-    spent, budget = curves.gradients, int(entry["budget"])
-    best = choose_rate(gaps[tune][:, ascending], spent, levels[tune], budget)
-    lane = int(ascending[best]) if best >= 0 else -1
-    hits = gradients_to_targets(gaps[test], spent, levels[test])
-    reaching = np.full(len(rates), False)
+    learning_rates = curves.learning_rates[ascending]
+    best = choose_learning_rate(
+        gap(tune, baseline)[:, ascending],
+        curves.gradients,
+        target_levels(tune, targets, baseline),
+        budget,
+    )
+    gaps, levels = gap(test, baseline), target_levels(test, targets, baseline)
+    hits = gradients_to_targets(gaps, curves.gradients, levels)
+    reaching = np.full(len(learning_rates), False)
     if hits.shape[2]:
         middle = hits[:, :, hits.shape[2] // 2]
         reaching = np.isfinite(np.median(middle, 0))[ascending]
-    tolerance, edge = math.nan, ""
+    tolerance, boundary = math.nan, ""
     if best >= 0 and reaching[best]:
         first, last = stretch(reaching, best)
-        tolerance = float(np.log10(rates[last] / rates[first]))
-    if best >= 0 and len(rates) > 1:
-        edge = {0: "lowest", len(rates) - 1: "highest"}.get(best, "")
-    wanted = len(settings["tune_seeds"]) + len(settings["test_seeds"])
-    seeds = curves.seeds[test]
-    none = lane < 0
+        tolerance = float(np.log10(learning_rates[last] / learning_rates[first]))
+    if best >= 0 and len(learning_rates) > 1:
+        ends = {0: "lowest", len(learning_rates) - 1: "highest"}
+        boundary = ends.get(best, "")
+    if best >= 0:
+        lane, learning_rate = int(ascending[best]), float(learning_rates[best])
+        needed, final = hits[:, lane], gaps[:, lane, -1]
+    else:
+        lane, learning_rate = -1, math.nan
+        needed, final = np.full(levels.shape, np.inf), np.full(len(gaps), np.inf)
     return CellStats(
         problem=problem,
         optimizer=optimizer,
-        learning_rate=math.nan if none else float(rates[best]),
+        learning_rate=learning_rate,
         lane=lane,
-        edge=edge,
-        seeds=seeds,
-        needed=np.full(levels[test].shape, np.inf) if none else hits[:, lane],
-        final=np.full(len(seeds), np.inf) if none else gaps[test, lane, -1],
-        diverged=np.full(len(seeds), True) if none else np.isinf(gaps[test, lane, -1]),
+        grid_boundary=boundary,
+        seeds=test.seeds,
+        needed=needed,
+        final=final,
+        diverged=np.isinf(final),
         budget=budget,
-        rates=len(rates),
-        rates_reaching=int(reaching.sum()),
+        learning_rates=len(learning_rates),
+        reaching=int(reaching.sum()),
         tolerance=tolerance,
-        complete=int(tune.sum() + test.sum()) == wanted,
+        complete=len(tune.seeds) + len(test.seeds) == len(settings.seeds),
     )
 
 
-def summarize(results: Results) -> dict[tuple[str, str], CellStats]:
-    """Statistics of every cell with at least one finished tune and test seed."""
+def summarize(results: Results) -> Cells:
+    """Statistics of every cell with a finished tuning seed and evaluation seed."""
+    manifest = results.manifest
     found = {
-        (problem, optimizer): cell_stats(problem, optimizer, curves, results.manifest)
+        (problem, optimizer): cell_stats(
+            problem, optimizer, curves, manifest.problems[problem], manifest.settings
+        )
         for (problem, optimizer), curves in results.curves.items()
     }
-    return {key: cell for key, cell in found.items() if cell is not None}
+    return {pair: cell for pair, cell in found.items() if cell is not None}

@@ -204,12 +204,15 @@ def report_(folder: Path) -> None:
 
 
 def _print_report(folder: Path) -> None:
+    from benchmarks.analysis.summary import analyse
     from benchmarks.cli import show
-    from benchmarks.report import write
+    from benchmarks.report.terminal import render_terminal
+    from benchmarks.report.write import write_report
     from benchmarks.results import store
 
-    path = write.write_report(folder)
-    show.console().print(write.summary_table(store.load(folder)))
+    analysis = analyse(store.load(folder))
+    path = write_report(analysis, folder)
+    show.console().print(render_terminal(analysis))
     click.echo(f"report: {path}")
 
 

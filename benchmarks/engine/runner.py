@@ -62,14 +62,12 @@ def run_plan(
     with files.lock(out):
         files.sweep(out)
         finished = store.finished(plan, out, fresh=fresh)
-        store.write_json(out / "manifest.json", description)
+        manifest.write(out, description)
         progress = progress or Progress()
         progress.planned(plan, finished)
         run = Workers(plan, out, finished, progress, checkpoint_seconds)
         failures = run.run(devices, workers)
-        store.write_json(
-            out / "manifest.json", manifest.completed(description, failures)
-        )
+        manifest.write(out, manifest.completed(description, failures))
     return failures
 
 

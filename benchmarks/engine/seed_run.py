@@ -209,7 +209,7 @@ def finish(
     unnoticed = lost.any(axis=1) & (diverged_at < 0)
     return Block(
         learning_rates=learning_rates,
-        steps=eval_steps,
+        eval_steps=eval_steps,
         metrics={
             name: np.take_along_axis(values, sound, axis=1)
             for name, values in metrics.items()

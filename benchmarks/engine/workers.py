@@ -19,7 +19,7 @@ from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Cell, Plan
 from benchmarks.problem import Problem, PyTree
 from benchmarks.provenance import Device
-from benchmarks.results import blocks, store
+from benchmarks.results import blocks, files, store
 from benchmarks.results.manifest import Failure
 
 
@@ -211,7 +211,7 @@ class Workers:
         checkpoint.unlink(missing_ok=True)
         with self.changed:
             cost = _cost(compiled, job.pace, len(self.learning_rates))
-            store.write_json(store.cost_path(self.out, problem.name, name), cost)
+            files.write_json(store.cost_path(self.out, problem.name, name), cost)
             self.progress.finished(cell, seed)
 
     def _fail(self, job: _Job, error: BaseException) -> None:

@@ -32,6 +32,7 @@ from benchmarks.roster.resolver import Optimizer
 
 REFERENCE = "optax.adam"
 FRACTIONS = (0.10, 0.25, 0.50, 0.75, 0.90)
+_NO_TARGETS = {"kind": "none", "values": ()}
 SETTINGS = Settings(test_seeds=tuple(range(200, 210)))
 
 
@@ -80,7 +81,7 @@ def calibrate(
     )
     with tempfile.TemporaryDirectory() as folder:
         failures = runner.run_plan(
-            plan, Path(folder), progress=progress, targets=lambda _: {}
+            plan, Path(folder), progress=progress, targets=lambda _: _NO_TARGETS
         )
         if failures:
             msg = f"{problem.name!r} cannot be calibrated: {failures[0].message}"
@@ -116,8 +117,7 @@ def _uphill(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
 
 def _losses(curves: Curves, seeds: Sequence[int]) -> np.ndarray:
     """Loss `[seed, lane, step]` of some seeds; infinite once a run has diverged."""
-    absolute = {"targets": {"kind": "absolute"}, "f_star": None}
-    return stats.gap(curves, absolute)[np.isin(curves.seeds, seeds)]
+    return stats.gap(curves.of(seeds))
 
 
 def _targets(name: str, curves: Curves, settings: Settings) -> tuple[int, list[float]]:
@@ -128,8 +128,8 @@ def _targets(name: str, curves: Curves, settings: Settings) -> tuple[int, list[f
         _losses(curves, settings.test_seeds), 0.5, axis=0, method="higher"
     )
     best_so_far = np.minimum.accumulate(median, axis=1)
-    steps = np.array(FRACTIONS) * curves.steps[-1]
-    at = np.searchsorted(curves.steps, steps, side="right") - 1
+    steps = np.array(FRACTIONS) * curves.eval_steps[-1]
+    at = np.searchsorted(curves.eval_steps, steps, side="right") - 1
     for candidate in np.argsort(final, kind="stable"):
         values = [_rounded_up(value) for value in best_so_far[candidate, at]]
         if np.isfinite(values).all() and (np.diff(values) < 0).all():

@@ -1,4 +1,4 @@
-"""Parts of a panel: looks, logarithmic axes, lines, labels at the ends of lines."""
+"""Parts of a panel: line styles, logarithmic axes, lines, labels at their ends."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from benchmarks.analysis.summary import Analysis
 from benchmarks.report.svg import INK
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
-class Look:
-    """How one optimizer is drawn: never told by colour alone."""
+class LineStyle:
+    """How one optimizer is drawn: never distinguished by colour alone."""
 
     color: str
     dashes: tuple[float, ...]
@@ -23,15 +24,32 @@ class Look:
 
 # Okabe and Ito's colours, orange and pink darkened to stand out on white too; the
 # first, for the reference, is the ink of the page.
-LOOKS = (
-    Look(INK, (), "o"),
-    Look("#0072B2", (), "s"),
-    Look("#D55E00", (), "^"),
-    Look("#009E73", (5, 1.5), "D"),
-    Look("#B5679A", (5, 1.5), "v"),
-    Look("#A87900", (2, 1.2), "P"),
+LINE_STYLES = (
+    LineStyle(INK, (), "o"),
+    LineStyle("#0072B2", (), "s"),
+    LineStyle("#D55E00", (), "^"),
+    LineStyle("#009E73", (5, 1.5), "D"),
+    LineStyle("#B5679A", (5, 1.5), "v"),
+    LineStyle("#A87900", (2, 1.2), "P"),
 )
-OTHER = Look(INK, (), "")
+OTHER = LineStyle(INK, (), "")
+
+LineStyles = dict[str, LineStyle]
+"""The optimizers that get a style of their own, by name."""
+
+
+def line_styles(analysis: Analysis) -> LineStyles:
+    """The at most six optimizers that get colours, the same in every figure.
+
+    The reference, then the user's own (`module:factory`), then by speed-up. Of
+    optimizers with identical results only one, whose curve covers the others.
+    """
+    comparison = analysis.comparison
+    if comparison is None:
+        return dict(zip(analysis.manifest.optimizers, LINE_STYLES, strict=False))
+    ranked = [n for n in comparison.optimizers if n not in analysis.identical]
+    ranked.sort(key=lambda name: (name != comparison.reference, ":" not in name))
+    return dict(zip(ranked, LINE_STYLES, strict=False))
 
 
 def power_of_ten(value: float) -> str:
@@ -53,13 +71,13 @@ def log_axis(axis: Axes, which: str, low: float, high: float) -> None:
     ticks = ticks[(ticks >= low / 1.0001) & (ticks <= high * 1.0001)]
     axis.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     target = axis.xaxis if which == "x" else axis.yaxis
-    target.set_major_locator(FixedLocator(ticks))
+    target.set_major_locator(FixedLocator(ticks.tolist()))
     target.set_minor_locator(FixedLocator([]))
     target.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
 
 
 def panel(width: float, height: float, right: float) -> tuple[Figure, Axes]:
-    """An empty figure with one axes; `right` inches are kept for labels."""
+    """An empty figure with one axes; `right` inches are left for labels."""
     figure = Figure(figsize=(width, height))
     left, bottom, top = 0.62, 0.42, 0.28
     axes = figure.add_axes(
@@ -79,23 +97,23 @@ def curve(
     axes: Axes,
     x: np.ndarray,
     y: np.ndarray,
-    look: Look,
+    style: LineStyle,
     *,
     every: float | int = 0.22,
     drawstyle: str = "default",
 ) -> None:
-    """One line; grey and thin unless the look has a marker; none without points."""
+    """One line, grey and thin for a style without a marker; none without points."""
     if not np.isfinite(y).any():
         return
-    shown = bool(look.marker)
+    shown = bool(style.marker)
     axes.plot(
         x,
         y,
-        color=look.color,
-        dashes=look.dashes or (None, None),
+        color=style.color,
+        dashes=style.dashes or (None, None),
         linewidth=1.4 if shown else 0.7,
         alpha=1.0 if shown else 0.28,
-        marker=look.marker or None,
+        marker=style.marker or None,
         markersize=3.2,
         markeredgewidth=0,
         markevery=every if shown else None,
@@ -104,12 +122,18 @@ def curve(
     )
 
 
-def label_ends(axes: Axes, ends: dict[str, float], shown: dict[str, Look]) -> None:
-    """Names at the right end of their lines, moved apart, each with its mark.
+def label_room(styles: LineStyles) -> float:
+    """Inches that the longest name needs at the right of a panel."""
+    return 0.34 + 0.062 * max(map(len, styles), default=0)
 
-    `ends` holds the height of each end as a share of the axes' height.
+
+def label_ends(axes: Axes, ends: dict[str, float], styles: LineStyles) -> None:
+    """Names at the right ends of their lines, without overlap, each with its marker.
+
+    `ends` holds the height of each end as a fraction of the axes' height.
     """
-    gap_between = 9.5 / 72 / (axes.figure.get_figheight() * axes.get_position().height)
+    figure = axes.figure.figure  # of a subfigure, the one that holds it
+    gap_between = 9.5 / 72 / (figure.get_figheight() * axes.get_position().height)
     order = sorted(ends, key=ends.__getitem__)
     heights: list[float] = []
     for name in order:
@@ -120,13 +144,13 @@ def label_ends(axes: Axes, ends: dict[str, float], shown: dict[str, Look]) -> No
         heights[i] = min(heights[i], ceiling)
         ceiling = heights[i] - gap_between
     for name, height in zip(order, heights, strict=True):
-        look = shown[name]
+        style = styles[name]
         start = min(max(ends[name], 0.0), 1.0)
         place = {"transform": axes.transAxes, "clip_on": False}
         axes.plot(
             [1.0, 1.045],
             [start, height],
-            color=look.color,
+            color=style.color,
             linewidth=0.8,
             alpha=0.8,
             **place,
@@ -134,8 +158,8 @@ def label_ends(axes: Axes, ends: dict[str, float], shown: dict[str, Look]) -> No
         axes.plot(
             [1.055],
             [height],
-            color=look.color,
-            marker=look.marker,
+            color=style.color,
+            marker=style.marker,
             markersize=4,
             markeredgewidth=0,
             **place,
@@ -144,6 +168,6 @@ def label_ends(axes: Axes, ends: dict[str, float], shown: dict[str, Look]) -> No
 
 
 def height_of(axes: Axes, value: float) -> float:
-    """A value on the logarithmic y axis as a share of the axes' height."""
+    """A value on the logarithmic y axis as a fraction of the axes' height."""
     low, high = np.log(axes.get_ylim())
     return float((np.log(value) - low) / (high - low)) if value > 0 else 0.0

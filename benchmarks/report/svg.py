@@ -2,7 +2,7 @@
 
 Ink that must follow the page (text, axes, the reference's curve) is drawn in one
 marker colour, which becomes `currentColor`. Everything else uses mid-tones with a
-contrast of at least 3 : 1 on white and on near-black alike.
+contrast of at least 3 : 1 on both white and near-black.
 """
 
 import html
@@ -10,6 +10,8 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -22,7 +24,7 @@ _PAGE_STYLE = (
     "<style>svg{color:#1f2328;background:none}"
     "@media (prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
 )
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -60,22 +62,60 @@ def style() -> Iterator[None]:
         yield
 
 
-def render(figure: Figure, name: str, title: str, description: str) -> str:
-    """The figure as inline `<svg>`; equal input gives equal text.
+@dataclass(frozen=True)
+class RenderedFigure:
+    """One finished figure.
+
+    Attributes:
+      name: File stem, unique in a report.
+      kind: `convergence`, `sensitivity`, `speedup`, `ecdf`, `front` or `trajectory`.
+      title: A short title.
+      inline: `<svg>` element for a page.
+      width: Inches.
+      height: Inches.
+    """
+
+    name: str
+    kind: str
+    title: str
+    inline: str
+    width: float
+    height: float
+
+    def file(self) -> str:
+        """The picture as the text of an SVG file that adapts to light and dark."""
+        size = f'<svg width="{96 * self.width:.0f}" height="{96 * self.height:.0f}"'
+        head, body = self.inline.replace("<svg", size, 1).split(">", 1)
+        return f'<?xml version="1.0" encoding="utf-8"?>\n{head}>{_PAGE_STYLE}{body}\n'
+
+
+def render(
+    figure: Figure, kind: str, subject: str, title: str, description: str
+) -> RenderedFigure:
+    """Renders a figure; equal input gives equal text.
 
     Args:
       figure: Drawn under `style()`.
-      name: Unique on the page; put before every id.
-      title: What it shows, read aloud by screen readers.
-      description: What can be seen, in a sentence or two, likewise.
+      kind: What kind of figure it is.
+      subject: The problem it shows, which makes its name unique; may be empty.
+      title: A short title, also read aloud by screen readers.
+      description: What can be seen, in a sentence or two, for screen readers.
     """
+    name = f"{kind}-{subject}" if subject else kind
+    width, height = figure.get_size_inches()
+    inline = _inline(figure, name, title, description)
+    return RenderedFigure(name, kind, title, inline, float(width), float(height))
+
+
+def _inline(figure: Figure, name: str, title: str, description: str) -> str:
+    """The figure as an `<svg>` element whose ids start with `name`."""
     buffer = io.StringIO()
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Ids that nothing refers to only bloat the page; the others become unique on it.
+    # Drop ids that nothing refers to, and make the others unique on the page.
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
     text = re.sub(
         r' id="([^"]+)"',
@@ -84,7 +124,7 @@ def render(figure: Figure, name: str, title: str, description: str) -> str:
     )
     text = re.sub(r'(url\(#|href="#)', rf"\1{name}-", text)
     text = text.replace(INK, "currentColor").replace("'DejaVu Sans'", FONTS)
-    # Coordinates only: a name on a label may hold a number too.
+    # Coordinates only: labels may contain numbers too.
     text = re.sub(r"<[^>]+>", lambda m: _rounded(m[0]), text)
     text = re.sub(r"\n\s*", "\n", text)
     head, body = text.split(">", 1)
@@ -96,13 +136,3 @@ def render(figure: Figure, name: str, title: str, description: str) -> str:
 
 def _rounded(tag: str) -> str:
     return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", tag)
-
-
-def standalone(inline: str, width: float, height: float) -> str:
-    """The same picture as a file of its own, which knows light and dark itself.
-
-    Width and height are in inches.
-    """
-    size = f'<svg width="{96 * width:.0f}" height="{96 * height:.0f}"'
-    head, body = inline.replace("<svg", size, 1).split(">", 1)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{head}>{_PAGE_STYLE}{body}\n'

@@ -1,15 +1,16 @@
-"""Paths of the reported runs on the contours of problems in the plane."""
+"""Paths of the evaluated runs on the contours of problems in the plane."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.analysis.stats import CellStats
+from benchmarks.analysis.summary import Analysis
 from benchmarks.problems import load_problem
 from benchmarks.report import svg
-from benchmarks.report.figures import Cells, Drawing, Looks, draw, drawn_on
-from benchmarks.report.plotting import Look
-from benchmarks.results.store import Curves, Results
+from benchmarks.report.plotting import LineStyle, LineStyles
+from benchmarks.report.svg import RenderedFigure
+from benchmarks.results.store import Curves
 
 SIZE = (2.9, 2.6)
 GRID = 160
@@ -17,10 +18,9 @@ LEVELS = 9
 
 
 def paths(curves: Curves, cell: CellStats) -> np.ndarray:
-    """Points of the reported runs `[S, E, 2]`, at the evaluated steps."""
-    test = np.isin(curves.seeds, cell.seeds)
-    points = [curves.metrics[f"x_{i}"][test, cell.lane] for i in range(2)]
-    return np.stack(points, -1)
+    """Points of the evaluated runs `[S, E, 2]`."""
+    metrics = curves.of(cell.seeds).metrics
+    return np.stack([metrics[f"x_{i}"][:, cell.lane] for i in range(2)], -1)
 
 
 def window(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -35,18 +35,22 @@ def contours(
     problem: str, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coordinates and gap of the problem on a grid, in float64."""
-    entry = load_problem(problem)
+    definition = load_problem(problem)
+    if definition.evaluate_exact is None:
+        msg = f"{problem}: contours need evaluate_exact, the loss in NumPy."
+        raise ValueError(msg)
     x, y = (np.linspace(low[i], high[i], GRID) for i in range(2))
     grid = np.stack(np.meshgrid(x, y), -1)
-    return x, y, entry.evaluate_exact(grid)["loss"] - (entry.f_star or 0.0)
+    loss = definition.evaluate_exact(grid)["loss"]
+    return x, y, loss - (definition.f_star or 0.0)
 
 
-def draw_path(axes: Axes, points: np.ndarray, look: Look) -> None:
+def draw_path(axes: Axes, points: np.ndarray, style: LineStyle) -> None:
     """All seeds thin, the first one bold; circle: start, cross: end."""
     for i, run in enumerate(points):
         axes.plot(
             *run.T,
-            color=look.color,
+            color=style.color,
             linewidth=0.5 if i else 1.3,
             alpha=0.3 if i else 1.0,
             marker=None if i else ".",
@@ -55,19 +59,19 @@ def draw_path(axes: Axes, points: np.ndarray, look: Look) -> None:
             zorder=3 if i else 4,
         )
     start, end = points[0, 0], points[0, -1]
-    axes.plot(*start, marker="o", ms=6, mec=look.color, mfc="none", zorder=5)
-    axes.plot(*end, marker="x", ms=6, mew=1.6, color=look.color, zorder=5)
+    axes.plot(*start, marker="o", ms=6, mec=style.color, mfc="none", zorder=5)
+    axes.plot(*end, marker="x", ms=6, mew=1.6, color=style.color, zorder=5)
 
 
-def trajectory_panels(results: Results, cells: Cells, shown: Looks) -> list[Drawing]:
-    """One panel per emphasised optimizer for every problem in the plane."""
-    drawings = []
-    for problem in results.manifest["problems"]:
-        names = [n for n in drawn_on(results, cells, problem) if n in shown]
+def trajectory_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFigure]:
+    """One panel per optimizer with a line style, for every problem in the plane."""
+    figures = []
+    curves, cells = analysis.results.curves, analysis.cells
+    for problem in analysis.manifest.problems:
         runs = {
-            n: paths(results.curves[problem, n], cells[problem, n])
-            for n in names
-            if {"x_0", "x_1"} <= results.curves[problem, n].metrics.keys()
+            name: paths(curves[problem, name], cells[problem, name])
+            for name in analysis.tuned(problem)
+            if name in styles and {"x_0", "x_1"} <= curves[problem, name].metrics.keys()
         }
         if not runs:
             continue
@@ -75,24 +79,26 @@ def trajectory_panels(results: Results, cells: Cells, shown: Looks) -> list[Draw
         x, y, values = contours(problem, low, high)
         positive = np.maximum(values, values.max() * 1e-6)
         levels = np.geomspace(positive.min(), positive.max(), LEVELS + 1)[1:]
+        minimizer = load_problem(problem).minimizer
         for number, (name, points) in enumerate(runs.items()):
             figure = Figure(figsize=SIZE)
-            axes = figure.add_axes((0.19, 0.17, 0.78, 0.72))
+            axes = figure.add_axes((0.19, 0.16, 0.78, 0.69))
             axes.contour(
                 x, y, positive, levels, colors=svg.INK, linewidths=0.5, alpha=0.35
             )
-            draw_path(axes, points, shown[name])
-            minimizer = load_problem(problem).minimizer
+            draw_path(axes, points, styles[name])
             if minimizer is not None:
                 axes.plot(*minimizer, marker="*", ms=9, color=svg.INK, zorder=6)
             rate = cells[problem, name].learning_rate
             axes.set(xlabel="x₁", ylabel="x₂", xlim=(low[0], high[0]))
             axes.set(ylim=(low[1], high[1]))
-            axes.set_title(f"{name}, rate {rate:g}", fontsize=7.5, fontweight="normal")
+            heading = f"{name}\nlearning rate {rate:g}"
+            axes.set_title(heading, fontsize=7.5, fontweight="normal")
             title = f"{problem}: path of {name}"
             end = ", ".join(f"{v:.3g}" for v in points[0, -1])
-            described = f"Contours of the loss; the bold run ends at ({end})."
-            drawings.append(
-                draw(figure, "trajectory", f"{problem}-{number}", title, described)
+            description = f"Contours of the loss; the bold run ends at ({end})."
+            subject = f"{problem}-{number}"
+            figures.append(
+                svg.render(figure, "trajectory", subject, title, description)
             )
-    return drawings
+    return figures

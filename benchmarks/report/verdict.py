@@ -1,4 +1,4 @@
-"""The verdict in words: what the runs show, what they do not, and the warnings.
+"""The abstract of the report: findings, their uncertainty, failures, limitations.
 
 Paragraphs are plain text with names in backquotes.
 """
@@ -8,101 +8,134 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from benchmarks.analysis.accuracies import Accuracy, accuracies
-from benchmarks.analysis.comparison import MIN_SEEDS, Comparison, groups, twins
-from benchmarks.analysis.fronts import fronts, level_of_closed_form
-from benchmarks.analysis.stats import (
-    ALPHA,
-    MISSED,
-    CellStats,
-    Interval,
-    median_interval,
-)
-from benchmarks.report.tables import interval, number, percent
-from benchmarks.results.store import Results
-
-Cells = dict[tuple[str, str], CellStats]
+from benchmarks.analysis.accuracies import Accuracy
+from benchmarks.analysis.comparison import MIN_SEEDS, Comparison
+from benchmarks.analysis.fronts import ParetoFront, closed_form_at_level
+from benchmarks.analysis.stats import ALPHA, MISSED, Cells, median_interval
+from benchmarks.analysis.summary import Analysis
+from benchmarks.report.formats import interval, number, percent, percentage_points
+from benchmarks.results.manifest import FrontEntry, Manifest
 
 
-def listed(names: Iterable[str]) -> str:
-    """`a`, `b` and `c`."""
-    quoted = [f"`{name}`" for name in names]
-    if len(quoted) < 2:
-        return "".join(quoted)
-    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+def verdict(analysis: Analysis) -> list[str]:
+    """Paragraphs, the most important first."""
+    manifest, comparison = analysis.manifest, analysis.comparison
+    findings = []
+    if comparison is not None:
+        findings = [
+            headline(comparison),
+            significance(comparison, analysis.identical),
+            f"{winners(analysis.cells, comparison)} {other_problems(comparison)}",
+        ]
+    elif manifest.scored:
+        findings = [
+            "Nothing can be compared yet: no optimizer has finished every problem."
+        ]
+    for problem, fronts in analysis.fronts.items():
+        entry = manifest.problems[problem].front
+        if entry is not None:
+            findings.append(of_fronts(problem, entry, fronts))
+    for problem in analysis.accuracies:
+        findings.append(of_accuracies(analysis, problem))
+    findings[:1] = [f"{setup(manifest)} {text}" for text in findings[:1]]
+    paragraphs = [*findings, failures(analysis), limitations(manifest)]
+    return [text.strip() for text in paragraphs if text.strip()]
 
 
-def counted(number: int, singular: str, plural: str = "") -> str:
-    """A number and its noun: 1 problem, 7 problems."""
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+def setup(manifest: Manifest) -> str:
+    """How many optimizers, problems, seeds and learning rates were run."""
+    settings = manifest.settings
+    verb = "was" if len(manifest.optimizers) == 1 else "were"
+    if manifest.scored or manifest.with_accuracies:
+        tuned = "For each optimizer and problem, the learning rate was"
+    else:
+        tuned = "For each method and weight, learning rates were"
+    return (
+        f"{counted(len(manifest.optimizers), 'optimizer')} {verb} run on "
+        f"{counted(len(manifest.problems), 'problem')} with "
+        f"{counted(len(settings.test_seeds), 'evaluation seed')}. {tuned} "
+        f"chosen from {counted(len(settings.learning_rates), 'value')} on "
+        f"{counted(len(settings.tune_seeds), 'separate tuning seed')}."
+    )
 
 
-def bounds(interval: np.ndarray) -> str:
-    """A 95 % interval of factors."""
-    return f"{interval[0]:.2f} to {interval[1]:.2f}"
+def leader(comparison: Comparison) -> str:
+    """The fastest optimizer; the reference unless another is faster as printed."""
+    first, speedup = comparison.optimizers[0], comparison.speedup[0]
+    return first if f"{speedup:.2f}" != "1.00" else comparison.reference
 
 
 def headline(comparison: Comparison) -> str:
-    """Who was fastest, by how much, and who cannot be told from it."""
+    """The fastest optimizer, its speed-up, and from which it differs significantly."""
     names, reference = comparison.optimizers, comparison.reference
     if len(names) < 2:
-        return f"Only {listed(names)} finished, so there is nothing to compare with."
-    best = names[0]
-    on = f"On {counted(len(comparison.problems), 'problem')}"
+        return (
+            f"Only {listed(names)} finished every problem, so there is nothing to "
+            "compare it with."
+        )
+    best, tested = leader(comparison), comparison.p_values is not None
     if best == reference:
-        text = f"{on} no optimizer was faster on average than {listed([best])}."
+        text = f"No optimizer was faster on average than the baseline `{reference}`."
     else:
-        size = f"{comparison.speedup[0]:.2f} times as fast as `{reference}`"
-        if comparison.p_values is not None:
-            size += f" (95 % interval {bounds(comparison.interval[0])})"
-        text = f"{on} `{best}` was fastest on average: it reached the targets {size}."
+        text = (
+            f"`{best}` was the fastest on average: it reached the targets "
+            f"{comparison.speedup[0]:.2f} times as fast as the baseline "
+            f"`{reference}`"
+        )
+        if tested:
+            text += f" (95 % confidence interval {bounds(comparison.interval[0])})"
+        text += ", measured in gradients."
     if comparison.p_values is None:
         return (
-            f"{text} With {counted(comparison.seeds, 'test seed')} nothing is tested "
-            f"(that takes {MIN_SEEDS}): take the order as a description of these "
-            "runs only."
+            f"{text} With {counted(comparison.seeds, 'evaluation seed')} no difference "
+            f"was tested for significance, which takes at least {MIN_SEEDS}, so the "
+            "order describes these runs only."
         )
-    others = zip(names[1:], comparison.p_values[0, 1:], strict=True)
-    like = [name for name, p in others if p >= ALPHA]
-    if not like:
-        return f"{text} It differs from every other optimizer compared."
-    return f"{text} It cannot be told apart from {listed(like)}."
+    p_values = dict(zip(names, comparison.p_values[names.index(best)], strict=True))
+    others = [name for name in names if name != best]
+    undecided = [name for name in others if p_values[name] >= ALPHA]
+    if not undecided:
+        return f"{text} It differs significantly from every other optimizer."
+    if undecided == others:
+        return f"{text} It does not differ significantly from {listed(others)}."
+    return (
+        f"{text} It differs significantly from every other optimizer except "
+        f"{listed(undecided)}."
+    )
 
 
-def told_apart(comparison: Comparison) -> str:
-    """Pairs that differ, sets that do not, and how the rest stands to the reference."""
-    if comparison.p_values is None:
+def significance(comparison: Comparison, identical: dict[str, str]) -> str:
+    """Significant differences: how many pairs, and which from the baseline."""
+    if comparison.p_values is None or len(comparison.optimizers) < 2:
         return ""
-    names = comparison.optimizers
+    names, reference = comparison.optimizers, comparison.reference
     upper = np.triu_indices(len(names), 1)
+    pairs = len(upper[0])
     different = int((comparison.p_values[upper] < ALPHA).sum())
     parts = [
-        f"Of {counted(len(upper[0]), 'pair')} of optimizers {different} can be told "
-        f"apart and {len(upper[0]) - different} cannot (paired by problem and seed, "
-        "sign-flip test, Holm's correction, 5 %)."
+        f"Significant differences were found in {different} of "
+        f"{counted(pairs, 'pair')} of optimizers (sign-flip tests paired by problem "
+        "and seed, Holm's correction for all pairs, 5 % level); "
+        f"{pairs - different} remained undecided. Confidence intervals are not "
+        "corrected for the number of optimizers."
     ]
-    home = names.index(comparison.reference)
-    against = comparison.p_values[home] < ALPHA
-    faster = [n for i, n in enumerate(names) if against[i] and i < home]
-    slower = [n for i, n in enumerate(names) if against[i] and i > home]
-    if faster:
-        parts.append(f"Faster than `{comparison.reference}`: {listed(faster)}.")
-    if slower:
-        parts.append(f"Slower: {listed(slower)}.")
-    sets = "; ".join(listed(group) for group in groups(comparison))
-    if sets:
-        parts.append(f"Sets in which no pair can be told apart: {sets}.")
-    same = twins(comparison)
-    for original in dict.fromkeys(same.values()):
-        copies = [name for name, of in same.items() if of == original]
-        parts.append(
-            f"{listed([original, *copies])} needed the same gradients in every run."
-        )
+    home = names.index(reference)
+    significant = comparison.p_values[home] < ALPHA
+    order = list(enumerate(names))
+    if faster := [n for i, n in order if significant[i] and i < home]:
+        parts.append(f"Significantly faster than `{reference}`: {listed(faster)}.")
+    if slower := [n for i, n in order if significant[i] and i > home]:
+        parts.append(f"Significantly slower than `{reference}`: {listed(slower)}.")
+    if same := [n for i, n in order if not significant[i] and i != home]:
+        parts.append(f"Not significantly different from it: {listed(same)}.")
+    for original in dict.fromkeys(identical.values()):
+        copies = [name for name, of in identical.items() if of == original]
+        parts.append(f"{listed([original, *copies])} gave identical results.")
     return " ".join(parts)
 
 
 def winners(cells: Cells, comparison: Comparison) -> str:
-    """Who needs the fewest median gradients to the middle target, by problem."""
+    """The optimizer with the fewest median gradients to the middle target."""
     won: dict[tuple[str, ...], list[str]] = {}
     for problem in comparison.problems:
         medians = {
@@ -113,74 +146,96 @@ def winners(cells: Cells, comparison: Comparison) -> str:
         first = tuple(n for n, m in medians.items() if m == least < math.inf)
         won.setdefault(first, []).append(problem)
     parts = [
-        f"{listed(names) or 'nobody'} on {', '.join(problems)}"
+        f"{listed(names) or 'no optimizer'} on {', '.join(problems)}"
         for names, problems in sorted(won.items(), key=lambda item: -len(item[1]))
     ]
-    return f"Fewest gradients to the middle target: {'; '.join(parts)}."
+    return f"Fewest median gradients to the middle target: {'; '.join(parts)}."
 
 
 def other_problems(comparison: Comparison) -> str:
-    """How far the conclusion depends on the choice of problems."""
-    wide = comparison.wide_interval
-    if np.isnan(wide).all() or len(comparison.optimizers) < 2:
+    """How far the result depends on the choice of problems."""
+    wide, names = comparison.wide_interval, comparison.optimizers
+    if np.isnan(wide).all() or len(names) < 2:
         return ""
-    others = [
-        i for i, n in enumerate(comparison.optimizers) if n != comparison.reference
-    ]
-    safe = [
-        comparison.optimizers[i] for i in others if wide[i, 0] > 1 or wide[i, 1] < 1
-    ]
+    others = [i for i, n in enumerate(names) if n != comparison.reference]
+    clear = [names[i] for i in others if wide[i, 0] > 1 or wide[i, 1] < 1]
     first = others[0]
     text = (
-        f"The interval of `{comparison.optimizers[first]}` for these problems is "
-        f"{bounds(comparison.interval[first])}; with the problems redrawn too, it is "
-        f"{bounds(wide[first])}."
+        "The confidence intervals are for these problems. With the problems resampled "
+        f"too, that of `{names[first]}` is {bounds(wide[first])} instead of "
+        f"{bounds(comparison.interval[first])}"
     )
-    if safe:
-        return f"{text} These wider intervals exclude 1 for {listed(safe)}."
-    return f"{text} No optimizer's wider interval excludes 1."
+    if names[first] == leader(comparison) and names[first] not in clear:
+        text += ", so its lead may not carry over to other problems"
+    if clear:
+        return f"{text}. Such wider intervals exclude 1 for {listed(clear)}."
+    return f"{text}. No such wider interval excludes 1."
 
 
-def warnings(cells: Cells, results: Results) -> str:
-    """Diverged runs, rates at the edge of the grid, targets missed."""
-    every = [cell for cell in cells.values() if cell.problem in results.scored]
-    if not every:
-        return ""
-    diverged = sum(int(cell.diverged.sum()) for cell in every)
-    runs = sum(len(cell.seeds) for cell in every)
-    edge = sum(bool(cell.edge) for cell in every)
-    missed = sum(math.isinf(np.median(cell.middle)) for cell in every)
-    asked = len(results.scored) * len(results.manifest["optimizers"])
-    parts = [
-        f"{diverged} of {counted(runs, 'reported run')} diverged (†).",
-        f"In {edge} of {counted(len(every), 'cell')} the best learning rate ends the "
-        "grid (◊), so a better one may lie outside."
-        if edge
-        else "No best learning rate lies at the end of the grid.",
-        f"In {missed} the median run misses the middle target (∅)."
-        if missed
-        else "The median run reaches the middle target everywhere.",
-    ]
-    if len(every) < asked:
-        parts.append(f"{asked - len(every)} of {asked} cells have no result.")
+def failures(analysis: Analysis) -> str:
+    """Failed and missing cells, diverged runs, grid boundaries, missed targets."""
+    manifest = analysis.manifest
+    problems = (*manifest.scored, *manifest.with_accuracies)
+    cells = [c for c in analysis.cells.values() if c.problem in problems]
+    scored = [c for c in cells if c.problem in manifest.scored]
+    parts = []
+    if cells:
+        runs = sum(len(cell.seeds) for cell in cells)
+        diverged = sum(int(cell.diverged.sum()) for cell in cells)
+        boundary = sum(bool(cell.grid_boundary) for cell in cells)
+        parts.append(
+            f"{diverged} of {counted(runs, 'evaluated run')} diverged (†)."
+            if diverged
+            else f"None of {counted(runs, 'evaluated run')} diverged."
+        )
+        parts.append(
+            f"In {boundary} of {counted(len(cells), 'cell')} (optimizer × problem) the "
+            "best learning rate lies at the grid boundary (◊), so a better one may lie "
+            "outside."
+            if boundary
+            else "No best learning rate lies at the grid boundary."
+        )
+        asked = len(problems) * len(manifest.optimizers)
+        if len(cells) < asked:
+            parts.append(f"{asked - len(cells)} of {asked} cells have no result.")
+    if scored:
+        missed = sum(math.isinf(np.median(cell.middle)) for cell in scored)
+        parts.append(
+            f"In {counted(missed, 'cell')} the median run misses the middle target (∅)."
+            if missed
+            else "The median run reaches the middle target in every cell."
+        )
+    if manifest.failed:
+        parts.append(f"{counted(len(manifest.failed), 'cell')} failed with an error.")
+    if manifest.skipped:
+        parts.append(f"{counted(len(manifest.skipped), 'cell')} had to be skipped.")
+    compared = analysis.comparison.optimizers if analysis.comparison else ()
+    left_out = [n for n in manifest.optimizers if n not in compared]
+    if compared and left_out:
+        parts.append(
+            "Left out of the comparison, because not every problem is finished: "
+            f"{listed(left_out)}."
+        )
     return " ".join(parts)
 
 
-def limits(results: Results) -> str:
-    """What no reader should conclude from this suite."""
-    settings = results.manifest["settings"]
-    rates = len(settings["learning_rates"])
-    seeds = span(settings["tune_seeds"])
+def limitations(manifest: Manifest) -> str:
+    """The conclusions that the suite does not support."""
+    settings = manifest.settings
+    grid = settings.learning_rates
+    values = f"{grid[0]:g}"
+    if len(grid) > 1:
+        values = f"{len(grid)} values from {grid[0]:g} to {grid[-1]:g}"
     text = (
-        "What this does not show: anything about large models or long training. The "
-        "problems are small; only the learning rate is tuned, per "
-        f"problem, among {counted(rates, 'rate')} with a {settings['schedule']} "
-        f"schedule, on {seeds}; every other hyperparameter keeps its default. "
-        "Budgets are counted in gradients, so that an optimizer that takes two for "
-        "each step gets half as many steps; what a step costs besides stands in the "
-        "cost table."
+        "Limitations: the problems are small, so nothing follows for large models or "
+        "long training. Only the learning rate is tuned "
+        f"({values}, {settings.schedule} schedule, {seeds(settings.tune_seeds)})"
+        f"{', and weights for Pareto fronts' if manifest.with_fronts else ''}; "
+        "every other hyperparameter keeps its default. Budgets count gradients, so an "
+        "optimizer that takes two gradients per step gets half as many steps; the "
+        "other costs of a step are in the cost table."
     )
-    if not results.scored:
+    if not manifest.scored:
         return text
     return (
         f"{text} A missed target counts as {MISSED:g} budgets, so speed-ups over an "
@@ -188,124 +243,112 @@ def limits(results: Results) -> str:
     )
 
 
-def span(seeds: Sequence[int]) -> str:
-    """seed 0; seeds 0–2; seeds 1, 5, 9."""
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    if list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"seeds {seeds[0]}–{seeds[-1]}"
-    return f"seeds {', '.join(map(str, seeds))}"
-
-
-def of_fronts(results: Results, problem: str) -> str:
-    """Whose front is largest, who cannot be told from it, and the main losses."""
-    found = fronts(results, problem)
-    if not found:
-        return f"On {problem} no method is finished yet."
-    entry, best = results.manifest["problems"][problem], found[0]
-    share = median_interval(best.share)
-    closed = entry["front"]["points"] is not None
-    text = f"On {problem} the front of `{best.method}` is the largest"
-    text += f": {percent(share)} of the hypervolume of the closed form." * closed
-    text += "." * (not closed)
-    if all(math.isnan(f.p_value) for f in found[1:]):
-        return f"{text} {_untested(len(best.share))}"
-    like = [f.method for f in found[1:] if f.p_value >= ALPHA]
-    text += f" It cannot be told apart from that of {listed(like)}." if like else ""
-    level = number(entry["front"]["level"])
-    at_level = [(f.method, median_interval(f.main_at_level)) for f in found]
-    told = [
+def of_fronts(problem: str, entry: FrontEntry, fronts: Sequence[ParetoFront]) -> str:
+    """The method with the largest Pareto front, and the main losses at the level."""
+    if not fronts:
+        return f"On {problem} no method has finished yet."
+    best = fronts[0]
+    text = f"On {problem} `{best.method}` has the largest Pareto front"
+    if entry.points is not None:
+        fraction = percent(median_interval(best.hypervolume))
+        text += f", {fraction} of the hypervolume of the closed form"
+    text += "."
+    if all(math.isnan(f.p_value) for f in fronts[1:]):
+        text += f" {_untested(len(best.hypervolume))}"
+    elif like := [f.method for f in fronts[1:] if f.p_value >= ALPHA]:
+        text += f" It is not significantly larger than that of {listed(like)}."
+    else:
+        text += " It is significantly larger than that of every other method."
+    at_level = [(f.method, median_interval(f.main_at_level)) for f in fronts]
+    losses = [
         f"{interval(main)} for `{method}`"
         for method, main in sorted(at_level, key=lambda pair: pair[1].median)
         if math.isfinite(main.median)
     ]
-    ideal = level_of_closed_form(entry)
-    if told and not math.isnan(ideal):
-        told.append(f"{number(ideal)} for the closed form")
-    if told:
-        text += f" At an auxiliary loss of {level} the main loss is {'; '.join(told)}."
+    ideal = closed_form_at_level(entry)
+    if losses and not math.isnan(ideal):
+        losses.append(f"{number(ideal)} for the closed form")
+    if losses:
+        text += f" At an auxiliary loss of {number(entry.level)} the main loss is "
+        text += f"{'; '.join(losses)}."
     return text
 
 
-def of_accuracies(results: Results, cells: Cells, problem: str) -> str:
-    """Who ends higher than the reference, by how much, and what early stopping does."""
-    tables = accuracies(results, cells, problem)
+def of_accuracies(analysis: Analysis, problem: str) -> str:
+    """Which optimizers end significantly higher or lower than the reference."""
+    tables = analysis.accuracies[problem]
     if not tables:
-        return f"On {problem} no optimizer is finished yet."
-    reference = next(iter(results.manifest["optimizers"]))
+        return f"On {problem} no optimizer has finished yet."
+    reference = next(iter(analysis.manifest.optimizers))
     rows = tables[0]
     home = next((row for row in rows if row.optimizer == reference), None)
-    text = f"On {problem} "
     if home is None:
         return (
-            f"{text}`{reference}` has no result, so there is nothing to compare with."
+            f"On {problem} the baseline `{reference}` has no result, so there is "
+            "nothing to compare with."
         )
-    text += (
-        f"`{reference}` ends at {percent(home.final)} accuracy on clean held-out data, "
-        f"having been at {percent(home.best)} on the way."
+    text = (
+        f"On {problem} the baseline `{reference}` ends at {percent(home.final)} "
+        f"accuracy on clean held-out data; its best during training is "
+        f"{percent(home.best)}."
     )
     if all(math.isnan(row.p_value) for row in rows):
-        return f"{text} {_untested(len(cells[problem, reference].seeds))}"
-    text += _apart([r for r in rows if r.gain.median > 0], "Higher at the end")
-    text += _apart([r for r in rows[::-1] if r.gain.median < 0], "Lower at the end")
-    same = [row.optimizer for row in rows if row.p_value >= ALPHA]
-    text += f" Not told apart from it: {listed(same)}." if same else ""
+        return f"{text} {_untested(len(analysis.cells[problem, reference].seeds))}"
+    higher = [r for r in rows if r.gain.median > 0]
+    lower = [r for r in rows[::-1] if r.gain.median < 0]
+    text += _significant(higher, "Significantly higher at the end")
+    text += _significant(lower, "Significantly lower at the end")
+    if same := [row.optimizer for row in rows if row.p_value >= ALPHA]:
+        text += f" Not significantly different from it: {listed(same)}."
     for table in tables[1:]:
         metric = table[0].metric
-        text += _apart([r for r in table if r.gain.median > 0], f"Higher {metric}")
-        text += _apart([r for r in table[::-1] if r.gain.median < 0], f"Lower {metric}")
+        higher = [r for r in table if r.gain.median > 0]
+        lower = [r for r in table[::-1] if r.gain.median < 0]
+        text += _significant(higher, f"Significantly higher {metric}")
+        text += _significant(lower, f"Significantly lower {metric}")
     return text
 
 
-def _apart(rows: Sequence[Accuracy], what: str) -> str:
-    """Those that can be told from the reference, the farthest with its distance."""
-    apart = [row for row in rows if row.p_value < ALPHA]
-    if not apart:
+def listed(names: Iterable[str]) -> str:
+    """`a`, `b` and `c`."""
+    quoted = [f"`{name}`" for name in names]
+    if len(quoted) < 2:
+        return "".join(quoted)
+    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def counted(number: int, singular: str) -> str:
+    """A number and its noun: 1 problem, 7 problems."""
+    return f"{number} {singular}" if number == 1 else f"{number} {singular}s"
+
+
+def bounds(interval: np.ndarray) -> str:
+    """An interval of factors."""
+    return f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
+def seeds(values: Sequence[int]) -> str:
+    """seed 0; seeds 0–2; seeds 1, 5, 9."""
+    if len(values) == 1:
+        return f"seed {values[0]}"
+    if list(values) == list(range(values[0], values[-1] + 1)):
+        return f"seeds {values[0]}–{values[-1]}"
+    return f"seeds {', '.join(map(str, values))}"
+
+
+def _significant(rows: Sequence[Accuracy], what: str) -> str:
+    """The rows with a significant difference, the largest with its size."""
+    found = [row for row in rows if row.p_value < ALPHA]
+    if not found:
         return ""
-    text = f" {what}: `{apart[0].optimizer}` by {points(apart[0].gain)} points"
-    others = [row.optimizer for row in apart[1:]]
+    gain = percentage_points(found[0].gain)
+    text = f" {what}: `{found[0].optimizer}` by {gain} percentage points"
+    others = [row.optimizer for row in found[1:]]
     return f"{text}, and {listed(others)}." if others else f"{text}."
 
 
 def _untested(seeds: int) -> str:
     return (
-        f"With {counted(seeds, 'test seed')} nothing is tested: there are too few for "
-        "any difference to come out significant."
+        f"With {counted(seeds, 'evaluation seed')} no difference can be significant, "
+        "so none was tested."
     )
-
-
-def points(gain: Interval) -> str:
-    """A difference of shares in points, with its interval."""
-    bounds = f" ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
-    return f"{100 * gain.median:+.1f}{bounds * (not math.isnan(gain.low))}"
-
-
-def verdict(results: Results, cells: Cells, comparison: Comparison | None) -> list[str]:
-    """Paragraphs, the most important first."""
-    if not results.scored:
-        first = []
-    elif comparison is None:
-        first = [
-            "Nothing can be compared yet: no optimizer has finished every problem."
-        ]
-    else:
-        first = [
-            headline(comparison),
-            told_apart(comparison),
-            f"{winners(cells, comparison)} {other_problems(comparison)}".strip(),
-        ]
-        left_out = [
-            n for n in results.manifest["optimizers"] if n not in comparison.optimizers
-        ]
-        if left_out:
-            first.append(
-                f"Left out of the comparison, because not every problem is finished: "
-                f"{listed(left_out)}."
-            )
-    for problem in results.with_fronts:
-        first.append(of_fronts(results, problem))
-    for problem in results.with_accuracies:
-        first.append(of_accuracies(results, cells, problem))
-    return [
-        text for text in (*first, warnings(cells, results), limits(results)) if text
-    ]

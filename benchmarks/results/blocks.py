@@ -25,13 +25,13 @@ class Block:
 
     Attributes:
       learning_rates: `[L]`, float64.
-      steps: `[E]`, int32.
+      eval_steps: `[E]`, int32: steps done at each evaluation.
       metrics: By name, each `[L, E]`, float64; `"loss"` first.
       diverged_at: `[L]`, int32; -1 where the lane never diverged.
     """
 
     learning_rates: np.ndarray
-    steps: np.ndarray
+    eval_steps: np.ndarray
     metrics: dict[str, np.ndarray]
     diverged_at: np.ndarray
 
@@ -42,11 +42,11 @@ def write(path: Path, block: Block, key: str, ingredients: dict[str, str]) -> No
     Raises:
       UserError: The file cannot be written.
     """
-    lanes, points = len(block.learning_rates), len(block.steps)
+    lanes, points = len(block.learning_rates), len(block.eval_steps)
     columns = {
         "lane": np.repeat(np.arange(lanes, dtype=np.int32), points),
         "learning_rate": np.repeat(block.learning_rates, points),
-        "step": np.tile(block.steps, lanes),
+        "step": np.tile(block.eval_steps, lanes),
         "diverged_at": np.repeat(block.diverged_at, points),
     } | {name: values.ravel() for name, values in block.metrics.items()}
     origin = {
@@ -55,14 +55,14 @@ def write(path: Path, block: Block, key: str, ingredients: dict[str, str]) -> No
         "content": _digest(columns, key),
     }
     table = pa.table(columns).replace_schema_metadata(origin)
-    # A dictionary is of use only to columns that repeat.
+    # Dictionaries save space only in columns of repeated values.
     files.write_atomically(
         path,
         lambda file: pq.write_table(
             table,
             file,
             compression="zstd",
-            use_dictionary=list(_FIXED),
+            use_dictionary=list(_FIXED),  # pyright: ignore[reportArgumentType]
         ),
     )
 
@@ -87,7 +87,7 @@ def read(path: Path) -> tuple[Block, str]:
     tables = {n: c.reshape(lanes, -1) for n, c in columns.items()}
     block = Block(
         learning_rates=tables["learning_rate"][:, 0],
-        steps=tables["step"][0],
+        eval_steps=tables["step"][0],
         metrics={n: t for n, t in tables.items() if n not in _FIXED},
         diverged_at=tables["diverged_at"][:, 0],
     )
@@ -120,7 +120,8 @@ def write_partial(
         f"array_{i}": np.frombuffer(a.tobytes(), np.uint8) for i, a in enumerate(arrays)
     }
     buffer = io.BytesIO()
-    np.savez(buffer, key=np.array(key), done=np.array(done), **content)
+    content |= {"key": np.array(key), "done": np.array(done)}
+    np.savez(buffer, allow_pickle=False, **content)
     files.write_atomically(path, lambda file: file.write_bytes(buffer.getbuffer()))
 
 
@@ -146,13 +147,13 @@ def _digest(columns: Mapping[str, np.ndarray], key: str) -> str:
     digest = hashlib.sha256(key.encode())
     for name, values in columns.items():
         digest.update(f"{name} {values.dtype} {values.shape}".encode())
-        digest.update(np.ascontiguousarray(values))
+        digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
 
 
 def _damaged(path: Path) -> UserError:
     msg = (
-        f"{path} is damaged: delete it and run the same command again, which computes "
-        "it anew."
+        f"{path} is damaged: delete it and run the same command again, which "
+        "recomputes it."
     )
     return UserError(msg)

@@ -3,9 +3,11 @@
 import contextlib
 import errno
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.errors import UserError
 
@@ -15,11 +17,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file in the folder of `path`, then renames it.
 
-    A process killed in between leaves the old file, and a hidden one that the next
-    `sweep` removes.
+    A process that is killed meanwhile leaves the old file, and a hidden one that the
+    next `sweep` removes.
 
     Raises:
-      UserError: The file cannot be written; nothing of it is left behind.
+      UserError: The file cannot be written; no temporary file is left behind.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -44,17 +46,40 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Replaces a JSON file atomically.
+
+    Raises:
+      UserError: The file cannot be written.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=True)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      UserError: The file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path} is damaged: delete it and run the same command again."
+        raise UserError(msg) from error
+
+
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left half written, below `folder`."""
+    """Removes the half-written files that killed processes left below `folder`."""
     for file in folder.rglob(".*.tmp"):
         file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Makes the folder if it is missing, and keeps other processes from writing it.
+    """Creates the folder if needed, and locks it against other processes.
 
-    The lock belongs to the process and goes with it, also when it is killed.
+    The lock is released when the process ends, also when it is killed.
 
     Raises:
       UserError: Another process holds it, or the folder cannot be made.

@@ -1,20 +1,114 @@
-"""What a results folder says about itself: problems, optimizers, versions, machine."""
+"""The manifest of a results folder: its runs, settings, code versions and machine.
+
+Only this module reads and writes `manifest.json`; other modules use `Manifest`.
+"""
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from benchmarks import provenance
+from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Plan, Settings
-from benchmarks.problem import Problem, data_hash
+from benchmarks.problem import FrontSpec, Problem, data_hash
+from benchmarks.provenance import Device
+from benchmarks.results import files
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """The targets of a problem, easiest first.
+
+    Attributes:
+      kind: `relative`: fractions of f(x₀) − f*; `absolute`: values of the loss;
+        `none` for a problem that is not scored.
+      values: The targets; empty for `none`.
+    """
+
+    kind: str
+    values: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FrontEntry:
+    """How Pareto fronts are compared on a problem with two objectives.
+
+    Attributes:
+      reference: Main and auxiliary loss that bound the hypervolume.
+      level: Auxiliary loss at which main losses are compared.
+      points: The Pareto front in closed form, main loss ascending; None where it is
+        unknown.
+    """
+
+    reference: tuple[float, float]
+    level: float
+    points: tuple[tuple[float, float], ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProblemEntry:
+    """A problem as it was run.
+
+    Attributes:
+      summary: One sentence about it.
+      formula: The loss as one line of plain text mathematics.
+      source: Where it comes from.
+      tags: Words such as `convex`, in alphabetical order.
+      budget: Gradients of one run.
+      f_star: The smallest loss; None where it is unknown.
+      metric: Name of the loss on the axes of figures.
+      targets: Its targets.
+      front: How Pareto fronts are compared; None with a single objective.
+      data_hash: SHA-256 of its data, in hex.
+      dimension: Number of parameters.
+    """
+
+    summary: str
+    formula: str
+    source: str
+    tags: tuple[str, ...]
+    budget: int
+    f_star: float | None
+    metric: str = "loss"
+    targets: Targets
+    front: FrontEntry | None = None
+    data_hash: str
+    dimension: int
+
+    @property
+    def baseline(self) -> float:
+        """The loss at which the gap is 0: f* with relative targets, otherwise 0."""
+        if self.targets.kind != "relative" or self.f_star is None:
+            return 0.0
+        return self.f_star
+
+
+@dataclasses.dataclass(frozen=True)
+class CellEntry:
+    """One optimizer on one problem: its run key and the gradients that a step takes."""
+
+    problem: str
+    optimizer: str
+    key: str
+    gradients_per_step: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """A cell that was left out, and the reason."""
+
+    problem: str
+    optimizer: str
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A cell that could not be run: why in a line, and where in the code."""
+    """A cell that failed: its error in one line, and the traceback."""
 
     problem: str
     optimizer: str
@@ -22,78 +116,285 @@ class Failure:
     traceback: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Git:
+    """The commit of the checkout, and whether it had uncommitted changes."""
+
+    commit: str
+    dirty: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The description of a results folder, as stored in `manifest.json`.
+
+    Attributes:
+      suite: Name of the suite.
+      settings: Learning rates, seeds and schedule.
+      problems: Problems by name, in the order of the plan.
+      optimizers: Hash of each optimizer's source by name, in the order of the plan.
+      cells: The cells that were run.
+      skipped: The cells that were left out.
+      failed: The cells that ended with an error.
+      versions: Versions of packages by name.
+      git: The state of the checkout; None outside a checkout.
+      machine: Processor and settings of XLA by name.
+      command: The command line.
+      started: UTC, to the second.
+      finished: UTC, to the second; None for a run that has not finished.
+    """
+
+    suite: str
+    settings: Settings
+    problems: dict[str, ProblemEntry]
+    optimizers: dict[str, str]
+    cells: tuple[CellEntry, ...]
+    skipped: tuple[Skipped, ...]
+    failed: tuple[Failure, ...]
+    versions: dict[str, str]
+    git: Git | None
+    machine: dict[str, str | int]
+    command: str
+    started: str | None = None
+    finished: str | None = None
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of the problems with targets, which optimizers are compared on."""
+        return tuple(n for n, p in self.problems.items() if p.targets.kind != "none")
+
+    @property
+    def with_fronts(self) -> tuple[str, ...]:
+        """Names of the problems with two objectives, on which fronts are compared."""
+        return tuple(n for n, p in self.problems.items() if p.front is not None)
+
+    @property
+    def with_accuracies(self) -> tuple[str, ...]:
+        """Names of all other problems: they are compared by accuracy at the end."""
+        other = {*self.scored, *self.with_fronts}
+        return tuple(n for n in self.problems if n not in other)
+
+    def gradients_per_step(self, optimizer: str) -> list[float]:
+        """Gradients that a step of an optimizer takes, one number or one per kind."""
+        cells = [c for c in self.cells if c.optimizer == optimizer]
+        return sorted({c.gradients_per_step for c in cells})
+
+
 def describe(
-    plan: Plan, device: jax.Device, targets: Callable[[Problem], dict[str, Any]]
-) -> dict[str, Any]:
-    """The manifest of a plan, as JSON values, before anything has run.
+    plan: Plan, device: Device, targets: Callable[[Problem], Mapping[str, Any]]
+) -> Manifest:
+    """The manifest of a plan before anything has run.
+
+    Args:
+      plan: What will be run.
+      device: A `jax.Device` that runs it.
+      targets: The targets of a problem, as `{"kind": …, "values": …}`.
 
     Raises:
       UserError: A problem has no targets.
     """
     problems = {c.problem.name: c.problem for c in plan.cells}
-    return {
-        "suite": plan.suite,
-        "settings": dataclasses.asdict(plan.settings),
-        "problems": {
-            name: _describe_problem(problem, plan.settings, targets)
+    return Manifest(
+        suite=plan.suite,
+        settings=plan.settings,
+        problems={
+            name: _describe_problem(problem, targets)
             for name, problem in problems.items()
         },
-        "optimizers": {
-            c.optimizer.name: {"source_hash": c.optimizer.source_hash}
+        optimizers={c.optimizer.name: c.optimizer.source_hash for c in plan.cells},
+        cells=tuple(
+            CellEntry(c.problem.name, c.optimizer.name, c.key, c.gradients_per_step)
             for c in plan.cells
-        },
-        "cells": [
-            {
-                "problem": c.problem.name,
-                "optimizer": c.optimizer.name,
-                "key": c.key,
-                "gradients": c.gradients_per_step,
-            }
-            for c in plan.cells
-        ],
-        "skipped": [list(pair) for pair in plan.skipped],
-        "failed": [],
-        "versions": provenance.versions(),
-        "git": provenance.git(),
-        "machine": provenance.machine(device),
-        "command": provenance.command(),
-        "started": now(),
-        "finished": None,
-    }
+        ),
+        skipped=tuple(Skipped(*parts) for parts in plan.skipped),
+        failed=(),
+        versions=provenance.versions(),
+        git=_git(provenance.git()),
+        machine=provenance.machine(device),
+        command=provenance.command(),
+        started=_now(),
+    )
 
 
-def completed(manifest: dict[str, Any], failures: Sequence[Failure]) -> dict[str, Any]:
+def completed(manifest: Manifest, failures: Sequence[Failure]) -> Manifest:
     """The manifest after the run."""
-    failed = [dataclasses.asdict(failure) for failure in failures]
-    return manifest | {"failed": failed, "finished": now()}
+    return dataclasses.replace(manifest, failed=tuple(failures), finished=_now())
 
 
-def now() -> str:
-    """The time in UTC, to the second."""
+def path_in(folder: Path) -> Path:
+    """The file of the manifest."""
+    return folder / "manifest.json"
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Writes `manifest.json` atomically.
+
+    Raises:
+      UserError: The file cannot be written.
+    """
+    files.write_json(path_in(folder), to_json(manifest))
+
+
+def read(folder: Path) -> Manifest:
+    """Reads `manifest.json`.
+
+    Raises:
+      UserError: The folder holds no run, or the file is damaged or was written by a
+        version with other keys.
+    """
+    path = path_in(folder)
+    if not path.exists():
+        msg = (
+            f"{folder} holds no results: make some with python -m benchmarks run "
+            f"--out {folder}"
+        )
+        raise UserError(msg)
+    content = files.read_json(path)
+    try:
+        return from_json(content)
+    except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
+        msg = (
+            f"{path} is damaged or was written by another version of the benchmarks "
+            f"({error}): run the same command again."
+        )
+        raise UserError(msg) from error
+
+
+def to_json(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as JSON values."""
+    content = dataclasses.asdict(manifest)
+    content["optimizers"] = {
+        name: {"source_hash": source_hash}
+        for name, source_hash in manifest.optimizers.items()
+    }
+    content["cells"] = [
+        {
+            "problem": cell.problem,
+            "optimizer": cell.optimizer,
+            "key": cell.key,
+            "gradients": cell.gradients_per_step,
+        }
+        for cell in manifest.cells
+    ]
+    content["skipped"] = [list(dataclasses.astuple(s)) for s in manifest.skipped]
+    return content
+
+
+def from_json(content: Any) -> Manifest:
+    """The manifest from JSON values.
+
+    Raises:
+      ValueError: A key is missing or unknown, or a value has the wrong form.
+      UserError: The settings are out of range.
+    """
+    given = _checked(Manifest, content, "the manifest")
+    return Manifest(
+        **given
+        | {
+            "settings": _settings(given["settings"]),
+            "problems": {n: _problem(n, p) for n, p in given["problems"].items()},
+            "optimizers": {
+                name: str(entry["source_hash"])
+                for name, entry in given["optimizers"].items()
+            },
+            "git": _git(given["git"]),
+            "cells": tuple(map(_cell, given["cells"])),
+            "skipped": tuple(Skipped(*parts) for parts in given["skipped"]),
+            "failed": tuple(
+                Failure(**_checked(Failure, f, "a failure")) for f in given["failed"]
+            ),
+        }
+    )
+
+
+def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _describe_problem(
-    problem: Problem, settings: Settings, targets: Callable[[Problem], dict[str, Any]]
-) -> dict[str, Any]:
+    problem: Problem, targets: Callable[[Problem], Mapping[str, Any]]
+) -> ProblemEntry:
     params = jax.eval_shape(problem.init, jax.random.key(0))
-    return {
-        "summary": problem.summary,
-        "formula": problem.formula,
-        "source": problem.source,
-        "tags": sorted(problem.tags),
-        "budget": problem.budget,
-        "f_star": problem.f_star,
-        "metric": problem.metric,
-        "targets": targets(problem),
-        "front": problem.front
-        and {
-            "reference": list(problem.front.reference),
-            "level": problem.front.level,
-            "points": None
-            if problem.front.points is None
-            else problem.front.points.tolist(),
-        },
-        "data_hash": data_hash(problem),
-        "dimension": sum(leaf.size for leaf in jax.tree.leaves(params)),
-    }
+    found = targets(problem)
+    return ProblemEntry(
+        summary=problem.summary,
+        formula=problem.formula,
+        source=problem.source,
+        tags=tuple(sorted(problem.tags)),
+        budget=problem.budget,
+        f_star=problem.f_star,
+        metric=problem.metric,
+        targets=Targets(found["kind"], tuple(found["values"])),
+        front=None if problem.front is None else _describe_front(problem.front),
+        data_hash=data_hash(problem),
+        dimension=sum(leaf.size for leaf in jax.tree.leaves(params)),
+    )
+
+
+def _describe_front(front: FrontSpec) -> FrontEntry:
+    points = None if front.points is None else _pairs(front.points.tolist())
+    return FrontEntry(front.reference, front.level, points)
+
+
+def _settings(raw: dict[str, Any]) -> Settings:
+    # budget_scale, which old folders hold, is not needed: each problem has its budget.
+    return Settings(
+        learning_rates=tuple(map(float, raw["learning_rates"])),
+        tune_seeds=tuple(map(int, raw["tune_seeds"])),
+        test_seeds=tuple(map(int, raw["test_seeds"])),
+        schedule=raw["schedule"],
+    )
+
+
+def _problem(name: str, raw: Any) -> ProblemEntry:
+    given = _checked(ProblemEntry, raw, f"problem {name!r}")
+    targets = _checked(Targets, given["targets"], f"the targets of {name!r}")
+    f_star, front = given["f_star"], given.get("front")
+    return ProblemEntry(
+        **given
+        | {
+            "tags": tuple(given["tags"]),
+            "budget": int(given["budget"]),
+            "f_star": None if f_star is None else float(f_star),
+            "targets": Targets(targets["kind"], tuple(map(float, targets["values"]))),
+            "front": None if front is None else _front(name, front),
+            "dimension": int(given["dimension"]),
+        }
+    )
+
+
+def _git(raw: Any) -> Git | None:
+    return None if raw is None else Git(**_checked(Git, raw, "git"))
+
+
+def _front(name: str, raw: Any) -> FrontEntry:
+    given = _checked(FrontEntry, raw, f"the front of {name!r}")
+    main, aux = given["reference"]
+    points = given.get("points")
+    return FrontEntry(
+        reference=(float(main), float(aux)),
+        level=float(given["level"]),
+        points=None if points is None else _pairs(points),
+    )
+
+
+def _cell(raw: dict[str, Any]) -> CellEntry:
+    gradients_per_step = float(raw.get("gradients", 1.0))
+    return CellEntry(raw["problem"], raw["optimizer"], raw["key"], gradients_per_step)
+
+
+def _pairs(points: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(main), float(aux)) for main, aux in points)
+
+
+def _checked(cls: type[Any], raw: Any, what: str) -> dict[str, Any]:
+    """The raw values of a dataclass, after a check of their keys."""
+    fields = dataclasses.fields(cls)
+    needed = {f.name for f in fields if f.default is dataclasses.MISSING}
+    if missing := sorted(needed - raw.keys()):
+        msg = f"{what} lacks {', '.join(missing)}"
+        raise ValueError(msg)
+    if unknown := sorted(raw.keys() - {f.name for f in fields}):
+        msg = f"{what} has unknown keys: {', '.join(unknown)}"
+        raise ValueError(msg)
+    return raw

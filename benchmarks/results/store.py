@@ -1,79 +1,66 @@
-"""The results folder: where everything lies, and how it is read back."""
+"""The results folder: its files, and how they are read back."""
 
 import dataclasses
 import hashlib
-import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Cell, Plan
 from benchmarks.results import blocks, files
+from benchmarks.results import manifest as manifests
+from benchmarks.results.manifest import CellEntry, Manifest
 
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
-    """One cell: S finished seeds, L learning rates, E evaluation points.
+    """One cell: S finished seeds, L learning rates (lanes), E evaluation points.
 
     Attributes:
       seeds: `[S]`, integers, in the manifest's order: those for tuning first.
       learning_rates: `[L]`, float64.
-      steps: `[E]`, integers.
+      eval_steps: `[E]`, integers: steps done at each evaluation.
       metrics: By name, `"loss"` first, each `[S, L, E]`, float64. A diverged lane
         repeats the values of its last finite state.
-      diverged_at: `[S, L]`, integers: updates done when the lane was frozen; -1 for
+      diverged_at: `[S, L]`, integers: steps done when the lane diverged; -1 for
         never.
-      per_step: Gradients that one step takes.
+      gradients_per_step: Gradients that one step takes.
     """
 
     seeds: np.ndarray
     learning_rates: np.ndarray
-    steps: np.ndarray
+    eval_steps: np.ndarray
     metrics: dict[str, np.ndarray]
     diverged_at: np.ndarray
-    per_step: float = 1.0
+    gradients_per_step: float = 1.0
 
     @property
     def gradients(self) -> np.ndarray:
         """Gradients taken up to each evaluation, `[E]`."""
-        return self.steps * self.per_step
+        return self.eval_steps * self.gradients_per_step
+
+    def of(self, seeds: Sequence[int] | np.ndarray) -> "Curves":
+        """The curves of the given seeds, as far as they are finished."""
+        chosen = np.isin(self.seeds, seeds)
+        return dataclasses.replace(
+            self,
+            seeds=self.seeds[chosen],
+            metrics={name: values[chosen] for name, values in self.metrics.items()},
+            diverged_at=self.diverged_at[chosen],
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
     """A results folder in memory; curves and costs by (problem, optimizer)."""
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     curves: dict[tuple[str, str], Curves]
     costs: dict[tuple[str, str], dict[str, float]]
-
-    @property
-    def scored(self) -> tuple[str, ...]:
-        """Names of the problems with targets, which optimizers are compared on."""
-        problems = self.manifest["problems"].items()
-        return tuple(n for n, p in problems if p["targets"]["kind"] != "none")
-
-    @property
-    def with_fronts(self) -> tuple[str, ...]:
-        """Names of the problems with two objectives, on which fronts are compared."""
-        problems = self.manifest["problems"].items()
-        return tuple(n for n, p in problems if p.get("front"))
-
-    @property
-    def with_accuracies(self) -> tuple[str, ...]:
-        """Names of all other problems: what counts is the accuracy at the end."""
-        other = {*self.scored, *self.with_fronts}
-        return tuple(n for n in self.manifest["problems"] if n not in other)
-
-    def per_step(self, optimizer: str) -> list[float]:
-        """Gradients that a step of an optimizer takes, on some problem or other."""
-        cells = self.manifest["cells"]
-        found = {c.get("gradients", 1.0) for c in cells if c["optimizer"] == optimizer}
-        return sorted(found)
 
 
 def slug(name: str) -> str:
@@ -90,7 +77,7 @@ def slug(name: str) -> str:
 
 
 def cell_folder(out: Path, problem: str, optimizer: str) -> Path:
-    """Where the blocks of a cell lie."""
+    """The folder of the blocks of a cell."""
     return out / "runs" / problem / slug(optimizer)
 
 
@@ -105,41 +92,18 @@ def partial_path(out: Path, problem: str, optimizer: str, seed: int) -> Path:
 
 
 def cost_path(out: Path, problem: str, optimizer: str) -> Path:
-    """The file of what a cell cost."""
+    """The file of the costs of a cell."""
     return cell_folder(out, problem, optimizer) / "cost.json"
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON atomically.
-
-    Raises:
-      UserError: The file cannot be written.
-    """
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=True)
-    files.write_text(path, text + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Reads JSON.
-
-    Raises:
-      UserError: The file is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path} is damaged: delete it and run the same command again."
-        raise UserError(msg) from error
 
 
 def finished(plan: Plan, out: Path, *, fresh: bool = False) -> set[tuple[str, int]]:
     """Finished blocks of the plan, as (run key, seed).
 
     Args:
-      plan: What is to be run.
+      plan: What will be run.
       out: The results folder.
-      fresh: Discard the plan's blocks that other code, data or settings made;
-        without it, they are an error.
+      fresh: Discard the plan's blocks that other code, data or settings made,
+        instead of raising an error.
 
     Raises:
       UserError: There are such blocks, or a damaged one.
@@ -166,45 +130,32 @@ def finished(plan: Plan, out: Path, *, fresh: bool = False) -> set[tuple[str, in
 
 
 def load(out: Path) -> Results:
-    """Everything finished in a results folder.
+    """Reads all finished blocks of a results folder.
 
     Raises:
       UserError: The folder holds no run, or a file in it is damaged.
     """
-    path = out / "manifest.json"
-    if not path.exists():
-        msg = (
-            f"{out} holds no results: make some with python -m benchmarks run --out "
-            f"{out}"
-        )
-        raise UserError(msg)
-    manifest = read_json(path)
-    settings = manifest["settings"]
-    seeds = (*settings["tune_seeds"], *settings["test_seeds"])
+    manifest = manifests.read(out)
     curves, costs = {}, {}
-    for cell in manifest["cells"]:
-        pair = (cell["problem"], cell["optimizer"])
-        if (read := _read_cell(out, *pair, cell["key"], seeds)) is not None:
-            curves[pair] = dataclasses.replace(
-                read, per_step=cell.get("gradients", 1.0)
-            )
+    for cell in manifest.cells:
+        pair = (cell.problem, cell.optimizer)
+        if (read := _read_cell(out, cell, manifest.settings.seeds)) is not None:
+            curves[pair] = read
         if (path := cost_path(out, *pair)).exists():
-            costs[pair] = read_json(path)
+            costs[pair] = files.read_json(path)
     return Results(manifest, curves, costs)
 
 
-def _read_cell(
-    out: Path, problem: str, optimizer: str, key: str, seeds: tuple[int, ...]
-) -> Curves | None:
+def _read_cell(out: Path, cell: CellEntry, seeds: Sequence[int]) -> Curves | None:
     done, read = [], []
     for seed in seeds:
-        path = block_path(out, problem, optimizer, seed)
+        path = block_path(out, cell.problem, cell.optimizer, seed)
         if not path.exists():
             continue
-        block, found = blocks.read(path)
-        if found != key:
+        block, key = blocks.read(path)
+        if key != cell.key:
             msg = (
-                f"{path} does not belong to the run in {out / 'manifest.json'}: run "
+                f"{path} does not belong to the run in {manifests.path_in(out)}: run "
                 "the same command again, with --fresh."
             )
             raise UserError(msg)
@@ -216,9 +167,10 @@ def _read_cell(
     return Curves(
         seeds=np.array(done),
         learning_rates=first.learning_rates,
-        steps=first.steps,
+        eval_steps=first.eval_steps,
         metrics={n: np.stack([b.metrics[n] for b in read]) for n in first.metrics},
         diverged_at=np.stack([b.diverged_at for b in read]),
+        gradients_per_step=cell.gradients_per_step,
     )
 
 
@@ -228,7 +180,9 @@ def _differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 def _stale_message(out: Path, cells: list[Cell], reasons: Counter[str]) -> str:
     pairs = list(dict.fromkeys(f"{c.problem.name} × {c.optimizer.name}" for c in cells))
-    shown = ", ".join(pairs[:3]) + (f" and {len(pairs) - 3} more" * (len(pairs) > 3))
+    shown = ", ".join(pairs[:3])
+    if len(pairs) > 3:
+        shown += f" and {len(pairs) - 3} more"
     return (
         f"{out} holds {len(cells)} blocks of other code, data or settings ({shown}; "
         f"what differs: {', '.join(reasons)}): choose another folder with --out, or "

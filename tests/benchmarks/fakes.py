@@ -1,5 +1,6 @@
-"""Results that nobody ran: curves whose every number is known beforehand."""
+"""Made-up results: curves whose every number is known beforehand."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiment.plan import DEFAULT_LEARNING_RATES, Settings, eval_steps
-from benchmarks.results import blocks, store
+from benchmarks.results import blocks, files, store
+from benchmarks.results import manifest as manifests
 from benchmarks.results.blocks import Block
+from benchmarks.results.manifest import CellEntry, Git, Manifest, ProblemEntry, Targets
 from benchmarks.results.store import Curves, Results
 
-RELATIVE = {"kind": "relative", "values": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5]}
-ABSOLUTE = {"kind": "absolute", "values": [0.5, 0.3, 0.2, 0.15, 0.12]}
+RELATIVE = Targets("relative", (1e-1, 1e-2, 1e-3, 1e-4, 1e-5))
+ABSOLUTE = Targets("absolute", (0.5, 0.3, 0.2, 0.15, 0.12))
+UNSCORED = Targets("none", ())
 PROBLEMS = (
     *("quad_diag", "quad_rot", "logreg_bc", "softmax_digits", "rosen2", "rosen10"),
     "mlp32_digits",
@@ -26,54 +30,45 @@ PLANE = "rosen2"
 VALIDATED = ("softmax_digits", "mlp32_digits")
 
 
-def entry(budget: int, **changes: Any) -> dict[str, Any]:
+def entry(budget: int, **changes: Any) -> ProblemEntry:
     """A problem's part of the manifest."""
-    return {
-        "summary": "A problem that nobody solved.",
-        "formula": "½ x²",
-        "source": "these tests",
-        "tags": ["convex"],
-        "budget": budget,
-        "f_star": 0.0,
-        "metric": "loss",
-        "targets": RELATIVE,
-        "data_hash": "0123456789abcdef" * 4,
-        "dimension": 2,
-    } | changes
+    made = ProblemEntry(
+        summary="A problem that nobody solved.",
+        formula="½ x²",
+        source="these tests",
+        tags=("convex",),
+        budget=budget,
+        f_star=0.0,
+        targets=RELATIVE,
+        data_hash="0123456789abcdef" * 4,
+        dimension=2,
+    )
+    return dataclasses.replace(made, **changes)
 
 
 def manifest(
-    problems: dict[str, dict[str, Any]], optimizers: tuple[str, ...], settings: Settings
-) -> dict[str, Any]:
+    problems: dict[str, ProblemEntry], optimizers: tuple[str, ...], settings: Settings
+) -> Manifest:
     """A manifest of all pairs."""
     pairs = [(p, o) for p in problems for o in optimizers]
-    return {
-        "suite": "quick",
-        "settings": {
-            "learning_rates": list(settings.learning_rates),
-            "tune_seeds": list(settings.tune_seeds),
-            "test_seeds": list(settings.test_seeds),
-            "schedule": settings.schedule,
-        },
-        "problems": problems,
-        "optimizers": {name: {"source_hash": "0" * 64} for name in optimizers},
-        "cells": [
-            {
-                "problem": p,
-                "optimizer": o,
-                "key": hashlib.sha256(f"{p} {o}".encode()).hexdigest(),
-            }
+    return Manifest(
+        suite="quick",
+        settings=settings,
+        problems=problems,
+        optimizers=dict.fromkeys(optimizers, "0" * 64),
+        cells=tuple(
+            CellEntry(p, o, hashlib.sha256(f"{p} {o}".encode()).hexdigest())
             for p, o in pairs
-        ],
-        "skipped": [],
-        "failed": [],
-        "versions": {"python": "3.11", "jax": "0.10"},
-        "git": {"commit": "f" * 40, "dirty": False},
-        "machine": {"cpu": "a processor", "cores": 2},
-        "command": "python -m benchmarks run quick",
-        "started": "2026-01-01T00:00:00+00:00",
-        "finished": "2026-01-01T00:01:00+00:00",
-    }
+        ),
+        skipped=(),
+        failed=(),
+        versions={"python": "3.11", "jax": "0.10"},
+        git=Git("f" * 40, dirty=False),
+        machine={"cpu": "a processor", "cores": 2},
+        command="python -m benchmarks run quick",
+        started="2026-01-01T00:00:00+00:00",
+        finished="2026-01-01T00:01:00+00:00",
+    )
 
 
 def curves(
@@ -153,7 +148,7 @@ def results(
             # A little of what a pair's difference is made of in real runs.
             rng = np.random.default_rng(1000 * i + j + 1)
             shape = made.metrics["loss"].shape
-            offset = described[problem]["f_star"] or 0.0
+            offset = described[problem].f_star or 0.0
             noise = np.exp(0.05 * rng.standard_normal(shape))
             noise[:, :, 0] = 1.0
             made.metrics["loss"][:] = offset + (made.metrics["loss"] - offset) * noise
@@ -171,25 +166,19 @@ def without(made: Results, *pairs: tuple[str, str]) -> Results:
 
 def first_seeds(curves: Curves, count: int) -> Curves:
     """The same with only the first blocks finished."""
-    return Curves(
-        curves.seeds[:count],
-        curves.learning_rates,
-        curves.steps,
-        {name: values[:count] for name, values in curves.metrics.items()},
-        curves.diverged_at[:count],
-    )
+    return curves.of(curves.seeds[:count])
 
 
 def write(made: Results, out: Path) -> None:
     """Stores results as a run would."""
-    store.write_json(out / "manifest.json", made.manifest)
-    keys = {(c["problem"], c["optimizer"]): c["key"] for c in made.manifest["cells"]}
+    manifests.write(out, made.manifest)
+    keys = {(c.problem, c.optimizer): c.key for c in made.manifest.cells}
     for pair, cell in made.curves.items():
-        store.write_json(store.cost_path(out, *pair), made.costs[pair])
+        files.write_json(store.cost_path(out, *pair), made.costs[pair])
         for s, seed in enumerate(cell.seeds):
             block = Block(
                 cell.learning_rates,
-                cell.steps,
+                cell.eval_steps,
                 {name: values[s] for name, values in cell.metrics.items()},
                 cell.diverged_at[s].astype(np.int32),
             )

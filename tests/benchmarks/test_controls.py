@@ -80,12 +80,12 @@ def test_controls_fail_every_target_and_the_reference_passes(
     plan = make_plan("controls", [problem], [reference, *controls], SETTINGS, "source")
     assert runner.run_plan(plan, tmp_path) == ()
     results = store.load(tmp_path)
-    entry = results.manifest["problems"][name]
+    entry = results.manifest.problems[name]
     for control in controls:
         curves = results.curves[name, control.name]
-        levels = stats.target_levels(curves, entry)
+        levels = stats.target_levels(curves, entry.targets, entry.baseline)
         steps = stats.gradients_to_targets(
-            stats.gap(curves, entry), curves.steps, levels
+            stats.gap(curves, entry.baseline), curves.eval_steps, levels
         )
         assert not np.isfinite(steps).any(), control.name
     if name != CLOSED_FORM:

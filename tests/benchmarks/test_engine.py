@@ -16,7 +16,7 @@ import pytest
 from benchmarks.engine import lane, runner
 from benchmarks.engine.progress import Progress
 from benchmarks.experiment.plan import Cell
-from benchmarks.results import blocks, store
+from benchmarks.results import blocks, files, store
 from benchmarks.results.store import Curves
 from tests.benchmarks import toys
 
@@ -32,7 +32,7 @@ def closed_form(curves: Curves, factors: np.ndarray) -> np.ndarray:
     """½ Σ λ (x₀ ∏ factor)² for factors `[L, T, 3]`, at the evaluation points."""
     x0 = starts(toys.quadratic(), curves.seeds)
     ones = np.ones((len(factors), 1, 3))
-    shrink = np.cumprod(np.concatenate([ones, factors], 1), 1)[:, curves.steps]
+    shrink = np.cumprod(np.concatenate([ones, factors], 1), 1)[:, curves.eval_steps]
     x = x0[:, None, None, :] * shrink
     return 0.5 * x**2 @ toys.CURVATURES.astype(np.float64)
 
@@ -76,7 +76,7 @@ def test_update_gets_every_extra_argument(tmp_path: Path) -> None:
     assert cell.gradients_per_step == pytest.approx(7 / 3)
     assert cell.steps == 26
     curves = toys.run(plan, tmp_path).curves["toy_quadratic", "asking"]
-    np.testing.assert_allclose(curves.gradients, curves.steps * 7 / 3)
+    np.testing.assert_allclose(curves.gradients, curves.eval_steps * 7 / 3)
     shrink = 1 - np.array(RATES[:2])[:, None, None] * toys.CURVATURES[None, None, :]
     expected = closed_form(curves, np.repeat(shrink, 26, 1))
     np.testing.assert_allclose(curves.metrics["loss"], expected, 1e-4)
@@ -103,7 +103,7 @@ def test_batches_and_starts_follow_the_keys(tmp_path: Path) -> None:
         for t in range(41):
             loss, params = step(params, key, t)
             losses.append(float(loss))
-        expected = np.array(losses)[curves.steps]
+        expected = np.array(losses)[curves.eval_steps]
         np.testing.assert_allclose(curves.metrics["loss"][row, 0], expected, 1e-5)
 
 
@@ -133,7 +133,7 @@ def test_a_diverging_lane_is_frozen_and_the_others_continue(tmp_path: Path) -> N
         loss = 0.5 * x**2 @ toys.CURVATURES.astype(np.float64)
         at = int(np.argmax(loss > lane.DIVERGENCE * max(1.0, loss[0])))
         assert curves.diverged_at[row].tolist() == [-1, at]
-        frozen = curves.metrics["loss"][row, 1, curves.steps >= at]
+        frozen = curves.metrics["loss"][row, 1, curves.eval_steps >= at]
         np.testing.assert_allclose(frozen, loss[at], 1e-4)
         assert len(set(frozen)) == 1
     shrink = 1 - 0.1 * toys.CURVATURES[None, None, :]
@@ -158,18 +158,18 @@ def test_a_step_to_infinity_is_not_taken(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         trapped.metrics["loss"][:, 0], free.metrics["loss"][:, 0], 1e-6
     )
-    before = trapped.steps <= 7
+    before = trapped.eval_steps <= 7
     np.testing.assert_allclose(
         trapped.metrics["loss"][:, 1, before], free.metrics["loss"][:, 1, before], 1e-6
     )
-    assert np.ptp(trapped.metrics["loss"][:, 1, trapped.steps >= 7], -1).max() == 0
+    assert np.ptp(trapped.metrics["loss"][:, 1, trapped.eval_steps >= 7], -1).max() == 0
 
 
 def test_runs_in_the_plane_store_their_path(tmp_path: Path) -> None:
     plan = toys.plan([toys.plane()], [toys.SGD], toys.settings(0.1))
     curves = toys.run(plan, tmp_path).curves["toy_plane", "sgd"]
     x, y = curves.metrics["x_0"], curves.metrics["x_1"]
-    np.testing.assert_allclose(y[0, 0], 2 * 0.8**curves.steps, 1e-5)
+    np.testing.assert_allclose(y[0, 0], 2 * 0.8**curves.eval_steps, 1e-5)
     np.testing.assert_allclose(curves.metrics["loss"], x**2 + y**2, 1e-6)
 
 
@@ -190,7 +190,7 @@ def test_numbers_do_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
         runs[count] = toys.numbers(out)
     assert len(runs[1]) == 4
     assert runs[1] == runs[2] == runs[8]
-    keys = [store.read_json(tmp_path / n / "manifest.json")["cells"] for n in "128"]
+    keys = [files.read_json(tmp_path / n / "manifest.json")["cells"] for n in "128"]
     assert keys[0] == keys[1] == keys[2]
 
 
@@ -244,7 +244,7 @@ def test_a_failing_optimizer_loses_nothing_else(tmp_path: Path) -> None:
     ]
     results = store.load(tmp_path)
     assert list(results.curves) == [("toy_quadratic", "sgd")]
-    assert "in make" in results.manifest["failed"][1]["traceback"]
+    assert "in make" in results.manifest.failed[1].traceback
 
 
 class Interrupt(Progress):
@@ -270,7 +270,7 @@ def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     toys.run(plan, out)
     assert toys.numbers(out) == toys.numbers(tmp_path / "whole")
     assert not list(out.rglob("*.partial.npz"))
-    assert store.read_json(out / "manifest.json")["finished"]
+    assert files.read_json(out / "manifest.json")["finished"]
 
 
 def test_an_interrupted_run_waits_for_checkpoints(

@@ -1,4 +1,4 @@
-"""Fronts and accuracies against numbers worked by hand, and what reports say."""
+"""Pareto fronts and accuracies against numbers worked by hand, and in reports."""
 
 import math
 from pathlib import Path
@@ -10,31 +10,33 @@ import pytest
 from benchmarks.analysis import comparison
 from benchmarks.analysis.accuracies import accuracies
 from benchmarks.analysis.fronts import (
-    fronts,
     hypervolume,
     main_at,
     method_and_weight,
+    pareto_fronts,
     undominated,
 )
-from benchmarks.analysis.stats import summarize
-from benchmarks.report import tables, write
+from benchmarks.analysis.stats import median_interval, summarize
+from benchmarks.analysis.summary import analyse
+from benchmarks.report import formats
 from benchmarks.report.verdict import verdict
-from benchmarks.results import store
+from benchmarks.report.write import write_report
+from benchmarks.results.manifest import FrontEntry, ProblemEntry
 from benchmarks.results.store import Curves, Results
 from tests.benchmarks import fakes
 from tests.benchmarks.test_report import Page, assert_self_contained
 
-UNSCORED = {"targets": {"kind": "none", "values": []}, "f_star": None}
+UNSCORED: dict[str, Any] = {"targets": fakes.UNSCORED, "f_star": None}
 TWO = fakes.entry(
     100,
     **UNSCORED,
     metric="main loss",
-    front={"reference": [10.0, 10.0], "level": 4.0, "points": [[0, 9], [9, 0]]},
+    front=FrontEntry((10.0, 10.0), 4.0, ((0.0, 9.0), (9.0, 0.0))),
 )
 SEEDS = tuple(range(100, 110))
 
 
-def test_points_that_none_beats() -> None:
+def test_undominated_points_by_hand() -> None:
     points = np.array(
         [[3.0, 1], [1, 3], [2, 2], [2, 2], [3, 2], [math.inf, 0], [0, math.nan]]
     )
@@ -76,15 +78,15 @@ def test_a_method_is_a_spec_without_its_weight(
     np.testing.assert_equal(found[1], weight)
 
 
-def test_too_few_seeds_are_no_test() -> None:
+def test_too_few_seeds_are_not_testable() -> None:
     assert comparison.testable(10, 7)
     assert not comparison.testable(8, 7)
     assert comparison.testable(8, 6)
     assert not comparison.testable(10, 0)
 
 
-def ending(ends: dict[str, list[tuple[float, float]]], entry: dict) -> Results:
-    """A run in which every lane of an optimizer ends as said, later seeds a bit higher.
+def ending(ends: dict[str, list[tuple[float, float]]], entry: ProblemEntry) -> Results:
+    """A run in which each lane ends at the given point, later seeds a bit higher.
 
     A point is (main, aux) or, without a front, (accuracy at best, at the end).
     """
@@ -95,7 +97,7 @@ def ending(ends: dict[str, list[tuple[float, float]]], entry: dict) -> Results:
         first, second = np.array(points, float).T
         shift = 1 + 1e-3 * (seeds - 100)[:, None, None]
         path = np.ones((len(seeds), 2, 3))
-        if entry["front"]:
+        if entry.front:
             metrics = {"loss": path * first[:, None], "aux": path * second[:, None]}
         else:
             accuracy = path * 0.1
@@ -120,12 +122,12 @@ BAD = {f"bad(adam, aux_weight={w})": [(w, 8 - w), (9.0, 9.0)] for w in (1, 2, 3)
 def test_fronts_by_hand() -> None:
     results = ending({**BAD, **GOOD}, TWO)
     results.curves["p", "good(adam, aux_weight=2)"].diverged_at[:] = 7
-    good, bad = fronts(results, "p")
+    good, bad = pareto_fronts(results, "p")
     assert (good.method, bad.method) == ("good(adam)", "bad(adam)")
-    assert [(p.weight, p.rate) for p in good.points] == [(1, 0.1), (3, 0.1)]
-    assert good.gradients == 2
+    assert [(p.weight, p.learning_rate) for p in good.points] == [(1, 0.1), (3, 0.1)]
+    assert good.gradients_per_step == 2
     # On seed 100: (1, 4) and (3, 2) against (10, 10); the closed form has 10 + 9.
-    assert good.share[0] == pytest.approx((9 * 6 + 7 * 2) / 19)
+    assert good.hypervolume[0] == pytest.approx((9 * 6 + 7 * 2) / 19)
     # Linear from (1, 4) to (3, 2), and below the level from the start.
     assert good.main_at_level[0] == pytest.approx(1)
     assert bad.main_at_level[0] == math.inf
@@ -133,12 +135,16 @@ def test_fronts_by_hand() -> None:
     assert bad.p_value == pytest.approx(2 / 1024)
 
 
-def test_rates_of_a_front_are_chosen_on_the_tune_seeds() -> None:
+def test_points_of_a_front_are_chosen_on_the_tuning_seeds() -> None:
     results = ending(GOOD, TWO)
     curves = results.curves["p", "good(adam, aux_weight=1)"]
     curves.metrics["loss"][:3, 0] = 9.9
-    (found,) = fronts(results, "p")
-    assert [(p.weight, p.rate) for p in found.points] == [(1, 1.0), (2, 0.1), (3, 0.1)]
+    (found,) = pareto_fronts(results, "p")
+    assert [(p.weight, p.learning_rate) for p in found.points] == [
+        (1, 1.0),
+        (2, 0.1),
+        (3, 0.1),
+    ]
 
 
 ACCURATE = fakes.entry(100, **UNSCORED, metric="clean test error", front=None)
@@ -150,30 +156,34 @@ def test_accuracies_by_hand() -> None:
         ACCURATE,
     )
     ((best, home),) = accuracies(results, summarize(results), "p")
-    assert (best.optimizer, best.rate, home.rate) == ("sam(sgd)", 0.1, 1.0)
+    assert (best.optimizer, best.learning_rate, home.learning_rate) == (
+        "sam(sgd)",
+        0.1,
+        1.0,
+    )
     shift = 1 + 1e-3 * 4.5
     assert best.final.median == pytest.approx(0.75 * shift)
     assert home.best.median == pytest.approx(0.8 * shift)
     assert best.gain.median == pytest.approx(0.15 * shift)
     assert best.p_value == pytest.approx(2 / 1024)
     assert math.isnan(home.p_value)
-    text = " ".join(verdict(results, summarize(results), None))
+    text = " ".join(verdict(analyse(results)))
     assert "`sgd` ends at 60.3 %" in text
-    assert "Higher at the end: `sam(sgd)` by +15.1 (+15.0 to +15.1) points." in text
+    assert (
+        "Significantly higher at the end: `sam(sgd)` by +15.1 (+15.0 to +15.1) "
+        "percentage points."
+    ) in text
     assert "middle target" not in text
 
 
 @pytest.mark.parametrize("kind", ["front", "accuracy"])
-def test_reports_show_them(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reports_show_fronts_and_accuracies(kind: str, tmp_path: Path) -> None:
     ends: dict[str, Any] = {"sgd": [(0.9, 0.5), (0.8, 0.6)], "s": [(0.8, 0.7)] * 2}
     if kind == "front":
         results = ending({**GOOD, **BAD, "adam": [(8.0, 8.0)] * 2}, TWO)
     else:
         results = ending(ends, ACCURATE)
-    monkeypatch.setattr(store, "load", lambda _: results)
-    text = write.write_report(tmp_path).read_text("utf-8")
+    text = write_report(analyse(results), tmp_path).read_text("utf-8")
     page = Page(text)
     assert_self_contained(text, page)
     sections = {a.get("id") for tag, a in page.tags if tag == "h2"}
@@ -187,8 +197,8 @@ def test_reports_show_them(
     assert "at equal numbers of gradients" in markdown.lower()
     if kind == "front":
         assert (tmp_path / "figures" / "front-p.svg").exists()
-        (found, *_) = fronts(results, "p")
-        assert f"| {tables.percent(tables.median_interval(found.share))} |" in markdown
+        (found, *_) = pareto_fronts(results, "p")
+        assert f"| {formats.percent(median_interval(found.hypervolume))} |" in markdown
     else:
         assert (tmp_path / "figures" / "convergence-p.svg").exists()
         assert "clean test error" in text

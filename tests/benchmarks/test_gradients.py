@@ -145,10 +145,10 @@ def test_all_get_the_same_number_of_gradients(tmp_path: Any) -> None:
     one, two = (results.curves["toy_quadratic", n] for n in ("sgd", "doubled"))
     assert one.gradients[-1] == two.gradients[-1] == 60
     # The same path, at twice the price.
-    shared = np.intersect1d(one.steps, two.steps)
-    paths = [c.metrics["loss"][:, :, np.isin(c.steps, shared)] for c in (one, two)]
+    shared = np.intersect1d(one.eval_steps, two.eval_steps)
+    paths = [c.metrics["loss"][:, :, np.isin(c.eval_steps, shared)] for c in (one, two)]
     np.testing.assert_allclose(*paths, rtol=1e-5)
-    assert results.per_step("doubled") == [2.0]
+    assert results.manifest.gradients_per_step("doubled") == [2.0]
 
 
 def test_an_optimizer_that_asks_for_the_tail_gets_the_head(tmp_path: Any) -> None:

@@ -1,30 +1,47 @@
-"""The report: whole or of an unfinished run, well-formed, true to the statistics."""
+"""The report of finished and unfinished runs: well-formed and true to the numbers."""
 
 import copy
 import csv
+import dataclasses
 import html
 import io
-import json
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from benchmarks.analysis.comparison import compare
-from benchmarks.analysis.stats import median_interval, summarize
+from benchmarks.analysis import accuracies, comparison, fronts, summary
+from benchmarks.analysis.comparison import Comparison
+from benchmarks.analysis.stats import median_interval
+from benchmarks.analysis.summary import Analysis, analyse
+from benchmarks.cli.main import main
+from benchmarks.engine import compilation_cache
 from benchmarks.errors import UserError
-from benchmarks.report import figures, tables
-from benchmarks.report.plotting import LOOKS
+from benchmarks.report import formats, panels, plotting, reproduce, summary_figures
+from benchmarks.report.csv_files import render_csv
+from benchmarks.report.figures import render_figures
+from benchmarks.report.pages import render_html, render_markdown
+from benchmarks.report.plotting import LINE_STYLES
+from benchmarks.report.readme import readme_figure
+from benchmarks.report.svg import RenderedFigure
+from benchmarks.report.terminal import render_terminal
 from benchmarks.report.verdict import verdict
-from benchmarks.report.write import summary_table, write_report
-from benchmarks.results import store
+from benchmarks.report.write import write_report
+from benchmarks.results import blocks, store
+from benchmarks.results.manifest import Failure, FrontEntry, Skipped
 from benchmarks.results.store import Results
 from tests.benchmarks import fakes
+from tools.readme_figure import write_readme_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -70,24 +87,46 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def write(made: Results, out: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """The report of results that were never stored: HTML and Markdown."""
-    monkeypatch.setattr(store, "load", lambda _: made)
-    path = write_report(out)
-    assert path == out / "report.html"
-    return path.read_text("utf-8"), (out / "report.md").read_text("utf-8")
+FOLDER = Path("results/quick")
 
 
-def check(made: Results, out: Path, monkeypatch: pytest.MonkeyPatch) -> Page:
-    """A report is written, parses, and needs nothing but itself."""
-    text, _ = write(made, out, monkeypatch)
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The report of made-up results, with everything it was rendered from."""
+
+    analysis: Analysis
+    figures: list[RenderedFigure]
+    html: str
+    page: Page
+    markdown: str
+    csv: dict[str, str]
+    terminal: str
+    verdict: list[str]
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """The rows of a CSV file."""
+        return list(csv.DictReader(io.StringIO(self.csv[name])))
+
+
+def report(made: Results) -> Report:
+    """Renders a report; the page must parse and need nothing but itself."""
+    analysis = analyse(made)
+    figures = render_figures(analysis)
+    text = render_html(analysis, figures, FOLDER)
     page = Page(text)
     assert_self_contained(text, page)
-    for file in out.glob("figures/*.svg"):
-        assert_well_formed(file)
-    terminal(made)
-    assert not [p for p in out.rglob("*") if p.name.startswith(".")]
-    return page
+    for figure in figures:
+        assert_well_formed(figure.file())
+    return Report(
+        analysis,
+        figures,
+        text,
+        page,
+        render_markdown(analysis, figures, FOLDER),
+        render_csv(analysis),
+        terminal(analysis),
+        verdict(analysis),
+    )
 
 
 def assert_self_contained(text: str, page: Page) -> None:
@@ -109,8 +148,8 @@ def assert_self_contained(text: str, page: Page) -> None:
     assert all(u.startswith("#") for u in re.findall(r"url\(([^)]*)\)", text))
 
 
-def assert_well_formed(file: Path) -> None:
-    root = ET.fromstring(file.read_text("utf-8"))
+def assert_well_formed(picture: str) -> None:
+    root = ET.fromstring(picture)
     assert root.tag == f"{SVG}svg"
     for name in ("title", "desc"):
         (found,) = root.findall(f"{SVG}{name}")
@@ -120,10 +159,11 @@ def assert_well_formed(file: Path) -> None:
     assert root.get("height")
 
 
-def terminal(made: Results, width: int = 100) -> str:
-    console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(summary_table(made))
-    return console.file.getvalue()
+def terminal(analysis: Analysis, width: int = 100) -> str:
+    file = io.StringIO()
+    console = Console(width=width, file=file, force_terminal=False)
+    console.print(render_terminal(analysis))
+    return file.getvalue()
 
 
 def main_table(page: Page) -> list[list[str]]:
@@ -132,57 +172,46 @@ def main_table(page: Page) -> list[list[str]]:
     return page.rows[1:end]
 
 
-def read_csv(out: Path, name: str) -> list[dict[str, str]]:
-    with (out / "summary" / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def compared(analysis: Analysis) -> Comparison:
+    assert analysis.comparison is not None
+    return analysis.comparison
 
 
 def described(made: Results) -> str:
-    manifest, cells = made.manifest, summarize(made)
-    problems, names = tuple(manifest["problems"]), tuple(manifest["optimizers"])
-    return "\n".join(verdict(made, cells, compare(cells, problems, names)))
+    return "\n".join(verdict(analyse(made)))
 
 
-# the whole of it
+# a finished run
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Path]:
+def whole() -> Report:
     """The report of seven problems, eleven optimizers, 13 rates and 13 seeds."""
-    made, out = fakes.results(), tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        check(made, out, patch)
-    return made, out
+    return report(fakes.results())
 
 
-def test_a_whole_run_has_every_part(whole: tuple[Results, Path]) -> None:
-    made, out = whole
-    page = Page((out / "report.html").read_text("utf-8"))
-    names = {p.stem for p in out.glob("figures/*.svg")}
-    problems = made.manifest["problems"]
+def test_a_whole_run_has_every_part(whole: Report) -> None:
+    names = {figure.name for figure in whole.figures}
+    problems = whole.analysis.manifest.problems
     expected = {"ecdf", "speedup"}
     expected |= {f"convergence-{p}" for p in problems}
     expected |= {f"sensitivity-{p}" for p in problems}
-    expected |= {f"trajectory-{fakes.PLANE}-{i}" for i in range(len(LOOKS))}
+    expected |= {f"trajectory-{fakes.PLANE}-{i}" for i in range(len(LINE_STYLES))}
     assert names == expected
-    assert sum(tag == "svg" for tag, _ in page.tags) == len(names)
-    sections = {a.get("id") for tag, a in page.tags if tag == "h2"}
+    assert sum(tag == "svg" for tag, _ in whole.page.tags) == len(names)
+    sections = {a.get("id") for tag, a in whole.page.tags if tag == "h2"}
     assert sections == {
         *("table", "speedup", "convergence", "sensitivity", "ecdf", "trajectory"),
         *("cost", "problems", "failures", "provenance"),
     }
-    assert len(main_table(page)) == len(fakes.OPTIMIZERS)
+    assert len(main_table(whole.page)) == len(fakes.OPTIMIZERS)
 
 
-def test_html_markdown_and_csv_show_the_same_numbers(
-    whole: tuple[Results, Path],
-) -> None:
-    made, out = whole
-    cells = summarize(made)
-    page = Page((out / "report.html").read_text("utf-8"))
-    markdown = (out / "report.md").read_text("utf-8").splitlines()
-    rows = {r[0]: r[1:] for r in main_table(page)}
-    problems = list(made.manifest["problems"])
+def test_html_markdown_and_csv_show_the_same_numbers(whole: Report) -> None:
+    cells = whole.analysis.cells
+    markdown = whole.markdown.splitlines()
+    rows = {r[0]: r[1:] for r in main_table(whole.page)}
+    problems = list(whole.analysis.manifest.problems)
     for name in fakes.OPTIMIZERS:
         line = next(x for x in markdown if x.startswith(f"| `{name}` |"))
         plain = [x.strip() for x in line.split("|")[2:-1]]
@@ -193,15 +222,15 @@ def test_html_markdown_and_csv_show_the_same_numbers(
             interval = f"{found.low:.0f}–{found.high:.0f}"
             assert shown.startswith(f"{found.median:.0f} ")
             assert interval in shown
-            assert f"rate {tables.number(cell.learning_rate)}" in shown
+            assert f"lr {formats.number(cell.learning_rate)}" in shown
             assert text.startswith(f"**{found.median:.0f}**")
-            assert f"({interval}); {tables.number(np.median(cell.final))};" in text
+            final = formats.number(float(np.median(cell.final)))
+            assert f"({interval}); {final};" in text
 
 
-def test_csv_files_agree_with_the_statistics(whole: tuple[Results, Path]) -> None:
-    made, out = whole
-    cells = summarize(made)
-    rows = read_csv(out, "cells.csv")
+def test_csv_files_agree_with_the_statistics(whole: Report) -> None:
+    cells = whole.analysis.cells
+    rows = whole.rows("cells.csv")
     assert len(rows) == len(cells)
     for row in rows:
         cell = cells[row["problem"], row["optimizer"]]
@@ -211,198 +240,216 @@ def test_csv_files_agree_with_the_statistics(whole: tuple[Results, Path]) -> Non
         assert float(row["learning_rate"]) == cell.learning_rate
         assert int(row["diverged"]) == cell.diverged.sum()
         assert row["complete"] == "True"
-    reached = read_csv(out, "targets.csv")
+    reached = whole.rows("targets.csv")
     assert len(reached) == len(cells) * 10 * 5
     for row in reached[::7]:
         cell = cells[row["problem"], row["optimizer"]]
         s = cell.seeds.tolist().index(int(row["seed"]))
         assert float(row["gradients"]) == cell.needed[s, int(row["target"]) - 1]
-    found = compare(cells, tuple(made.manifest["problems"]), fakes.OPTIMIZERS)
-    assert found is not None
-    for i, row in enumerate(read_csv(out, "comparison.csv")):
+    found = compared(whole.analysis)
+    for i, row in enumerate(whole.rows("comparison.csv")):
         assert row["optimizer"] == found.optimizers[i]
         assert float(row["speedup"]) == found.speedup[i]
         assert float(row["low"]) == found.interval[i, 0]
         assert float(row["iqm"]) == found.iqm[i]
 
 
-def test_the_verdict_names_the_fastest_and_its_interval(
-    whole: tuple[Results, Path],
+def test_the_verdict_starts_with_the_counts_and_the_fastest_optimizer(
+    whole: Report,
 ) -> None:
-    made, out = whole
-    found = compare(summarize(made), tuple(made.manifest["problems"]), fakes.OPTIMIZERS)
-    assert found is not None
-    text = described(made).splitlines()[0]
-    assert text.startswith(f"On 7 problems `{found.optimizers[0]}` was fastest")
+    found = compared(whole.analysis)
+    text = whole.verdict[0]
+    assert text.startswith(
+        "11 optimizers were run on 7 problems with 10 evaluation seeds. "
+    )
+    assert f"`{found.optimizers[0]}` was the fastest on average" in text
     low, high = found.interval[0]
-    assert f"{found.speedup[0]:.2f} times as fast as `optax.adam`" in text
+    times = f"{found.speedup[0]:.2f} times as fast as the baseline `optax.adam`"
+    assert times in text
     assert f"{low:.2f} to {high:.2f}" in text
-    lead = html.unescape(
-        re.sub(
-            r"</?code>",
-            "`",
-            re.search(
-                r'<p class="lead">(.*?)</p>', (out / "report.html").read_text("utf-8")
-            )[1],
+    match = re.search(r'<p class="lead">(.*?)</p>', whole.html)
+    assert match is not None
+    assert html.unescape(re.sub(r"</?code>", "`", match[1])) == text
+
+
+def test_the_verdict_counts_the_pairs_that_differ_significantly(whole: Report) -> None:
+    found = compared(whole.analysis)
+    assert found.p_values is not None
+    pairs = np.triu_indices(len(fakes.OPTIMIZERS), 1)
+    different = int((found.p_values[pairs] < 0.05).sum())
+    _, significance, others, *_ = whole.verdict
+    assert significance.startswith(
+        f"Significant differences were found in {different} of 55 pairs of optimizers "
+    )
+    assert f"; {55 - different} remained undecided." in significance
+    home = found.optimizers.index("optax.adam")
+    faster, slower, same = (
+        significance.partition(f"{what}: ")[2].partition(". ")[0]
+        for what in (
+            "Significantly faster than `optax.adam`",
+            "Significantly slower than `optax.adam`",
+            "Not significantly different from it",
         )
     )
-    assert lead == text
-
-
-def test_the_verdict_counts_the_pairs_that_differ(
-    whole: tuple[Results, Path],
-) -> None:
-    made, _ = whole
-    names, problems = fakes.OPTIMIZERS, tuple(made.manifest["problems"])
-    found = compare(summarize(made), problems, names)
-    assert found is not None
-    assert found.p_values is not None
-    different = int((found.p_values[np.triu_indices(len(names), 1)] < 0.05).sum())
-    _, told_apart, others, *_ = described(made).splitlines()
-    assert told_apart.startswith(
-        f"Of 55 pairs of optimizers {different} can be told apart and "
-        f"{55 - different} cannot"
-    )
-    home = found.optimizers.index("optax.adam")
-    faster = told_apart.split("Faster than `optax.adam`: ")[1].split(". ")[0]
-    slower = told_apart.split("Slower: ")[1].split(". ")[0]
     for i, name in enumerate(found.optimizers):
         differs = found.p_values[home, i] < 0.05
         assert (f"`{name}`" in faster) == (differs and i < home)
         assert (f"`{name}`" in slower) == (differs and i > home)
+        assert (f"`{name}`" in same) == (not differs and i != home)
     low, high = found.wide_interval[0]
-    assert f"with the problems redrawn too, it is {low:.2f} to {high:.2f}." in others
+    assert f"is {low:.2f} to {high:.2f} instead of" in others
+
+
+def test_a_negligible_speed_up_is_not_reported_as_faster() -> None:
+    made = small(optimizers=("optax.adam",))
+    name = "almost_the_same"
+    for problem in made.manifest.problems:
+        curves = made.curves[problem, "optax.adam"]
+        faster = {"loss": curves.metrics["loss"] * (1 - 1e-6)}
+        made.curves[problem, name] = dataclasses.replace(curves, metrics=faster)
+    optimizers = ("optax.adam", name)
+    problems, settings = made.manifest.problems, made.manifest.settings
+    manifest = fakes.manifest(problems, optimizers, settings)
+    analysis = analyse(dataclasses.replace(made, manifest=manifest))
+    assert compared(analysis).optimizers[0] == name
+    text = verdict(analysis)[0]
+    assert "No optimizer was faster on average than the baseline `optax.adam`" in text
+    assert "so its lead" not in "".join(verdict(analysis))
+
+
+def test_identical_optimizers_are_named() -> None:
+    made = small(optimizers=("optax.adam", "adam"))
+    for problem in made.manifest.problems:
+        made.curves[problem, "adam"] = made.curves[problem, "optax.adam"]
+    analysis = analyse(made)
+    assert analysis.identical == {"adam": "optax.adam"}
+    assert "`optax.adam` and `adam` gave identical results." in verdict(analysis)[1]
+    assert list(plotting.line_styles(analysis)) == ["optax.adam"]
 
 
 def test_the_table_fits_a_terminal_with_nine_optimizers() -> None:
-    made = fakes.results(
-        optimizers=fakes.OPTIMIZERS[:5] + fakes.OPTIMIZERS[7:],
-        learning_rates=fakes.FEW_RATES,
+    analysis = analyse(
+        fakes.results(
+            optimizers=fakes.OPTIMIZERS[:5] + fakes.OPTIMIZERS[7:],
+            learning_rates=fakes.FEW_RATES,
+        )
     )
-    text, cells = terminal(made), summarize(made)
+    text = terminal(analysis)
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
-    for name in made.manifest["optimizers"]:
+    for name in analysis.manifest.optimizers:
         (line,) = [x for x in text.splitlines() if x.startswith(f"{name} ")]
-        for problem in made.manifest["problems"]:
-            assert f" {np.median(cells[problem, name].middle):.0f}" in line
+        for problem in analysis.manifest.problems:
+            median = np.median(analysis.cells[problem, name].middle)
+            assert f" {median:.0f}" in line
 
 
-# less than the whole
+# unfinished and unusual runs
 
 
 def small(**changes: Any) -> Results:
     return fakes.results(**(SMALL | changes))
 
 
-def test_one_block_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_block_only() -> None:
     made = small()
     first = next(iter(made.curves))
     curves = {first: fakes.first_seeds(made.curves[first], 1)}
     made = Results(made.manifest, curves, {first: made.costs[first]})
-    page = check(made, tmp_path, monkeypatch)
-    assert {text for row in main_table(page) for text in row[1:]} == {"not run"}
-    text = described(made)
+    found = report(made)
+    entries = {text for row in main_table(found.page) for text in row[1:]}
+    assert entries == {"not run"}
+    text = "\n".join(found.verdict)
     assert "Nothing can be compared yet" in text
-    assert "everywhere" not in text
-    assert not list(tmp_path.glob("figures/*"))
+    assert "every cell" not in text
+    assert found.figures == []
 
 
-def test_nothing_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = small()
-    check(Results(made.manifest, {}, {}), tmp_path, monkeypatch)
+def test_nothing_at_all() -> None:
+    report(Results(small().manifest, {}, {}))
 
 
-def test_one_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = small(optimizers=("adam",))
-    check(made, tmp_path, monkeypatch)
-    assert "nothing to compare with" in described(made)
-    assert not (tmp_path / "figures" / "speedup.svg").exists()
+def test_one_optimizer() -> None:
+    found = report(small(optimizers=("adam",)))
+    assert "nothing to compare it with" in found.verdict[0]
+    assert "speedup" not in {figure.kind for figure in found.figures}
 
 
 @pytest.mark.parametrize("seeds", [1, 5, 7])
-def test_few_seeds_claim_no_difference(
-    seeds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_seeds_claim_no_difference(seeds: int) -> None:
     made = small(test_seeds=tuple(range(100, 100 + seeds)))
     if seeds == 5:
-        text, markdown = write(made, tmp_path, monkeypatch)
-        assert "()" not in markdown
-        assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+        found = report(made)
+        assert "()" not in found.markdown
+        assert not re.search(r"\bnan\b", found.html, re.IGNORECASE)
     text = described(made)
-    assert "nothing is tested" in text
-    for claim in ("told apart", "differs", "interval", "Faster than", "Slower"):
-        assert claim not in text
+    assert "no difference was tested for significance" in text
+    for claim in ("differ significantly", "differs", "interval", "faster than `"):
+        assert claim not in text.replace("No optimizer was faster", "")
 
 
-def test_a_failed_and_a_skipped_cell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_and_a_skipped_cell() -> None:
     made = fakes.without(small(), ("rosen2", "adam"), ("quad_diag", "adam"))
-    made.manifest["failed"] = [
-        {
-            "problem": "rosen2",
-            "optimizer": "adam",
-            "message": "ValueError: <no> & never",
-            "traceback": "Traceback:\n  <module> & more",
-        }
-    ]
-    made.manifest["skipped"] = [["quad_diag", "adam", "it takes <two> gradients"]]
-    page = check(made, tmp_path, monkeypatch)
-    texts = [text for _, text in page.texts]
+    failure = Failure(
+        problem="rosen2",
+        optimizer="adam",
+        message="ValueError: <no> & never",
+        traceback="Traceback:\n  <module> & more",
+    )
+    skipped = Skipped("quad_diag", "adam", "it takes <two> gradients")
+    manifest = dataclasses.replace(made.manifest, failed=(failure,), skipped=(skipped,))
+    found = report(dataclasses.replace(made, manifest=manifest))
+    texts = [text for _, text in found.page.texts]
     assert "Traceback:\n  <module> & more" in texts
     assert any("it takes <two> gradients" in text for text in texts)
-    row = next(r for r in main_table(page) if r[0] == "adam")
+    row = next(r for r in main_table(found.page) if r[0] == "adam")
     assert row[1:3] == ["not run", "not run"]
     assert row[3] != "not run"
-    text = described(made)
+    text = "\n".join(found.verdict)
     assert "Left out of the comparison" in text
     assert "2 of 6 cells" in text
+    assert "1 cell failed with an error. 1 cell had to be skipped." in text
 
 
-def test_a_cell_that_is_not_finished_is_shown_but_not_compared() -> None:
+def test_an_unfinished_cell_is_shown_but_not_compared() -> None:
     made = small()
     pair = ("rosen2", "adam")
     made.curves[pair] = fakes.first_seeds(made.curves[pair], 8)
     assert "not every problem is finished: `adam`" in described(made)
-    assert "not run" not in terminal(made)
+    assert "not run" not in terminal(analyse(made))
 
 
-def test_every_rate_diverges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_learning_rate_diverges() -> None:
     made = small()
-    for problem in made.manifest["problems"]:
+    for problem in made.manifest.problems:
         made.curves[problem, "adam"].diverged_at[:] = 0
-    page = check(made, tmp_path, monkeypatch)
-    row = next(r for r in main_table(page) if r[0] == "adam")
-    assert all("∅" in text and "†10" in text and "rate –" in text for text in row[1:])
-    assert "30 of 60 reported runs diverged" in described(made)
+    found = report(made)
+    row = next(r for r in main_table(found.page) if r[0] == "adam")
+    assert all("∅" in text and "†10" in text and "lr –" in text for text in row[1:])
+    assert "30 of 60 evaluated runs diverged" in "\n".join(found.verdict)
 
 
-def test_everything_diverges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_diverges() -> None:
     made = small()
     for curves in made.curves.values():
         curves.diverged_at[:] = 2
-    check(made, tmp_path, monkeypatch)
-    text = described(made)
-    assert "no optimizer was faster" in text
-    assert "nobody on" in text
-    assert "cannot be told apart from `adam`" in text
+    text = "\n".join(report(made).verdict)
+    assert "No optimizer was faster" in text
+    assert "no optimizer on" in text
+    assert "does not differ significantly from `adam`" in text
 
 
-def test_rates_that_do_well_on_the_tune_seeds_and_diverge_on_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learning_rates_that_diverge_on_the_evaluation_seeds_only() -> None:
     made = small()
-    for problem in made.manifest["problems"]:
+    for problem in made.manifest.problems:
         made.curves[problem, "adam"].diverged_at[3:] = 1
         made.curves[problem, "optax.adam"].diverged_at[3:5] = 1
-    page = check(made, tmp_path, monkeypatch)
-    rows = {r[0]: r[1:] for r in main_table(page)}
+    rows = {r[0]: r[1:] for r in main_table(report(made).page)}
     assert all("†10" in text and "gap ∞" in text for text in rows["adam"])
     assert all("†2" in text and "∅" not in text for text in rows["optax.adam"])
 
 
-def test_a_median_curve_goes_on_while_most_seeds_do() -> None:
+def test_a_median_curve_is_drawn_while_most_seeds_are_finite() -> None:
     made = small(problems=("quad_diag",))
     before = median_curve(made)
     made.curves["quad_diag", "optax.adam"].diverged_at[3:5] = 1
@@ -425,50 +472,46 @@ def test_the_band_reaches_the_edge_where_seeds_diverge() -> None:
     assert bottom < axes.get_ylim()[1]
 
 
-def convergence_axes(made: Results) -> figures.Axes:
-    _, axes = figures.plotting.panel(4, 3, 1)
-    shown = dict(zip(["optax.adam"], LOOKS, strict=False))
-    cells = summarize(made)
-    figures.convergence(axes, made, cells, "quad_diag", shown, labels=False)
+def convergence_axes(made: Results) -> Axes:
+    _, axes = plotting.panel(4, 3, 1)
+    styles = dict(zip(["optax.adam"], LINE_STYLES, strict=False))
+    panels.convergence(axes, analyse(made), "quad_diag", styles, labels=False)
     return axes
 
 
 def median_curve(made: Results) -> np.ndarray:
-    lines = [
-        x for x in convergence_axes(made).lines if x.get_marker() == LOOKS[0].marker
-    ]
+    marker = LINE_STYLES[0].marker
+    lines = [x for x in convergence_axes(made).lines if x.get_marker() == marker]
     return np.array([x.get_ydata() for x in lines], float)
 
 
-def test_no_finite_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_finite_target() -> None:
     made = small()
     for (problem, _), curves in made.curves.items():
-        offset = made.manifest["problems"][problem]["f_star"] or 0.0
+        offset = made.manifest.problems[problem].f_star or 0.0
         loss = curves.metrics["loss"]
         loss[:] = offset + 0.9 * (loss[:, :, :1] - offset)
         loss[:, :, 0] = offset + (loss[:, :, 0] - offset) / 0.9
-    check(made, tmp_path, monkeypatch)
-    assert "∅" in terminal(made)
-    assert "In 6 the median run misses the middle target" in described(made)
+    found = report(made)
+    assert "∅" in found.terminal
+    text = "\n".join(found.verdict)
+    assert "In 6 cells the median run misses the middle target" in text
 
 
-def test_one_rate_one_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = small(problems=("quad_diag",), learning_rates=(1e-2,))
-    check(made, tmp_path, monkeypatch)
-    speedup = (tmp_path / "figures" / "speedup.svg").read_text("utf-8")
-    assert "nan" not in speedup.lower()
+def test_one_learning_rate_and_one_problem() -> None:
+    found = report(small(problems=("quad_diag",), learning_rates=(1e-2,)))
+    (speedup,) = (f for f in found.figures if f.name == "speedup")
+    assert "nan" not in speedup.file().lower()
 
 
 def test_the_speedup_axis_holds_every_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = small(problems=("quad_diag", "quad_rot"))
-    found = compare(
-        summarize(made), tuple(made.manifest["problems"]), SMALL["optimizers"]
-    )
-    assert found is not None
+    found = compared(analyse(small(problems=("quad_diag", "quad_rot"))))
     found.interval[:] = [[0.2, 5.0], [1.0, 1.0]]
-    drawn: list[figures.Figure] = []
-    monkeypatch.setattr(figures, "draw", lambda figure, *_: drawn.append(figure))
-    figures.speedup_figure(found)
+    drawn: list[Figure] = []
+    monkeypatch.setattr(
+        summary_figures.svg, "render", lambda figure, *_: drawn.append(figure)
+    )
+    summary_figures.speedup_figure(found)
     low, high = drawn[0].axes[0].get_xlim()
     assert low < 0.2
     assert high > 5.0
@@ -477,32 +520,24 @@ def test_the_speedup_axis_holds_every_interval(monkeypatch: pytest.MonkeyPatch) 
 # names, bytes, files
 
 
-def test_names_are_escaped_and_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_are_escaped_and_kept() -> None:
     name = 'mine:<b>bold</b>&amp(b2=0.9999, name="$x$ $y$")'
-    made = small(optimizers=(name, "optax.adam"))
-    text, markdown = write(made, tmp_path, monkeypatch)
-    page = Page(text)
-    assert "<b>bold" not in text
-    assert html.escape(name, quote=False) in text
-    assert any(r[0] == name for r in main_table(page))
-    assert f"| `{name}` |" in markdown
-    for file in tmp_path.glob("figures/*.svg"):
-        assert_well_formed(file)
-    picture = ET.fromstring((tmp_path / "figures" / "ecdf.svg").read_text("utf-8"))
+    found = report(small(optimizers=(name, "optax.adam")))
+    assert "<b>bold" not in found.html
+    assert html.escape(name, quote=False) in found.html
+    assert any(r[0] == name for r in main_table(found.page))
+    assert f"| `{name}` |" in found.markdown
+    (figure,) = (f for f in found.figures if f.name == "ecdf")
+    picture = ET.fromstring(figure.file())
     assert name in [label.text for label in picture.iter(f"{SVG}text")]
 
 
-def test_equal_input_gives_equal_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
+def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     made = small()
-    write(made, out, monkeypatch)
-    first = contents(out)
-    write(copy.deepcopy(made), out, monkeypatch)
-    assert contents(out) == first
+    write_report(analyse(made), tmp_path)
+    first = contents(tmp_path)
+    write_report(analyse(copy.deepcopy(made)), tmp_path)
+    assert contents(tmp_path) == first
     assert len(first) > 10
 
 
@@ -518,51 +553,123 @@ def stored(out: Path) -> Results:
 
 
 def test_a_folder_is_read_and_reported(tmp_path: Path) -> None:
-    made = stored(tmp_path)
-    text = write_report(tmp_path).read_text("utf-8")
+    cells = analyse(stored(tmp_path)).cells
+    path = write_report(analyse(store.load(tmp_path)), tmp_path)
+    assert path == tmp_path / "report.html"
+    text = path.read_text("utf-8")
     Page(text)
-    cells = summarize(made)
-    for row in read_csv(tmp_path, "cells.csv"):
-        cell = cells[row["problem"], row["optimizer"]]
-        assert float(row["gradients_median"]) == np.median(cell.middle)
+    with (tmp_path / "summary/cells.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            cell = cells[row["problem"], row["optimizer"]]
+            assert float(row["gradients_median"]) == np.median(cell.middle)
     assert not list(tmp_path.rglob(".*"))
     assert f"python -m benchmarks report {tmp_path}" in text
 
 
-def test_the_command_to_redraw_quotes_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def unscored_too() -> Results:
+    """Three scored problems, one with two objectives, one compared by accuracy."""
+    made = small(test_seeds=tuple(range(100, 108)))
+    front = FrontEntry((10.0, 10.0), 1.0)
+    problems = made.manifest.problems | {
+        "two": fakes.entry(1000, targets=fakes.UNSCORED, front=front),
+        "noisy": fakes.entry(1000, targets=fakes.UNSCORED, metric="test error"),
+    }
+    curves, costs = dict(made.curves), dict(made.costs)
+    for name in made.manifest.optimizers:
+        scored = made.curves["quad_diag", name]
+        loss = scored.metrics["loss"]
+        two = {"loss": loss, "aux": 1.0 + loss}
+        noisy = {"loss": loss, "accuracy": 1.0 / (1.0 + loss)}
+        curves["two", name] = dataclasses.replace(scored, metrics=two)
+        curves["noisy", name] = dataclasses.replace(scored, metrics=noisy)
+        costs["two", name] = costs["noisy", name] = made.costs["quad_diag", name]
+    names, settings = tuple(made.manifest.optimizers), made.manifest.settings
+    return Results(fakes.manifest(problems, names, settings), curves, costs)
+
+
+ONCE = (
+    *((store, "load"), (summary, "analyse"), (summary, "summarize")),
+    *((summary, "compare"), (comparison, "pairwise"), (comparison, "sign_flip")),
+    (summary, "identical_optimizers"),
+)
+ONCE_PER_PROBLEM = ((summary, "pareto_fronts"), (summary, "accuracies"))
+
+
+@pytest.mark.parametrize("command", ["run", "report"])
+def test_each_block_is_read_and_analysed_once(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "my results"
-    _, markdown = write(small(problems=("quad_diag",)), out, monkeypatch)
-    assert f"python -m benchmarks report '{out}'" in markdown
+    calls: Counter[str] = Counter()
+
+    def count(module: Any, name: str, key: Callable[..., str]) -> None:
+        original = getattr(module, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            calls[key(*args, **kwargs)] += 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(blocks, "read", lambda path: str(path))
+    for module, name in ONCE:
+        count(module, name, lambda *_, name=name, **__: name)
+    for module, name in ONCE_PER_PROBLEM:
+        count(module, name, lambda *args, name=name: f"{name} {args[-1]}")
+    for module in (accuracies, fronts):
+        count(module, "holm", lambda *_, of=module.__name__: f"holm of {of}")
+    count(comparison, "bootstrap", lambda *_, **options: f"bootstrap {options}")
+    monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda: None)
+    out = tmp_path / "out"
+    if command == "run":
+        chosen = "-p rosen2 --only -o adam -o optax.sgd"
+        grid = "--learning-rates 1e-2,1e-1 --seeds 8 --tune-seeds 1"
+        words = ["run", *chosen.split(), *grid.split(), "--out", str(out)]
+        found = CliRunner().invoke(main, words)
+    else:
+        fakes.write(unscored_too(), out)
+        found = CliRunner().invoke(main, ["report", str(out)])
+    assert found.exit_code == 0, found.output
+    stored_blocks = {str(path) for path in out.rglob("*.parquet")}
+    assert stored_blocks
+    assert {name for name in calls if name.endswith(".parquet")} == stored_blocks
+    assert {name for _, name in ONCE} <= set(calls)
+    assert {name: n for name, n in calls.items() if n != 1} == {}
+    if command == "report":
+        assert {"pareto_fronts two", "accuracies noisy"} <= set(calls)
 
 
-@pytest.mark.parametrize("write_it", [write_report, store.load])
-def test_a_missing_folder_is_the_users_error(write_it: Any, tmp_path: Path) -> None:
+def test_the_report_command_quotes_the_folder() -> None:
+    analysis = analyse(small(problems=("quad_diag",)))
+    markdown = render_markdown(analysis, [], Path("my results"))
+    assert "python -m benchmarks report 'my results'" in markdown
+
+
+def test_a_missing_folder_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no results"):
-        write_it(tmp_path / "nothing")
+        store.load(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 
 
-def test_damage_is_the_users_error(tmp_path: Path) -> None:
+def test_damage_is_a_user_error(tmp_path: Path) -> None:
     stored(tmp_path)
-    block = sorted(tmp_path.rglob("*.parquet"))[0]
+    block = min(tmp_path.rglob("*.parquet"))
     whole = block.read_bytes()
     block.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="is damaged"):
-        write_report(tmp_path)
+        store.load(tmp_path)
     block.write_bytes(whole)
     (tmp_path / "manifest.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match="is damaged"):
-        write_report(tmp_path)
+    found = CliRunner().invoke(main, ["report", str(tmp_path)])
+    assert found.exit_code == 2
+    assert "is damaged" in found.stderr
     assert not (tmp_path / "report.html").exists()
 
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = small(problems=("quad_diag",))
-    write(made, tmp_path, monkeypatch)
+    analysis = analyse(small(problems=("quad_diag",)))
+    write_report(analysis, tmp_path)
     before = contents(tmp_path)
 
     def full(self: Path, *args: Any, **kwargs: Any) -> int:
@@ -572,7 +679,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(UserError, match="disk is full"):
-        write_report(tmp_path)
+        write_report(analysis, tmp_path)
     assert contents(tmp_path) == before
 
 
@@ -595,12 +702,12 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     ],
 )
 def test_numbers_are_short(value: float, text: str) -> None:
-    assert tables.number(value) == text
+    assert formats.number(value) == text
 
 
 def test_the_command_of_a_problem_names_what_differs_from_the_defaults() -> None:
     made = small(test_seeds=tuple(range(100, 105)), schedule="cosine")
-    words = tables.command(made.manifest, "rosen2")
+    words = reproduce.run_command(made.manifest, "rosen2")
     assert words == (
         "python -m benchmarks run quick -p rosen2 --only -o adam -o optax.adam "
         "--learning-rates 0.001,0.003,0.01,0.03,0.1 --seeds 5 --schedule cosine "
@@ -608,15 +715,21 @@ def test_the_command_of_a_problem_names_what_differs_from_the_defaults() -> None
     )
 
 
-def test_the_picture_of_the_readme_follows_light_and_dark(tmp_path: Path) -> None:
-    out, picture = tmp_path / "out", tmp_path / "picture.svg"
-    stored(out)
-    figures.write_readme_figure(out, picture)
-    assert_well_formed(picture)
-    text = picture.read_text("utf-8")
+def test_the_picture_of_the_readme_follows_light_and_dark() -> None:
+    made = small(problems=("rosen2",), test_seeds=tuple(range(100, 108)))
+    text = readme_figure(analyse(made)).file()
+    assert_well_formed(text)
     assert "currentColor" in text
     # Neither a white page nor black ink, which are matplotlib's own.
     assert not re.search("#(ffffff|000000)", text)
     assert "Loss against gradients on rosen2" in text
-    manifest = json.loads((out / "manifest.json").read_text("utf-8"))
-    assert all(f">{name}<" in text for name in manifest["optimizers"])
+    assert all(f">{name}<" in text for name in made.manifest.optimizers)
+
+
+def test_the_picture_of_the_readme_is_written(tmp_path: Path) -> None:
+    out, picture = tmp_path / "out", tmp_path / "picture.svg"
+    made = stored(out)
+    write_readme_figure(out, picture)
+    assert picture.read_text("utf-8") == readme_figure(analyse(made)).file()
+    with pytest.raises(UserError, match="no finished runs to draw"):
+        readme_figure(analyse(Results(made.manifest, {}, {})))

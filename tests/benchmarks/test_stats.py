@@ -16,16 +16,16 @@ from benchmarks.analysis.comparison import (
     ecdf,
     groups,
     holm,
+    identical_optimizers,
     iqm,
     log_speedups,
     pairwise,
     sign_flip,
-    twins,
 )
 from benchmarks.analysis.stats import (
     CellStats,
     cell_stats,
-    choose_rate,
+    choose_learning_rate,
     expected_runtime,
     gap,
     gradients_to_targets,
@@ -45,7 +45,7 @@ DECADES = np.array([[1e-1, 1e-2, 1e-3, 1e-4, 1e-5]])
 
 
 def within(observed: float, expected: float, repeats: int, errors: float = 3.5) -> bool:
-    """Whether a share of repeats lies within binomial standard errors of another."""
+    """Whether a fraction of repeats lies within binomial standard errors of another."""
     error = math.sqrt(expected * (1 - expected) / repeats)
     return abs(observed - expected) <= errors * error
 
@@ -65,7 +65,7 @@ def make_curves(
         learning_rates=np.geomspace(0.1, 1.0, lanes)
         if rates is None
         else np.array(rates),
-        steps=steps,
+        eval_steps=steps,
         metrics={"loss": losses},
         diverged_at=at,
     )
@@ -84,13 +84,13 @@ def make_cell(
     given = {
         "learning_rate": 0.1,
         "lane": 0,
-        "edge": "",
+        "grid_boundary": "",
         "seeds": np.arange(100, 100 + len(needed)),
         "final": np.ones(len(needed)),
         "diverged": np.zeros(len(needed), bool),
         "budget": 100,
-        "rates": 3,
-        "rates_reaching": 2,
+        "learning_rates": 3,
+        "reaching": 2,
         "tolerance": 1.0,
         "complete": True,
     }
@@ -107,29 +107,29 @@ def test_gap_is_the_distance_to_the_minimum_until_the_run_diverges() -> None:
     )
     expected = [[[4, 2, 1, 0.5], [4, INF, INF, INF], [4, 3, INF, INF]]]
     entry = fakes.entry(40, f_star=0.5)
-    np.testing.assert_array_equal(gap(curves, entry), expected)
+    np.testing.assert_array_equal(gap(curves, entry.baseline), expected)
 
 
 def test_gap_of_a_problem_with_absolute_targets_is_its_loss() -> None:
     curves = make_curves([[[4.5, 2.5, 1.5, 1.0]]])
     entry = fakes.entry(40, f_star=None, targets=fakes.ABSOLUTE)
-    np.testing.assert_array_equal(gap(curves, entry), curves.metrics["loss"])
+    np.testing.assert_array_equal(gap(curves, entry.baseline), curves.metrics["loss"])
 
 
 def test_a_run_that_diverges_in_its_first_update_keeps_its_start() -> None:
     curves = make_curves([[[4.0, 4.0, 4.0, 4.0]]], [[0]])
-    gaps = gap(curves, fakes.entry(40))
+    gaps = gap(curves, fakes.entry(40).baseline)
     np.testing.assert_array_equal(gaps, [[[4, INF, INF, INF]]])
     assert np.isinf(gradients_to_targets(gaps, STEPS, 4 * DECADES)).all()
 
 
-def test_target_levels_are_shares_of_the_seeds_own_start_or_as_given() -> None:
+def test_target_levels_are_relative_to_the_start_of_each_seed_or_absolute() -> None:
     losses = [[[start, 1.0, 1.0, 1.0]] for start in (1.5, 2.5, 10.5)]
     curves = make_curves(losses)
-    relative = target_levels(curves, fakes.entry(40, f_star=0.5))
+    relative = target_levels(curves, fakes.RELATIVE, 0.5)
     np.testing.assert_allclose(relative, DECADES * [[1.0], [2.0], [10.0]], rtol=1e-15)
-    absolute = target_levels(curves, fakes.entry(40, targets=fakes.ABSOLUTE))
-    np.testing.assert_array_equal(absolute, [fakes.ABSOLUTE["values"]] * 3)
+    absolute = target_levels(curves, fakes.ABSOLUTE, 0.0)
+    np.testing.assert_array_equal(absolute, [fakes.ABSOLUTE.values] * 3)
 
 
 # steps to targets
@@ -162,7 +162,7 @@ def test_a_gap_that_rounds_to_zero_meets_every_target(least: float) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
-def test_gradients_to_targets_keeps_seeds_and_rates_apart() -> None:
+def test_gradients_to_targets_treats_seeds_and_learning_rates_separately() -> None:
     slow, fast = [1, 1e-1, 1e-2, 1e-4], [1, 1e-2, 1e-4, 1e-8]
     gaps = np.array([[slow, fast], [fast, slow]], float)
     levels = np.concatenate([DECADES, 10 * DECADES])
@@ -178,13 +178,15 @@ def test_log_cost_of_hits_and_misses() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-15)
 
 
-# choice of the rate
+# choice of the learning rate
 
 
 def choose(*rates: list[list[float]]) -> int:
     """From the gaps of each rate on each seed."""
     gaps = np.array(rates, float).swapaxes(0, 1)
-    return choose_rate(gaps, STEPS, np.repeat(DECADES, len(gaps), 0), STEPS[-1])
+    return choose_learning_rate(
+        gaps, STEPS, np.repeat(DECADES, len(gaps), 0), STEPS[-1]
+    )
 
 
 STEADY = [1, 1e-2, 1e-4, 1e-8]  # 5, 10, 15, 20, 25 steps
@@ -193,7 +195,7 @@ STUCK = [1, 1e-4, 1e-4, 1e-4]  # 2.5, 5, 7.5, 10 steps and a miss
 DEAD = [1, INF, INF, INF]
 
 
-def test_the_chosen_rate_has_the_least_geometric_mean_of_steps_to_all_targets() -> None:
+def test_the_chosen_learning_rate_has_the_least_geometric_mean_to_all_targets() -> None:
     # 5 · 10 · 15 · 20 · 25 = 375 000; 2.5 · 5 · 7.5 · 10 · 80 = 75 000;
     # 10 · 20 · 30 · 40 · 80 = 19.2 million: STUCK wins by the product although it
     # misses the last target.
@@ -203,18 +205,18 @@ def test_the_chosen_rate_has_the_least_geometric_mean_of_steps_to_all_targets() 
     assert choose([STUCK, SLOW], [STEADY] * 2) == 1
 
 
-def test_a_rate_that_diverged_on_some_seeds_pays_for_it() -> None:
+def test_divergence_on_some_seeds_counts_against_a_learning_rate() -> None:
     # A diverged run misses all five targets: √(375 000 · 80⁵) = 35 million.
     assert choose([SLOW] * 2, [STEADY, DEAD]) == 0
     assert choose([SLOW, DEAD], [STEADY, DEAD]) == 1
     assert choose([DEAD] * 3, [DEAD, DEAD, SLOW]) == 1
 
 
-def test_no_rate_is_chosen_where_all_diverged() -> None:
+def test_no_learning_rate_is_chosen_where_all_diverged() -> None:
     assert choose([DEAD] * 2, [DEAD] * 2) == -1
 
 
-def test_ties_go_to_the_lower_final_gap_and_then_to_the_smaller_rate() -> None:
+def test_ties_go_to_the_lower_final_gap_then_the_smaller_learning_rate() -> None:
     lower = [*STEADY[:-1], 1e-8]
     higher = [*STEADY[:-1], 1e-8]
     assert choose([higher], [lower]) == 0
@@ -246,14 +248,14 @@ def test_below_six_values_there_is_no_interval(count: int) -> None:
     assert math.isnan(found.median) == (count == 0)
 
 
-def test_missed_targets_take_part_in_the_interval() -> None:
+def test_missed_targets_count_in_the_interval() -> None:
     found = median_interval(np.array([INF, 1, 2, 3, INF, 4, 5, 6, INF, INF]))
     assert (found.median, found.low, found.high) == (5.5, 2, INF)
     assert median_interval(np.full(10, INF)).low == INF
 
 
 @pytest.mark.parametrize("count", [6, 10, 15])
-def test_the_interval_covers_the_median_as_often_as_it_says(count: int) -> None:
+def test_the_interval_covers_the_median_at_the_nominal_level(count: int) -> None:
     rng = np.random.default_rng(count)
     repeats = 2000
     found = [median_interval(rng.lognormal(size=count)) for _ in range(repeats)]
@@ -305,18 +307,22 @@ def settings(**more: Any) -> Settings:
 
 def statistics(curves: Curves, **more: Any) -> CellStats | None:
     given = settings(**({"test_seeds": (100, 101)} | more))
-    return cell_stats(
-        "p", "a", curves, fakes.manifest({"p": fakes.entry(40)}, ("a",), given)
-    )
+    return cell_stats("p", "a", curves, fakes.entry(40), given)
 
 
 @pytest.mark.parametrize(
     "rates", [(1e-3, 1e-2, 1e-1, 1.0), (1.0, 1e-3, 1e-1, 1e-2), (1e-1, 1.0, 1e-2, 1e-3)]
 )
-def test_cell_stats_by_hand_with_rates_in_any_order(rates: tuple[float, ...]) -> None:
+def test_cell_stats_by_hand_with_learning_rates_in_any_order(
+    rates: tuple[float, ...],
+) -> None:
     cell = statistics(falling(rates))
     assert cell is not None
-    assert (cell.learning_rate, cell.lane, cell.edge) == (0.1, rates.index(0.1), "")
+    assert (cell.learning_rate, cell.lane, cell.grid_boundary) == (
+        0.1,
+        rates.index(0.1),
+        "",
+    )
     np.testing.assert_array_equal(cell.seeds, [100, 101])
     # 6.25 and 7.5 steps per decade.
     expected = [[6.25, 12.5, 18.75, 25, 31.25], [7.5, 15, 22.5, 30, 37.5]]
@@ -326,17 +332,19 @@ def test_cell_stats_by_hand_with_rates_in_any_order(rates: tuple[float, ...]) ->
     np.testing.assert_allclose(cell.final, final, rtol=1e-12)
     assert not cell.diverged.any()
     # The middle target takes 33.75 and 40.5 steps at 1e-2, of which there are 40.
-    assert (cell.rates, cell.rates_reaching, cell.tolerance) == (4, 1, 0.0)
+    assert (cell.learning_rates, cell.reaching, cell.tolerance) == (4, 1, 0.0)
     assert (cell.budget, cell.complete) == (40, True)
 
 
-def test_tolerance_counts_decades_of_rates_that_reach_the_middle_target() -> None:
+def test_tolerance_is_in_decades_of_learning_rates_that_reach_the_middle_target() -> (
+    None
+):
     cell = statistics(falling((1e-3, 1e-2, 1e-1, 1.0), (0, 100, 7)))
     assert cell is not None
     assert not cell.complete
     np.testing.assert_array_equal(cell.seeds, [100])
     # Without the slowest seed 1e-2 reaches it too.
-    assert cell.rates_reaching == 2
+    assert cell.reaching == 2
     assert cell.tolerance == pytest.approx(1.0, abs=1e-12)
 
 
@@ -344,16 +352,16 @@ def test_tolerance_counts_decades_of_rates_that_reach_the_middle_target() -> Non
     ("rates", "edge"),
     [((1e-2, 1e-1), "highest"), ((1e-1, 1.0), "lowest"), ((1e-1,), "")],
 )
-def test_the_end_of_the_grid_is_flagged(rates: tuple[float, ...], edge: str) -> None:
+def test_the_grid_boundary_is_flagged(rates: tuple[float, ...], edge: str) -> None:
     cell = statistics(falling(rates), learning_rates=rates)
     assert cell is not None
-    assert (cell.learning_rate, cell.edge) == (0.1, edge)
+    assert (cell.learning_rate, cell.grid_boundary) == (0.1, edge)
 
 
-def test_a_cell_whose_every_rate_diverged_has_no_rate() -> None:
+def test_a_cell_in_which_everything_diverged_has_no_learning_rate() -> None:
     cell = statistics(falling((1.0,)), learning_rates=(1.0,))
     assert cell is not None
-    assert (cell.lane, cell.edge, cell.rates_reaching) == (-1, "", 0)
+    assert (cell.lane, cell.grid_boundary, cell.reaching) == (-1, "", 0)
     assert math.isnan(cell.learning_rate)
     assert math.isnan(cell.tolerance)
     assert cell.diverged.all()
@@ -361,13 +369,13 @@ def test_a_cell_whose_every_rate_diverged_has_no_rate() -> None:
     np.testing.assert_array_equal(cell.final, [INF, INF])
 
 
-def test_a_cell_without_tune_or_test_seeds_has_no_statistics() -> None:
+def test_a_cell_without_tuning_or_evaluation_seeds_has_no_statistics() -> None:
     curves = falling((1e-2, 1e-1))
     assert statistics(fakes.first_seeds(curves, 1)) is None
     assert statistics(curves, tune_seeds=(5,)) is None
 
 
-def test_the_test_seeds_have_no_say_in_the_rate() -> None:
+def test_evaluation_seeds_do_not_affect_the_chosen_learning_rate() -> None:
     rates = (1e-2, 1e-1)
     curves = falling(rates)
     curves.metrics["loss"][1:, 1] = 2.0
@@ -431,7 +439,7 @@ def test_bootstrap_intervals_cover_the_mean_of_these_problems(
     assert within(covered, expected, repeats)
 
 
-def test_redrawing_the_problems_widens_the_interval_as_their_variety_does() -> None:
+def test_resampling_the_problems_widens_the_interval_by_their_variance() -> None:
     repeats, problems, seeds = 600, 7, 10
     rng = np.random.default_rng(1)
     means = rng.standard_normal((repeats, problems, 1))
@@ -494,7 +502,9 @@ def test_random_flips_agree_with_all_of_them(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("crossing", [0.0, 1.0])
-def test_equal_optimizers_are_told_apart_as_rarely_as_promised(crossing: float) -> None:
+def test_equal_optimizers_differ_significantly_at_the_nominal_level(
+    crossing: float,
+) -> None:
     # Heavy tails and unequal noise; with `crossing` one optimizer is better on some
     # problems and worse on others, with a mean of 0.
     repeats = 400
@@ -563,7 +573,7 @@ def test_compare_orders_by_speedup_over_the_reference() -> None:
     assert found.p_values is not None
     assert (found.p_values[np.triu_indices(4, 1)] < 0.05).all()
     assert groups(found) == []
-    assert twins(found) == {}
+    assert identical_optimizers(found) == {}
 
 
 def test_the_reference_falls_back_and_comes_first_among_equals() -> None:
@@ -571,7 +581,7 @@ def test_the_reference_falls_back_and_comes_first_among_equals() -> None:
     assert compared(suite({"x": 1.0, "y": 2.0})).reference == "x"
     found = compared(suite({"x": 1.0, "adam": 1.0, "z": 1.0}))
     assert found.optimizers == ("adam", "x", "z")
-    assert twins(found) == {"x": "adam", "z": "adam"}
+    assert identical_optimizers(found) == {"x": "adam", "z": "adam"}
     assert groups(found) == [("adam", "x", "z")]
 
 
@@ -589,7 +599,7 @@ def test_optimizers_that_miss_a_problem_are_left_out() -> None:
     assert compare({}, (), ("adam",)) is None
 
 
-def test_with_few_seeds_nothing_is_tested() -> None:
+def test_few_seeds_are_not_tested() -> None:
     found = compared(suite({"adam": 1.0, "b": 2.0}, seeds=comparison.MIN_SEEDS - 1))
     assert found.p_values is None
     assert np.isnan(found.interval).all()
@@ -598,7 +608,7 @@ def test_with_few_seeds_nothing_is_tested() -> None:
     np.testing.assert_allclose(found.speedup, [1.0, 0.5], rtol=1e-12)
 
 
-def test_two_problems_are_too_few_to_redraw() -> None:
+def test_two_problems_are_too_few_to_resample() -> None:
     found = compared(suite({"adam": 1.0, "b": 2.0}, problems=2), problems=2)
     assert np.isnan(found.wide_interval).all()
     assert not np.isnan(found.interval).any()
@@ -616,7 +626,7 @@ def test_two_problems_are_too_few_to_redraw() -> None:
         (["ab", "bc", "bd"], ["cd"]),
     ],
 )
-def test_groups_are_the_longest_runs_without_a_difference(
+def test_groups_are_the_longest_stretches_without_a_significant_difference(
     different: list[str], expected: list[str]
 ) -> None:
     found = compared(suite(dict(zip("abcd", (1.0, 2.0, 3.0, 4.0), strict=True))))
@@ -628,7 +638,7 @@ def test_groups_are_the_longest_runs_without_a_difference(
     assert ["".join(group) for group in groups(found)] == expected
 
 
-def test_summarize_leaves_out_cells_without_test_seeds() -> None:
+def test_summarize_leaves_out_cells_without_evaluation_seeds() -> None:
     made = fakes.results(
         ("quad_diag", "quad_rot"),
         ("adam", "adamw"),

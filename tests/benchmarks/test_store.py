@@ -1,7 +1,9 @@
-"""The results folder under damage, full disks, other code and other processes."""
+"""The results folder: its manifest, damage, full disks, other code and processes."""
 
+import dataclasses
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,24 @@ import pytest
 from benchmarks.engine import seed_run
 from benchmarks.engine.progress import Progress
 from benchmarks.errors import UserError
-from benchmarks.experiment.plan import Plan
-from benchmarks.results import blocks, files, store
+from benchmarks.experiment.plan import Plan, Settings
+from benchmarks.results import blocks, files, manifest, store
 from benchmarks.results.blocks import Block
-from tests.benchmarks import toys
+from benchmarks.results.manifest import (
+    Failure,
+    FrontEntry,
+    Manifest,
+    Skipped,
+    Targets,
+)
+from tests.benchmarks import fakes, toys
 
 
 def block(lanes: int = 2, points: int = 3) -> Block:
     random = np.random.RandomState(0)
     return Block(
         learning_rates=np.geomspace(0.1, 1, lanes),
-        steps=np.arange(points, dtype=np.int32) * 10,
+        eval_steps=np.arange(points, dtype=np.int32) * 10,
         metrics={
             "loss": random.standard_normal((lanes, points)),
             "accuracy": random.standard_normal((lanes, points)),
@@ -41,7 +50,7 @@ def first_block(out: Path) -> Path:
     return sorted(out.rglob("*.parquet"))[0]
 
 
-def test_a_block_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_block_is_read_back_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "seed-000.parquet"
     blocks.write(path, block(), "the key", {"jax version": "1"})
     read, key = blocks.read(path)
@@ -51,7 +60,7 @@ def test_a_block_comes_back_as_it_was(tmp_path: Path) -> None:
     for name, values in block().metrics.items():
         np.testing.assert_array_equal(read.metrics[name], values)
     np.testing.assert_array_equal(read.learning_rates, block().learning_rates)
-    np.testing.assert_array_equal(read.steps, block().steps)
+    np.testing.assert_array_equal(read.eval_steps, block().eval_steps)
     np.testing.assert_array_equal(read.diverged_at, block().diverged_at)
     assert pq.read_schema(path).names == [
         "lane",
@@ -105,7 +114,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
         store.load(tmp_path / "elsewhere")
 
 
-def test_a_partial_comes_back_or_not_at_all(tmp_path: Path) -> None:
+def test_a_partial_block_is_read_back_or_ignored(tmp_path: Path) -> None:
     path = tmp_path / "seed-000.partial.npz"
     half = np.arange(6, dtype=np.float32).astype("bfloat16").reshape(2, 3)
     arrays = [half, np.array(True), np.zeros((0, 2)), np.array([3], np.int32)]
@@ -127,7 +136,7 @@ def test_a_partial_comes_back_or_not_at_all(tmp_path: Path) -> None:
         assert blocks.read_partial(path, "key", arrays) is None
 
 
-def test_a_damaged_partial_costs_only_its_block(tmp_path: Path) -> None:
+def test_a_damaged_partial_block_is_recomputed(tmp_path: Path) -> None:
     plan = tiny_plan()
     toys.run(plan, tmp_path / "whole")
     path = store.partial_path(tmp_path / "out", "toy_plane", "sgd", 0)
@@ -138,12 +147,14 @@ def test_a_damaged_partial_costs_only_its_block(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_other_code_is_refused_and_discarded_on_request(tmp_path: Path) -> None:
+def test_blocks_of_other_code_are_refused_or_discarded_on_request(
+    tmp_path: Path,
+) -> None:
     toys.run(tiny_plan([toys.SGD, toys.ADAM]), tmp_path)
     before = toys.numbers(tmp_path)
     changed = toys.Optimizer("adam", toys.ADAM.make, "another hash")
     plan = tiny_plan([toys.SGD, changed])
-    manifest = (tmp_path / "manifest.json").read_bytes()
+    written = (tmp_path / "manifest.json").read_bytes()
     with pytest.raises(UserError) as error:
         toys.run(plan, tmp_path)
     assert "2 blocks" in str(error.value)
@@ -153,7 +164,7 @@ def test_other_code_is_refused_and_discarded_on_request(tmp_path: Path) -> None:
     assert "--out" in str(error.value)
     assert "--fresh" in str(error.value)
     assert toys.numbers(tmp_path) == before
-    assert (tmp_path / "manifest.json").read_bytes() == manifest
+    assert (tmp_path / "manifest.json").read_bytes() == written
 
     class Finished(Progress):
         def planned(self, plan: Plan, finished: set[tuple[str, int]]) -> None:
@@ -165,7 +176,7 @@ def test_other_code_is_refused_and_discarded_on_request(tmp_path: Path) -> None:
     assert toys.numbers(tmp_path) == before
 
 
-def test_more_seeds_and_optimizers_join_what_is_there(tmp_path: Path) -> None:
+def test_more_seeds_and_optimizers_extend_a_folder(tmp_path: Path) -> None:
     toys.run(tiny_plan(), tmp_path)
     settings = toys.settings(0.1, seeds=4)
     plan = toys.plan([toys.plane(4)], [toys.SGD, toys.ADAM], settings)
@@ -177,19 +188,100 @@ def test_more_seeds_and_optimizers_join_what_is_there(tmp_path: Path) -> None:
     assert results.curves["toy_plane", "sgd"].seeds.tolist() == [0, 100]
 
 
-def test_a_manifest_tells_where_numbers_come_from(tmp_path: Path) -> None:
-    manifest = toys.run(tiny_plan(), tmp_path).manifest
-    assert manifest["suite"] == "toys"
-    assert manifest["settings"]["learning_rates"] == [0.1]
-    assert manifest["settings"]["test_seeds"] == [100]
-    problem = manifest["problems"]["toy_plane"]
-    assert problem["budget"] == 4
-    assert problem["dimension"] == 2
-    assert problem["targets"] == toys.TARGETS
-    assert manifest["optimizers"] == {"sgd": {"source_hash": toys.SGD.source_hash}}
-    assert manifest["cells"][0]["key"] == tiny_plan().cells[0].key
-    assert {"versions", "git", "machine", "command", "skipped"} <= manifest.keys()
-    json.dumps(manifest, allow_nan=False)
+def test_a_manifest_records_where_numbers_come_from(tmp_path: Path) -> None:
+    found = toys.run(tiny_plan(), tmp_path).manifest
+    assert found.suite == "toys"
+    assert found.settings.learning_rates == (0.1,)
+    assert found.settings.test_seeds == (100,)
+    problem = found.problems["toy_plane"]
+    assert problem.budget == 4
+    assert problem.dimension == 2
+    assert problem.targets == Targets("relative", tuple(toys.TARGETS["values"]))
+    assert found.optimizers == {"sgd": toys.SGD.source_hash}
+    assert found.cells[0].key == tiny_plan().cells[0].key
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    assert {"versions", "git", "machine", "command", "skipped"} <= content.keys()
+    json.dumps(content, allow_nan=False)
+
+
+def whole_manifest() -> Manifest:
+    """A manifest in which nothing is empty."""
+    front = FrontEntry((1.0, 2.0), 0.5, ((0.0, 1.0), (1.0, 0.0)))
+    made = fakes.manifest(
+        {
+            "scored": fakes.entry(10, f_star=None, targets=fakes.ABSOLUTE),
+            "two": fakes.entry(10, targets=fakes.UNSCORED, front=front),
+        },
+        ("adam", "sgd"),
+        Settings(),
+    )
+    return dataclasses.replace(
+        made,
+        skipped=(Skipped("two", "sgd", "it needs aux_grads"),),
+        failed=(Failure("scored", "sgd", "ValueError: no", "Traceback"),),
+    )
+
+
+def test_a_manifest_is_read_back_unchanged(tmp_path: Path) -> None:
+    made = whole_manifest()
+    manifest.write(tmp_path, made)
+    assert manifest.read(tmp_path) == made
+    text = (tmp_path / "manifest.json").read_text("utf-8")
+    manifest.write(tmp_path, manifest.read(tmp_path))
+    assert (tmp_path / "manifest.json").read_text("utf-8") == text
+
+
+def test_the_layout_of_a_manifest_is_that_of_older_folders() -> None:
+    content = json.loads(json.dumps(manifest.to_json(whole_manifest())))
+    assert list(content["problems"]["two"]) == [
+        *("summary", "formula", "source", "tags", "budget", "f_star", "metric"),
+        *("targets", "front", "data_hash", "dimension"),
+    ]
+    assert content["optimizers"]["adam"] == {"source_hash": "0" * 64}
+    assert list(content["cells"][0]) == ["problem", "optimizer", "key", "gradients"]
+    assert content["skipped"] == [["two", "sgd", "it needs aux_grads"]]
+    assert content["problems"]["two"]["front"]["points"] == [[0.0, 1.0], [1.0, 0.0]]
+    # Keys that the first folders did not have, and one that later ones do not.
+    del content["problems"]["two"]["metric"], content["problems"]["scored"]["front"]
+    del content["cells"][0]["gradients"]
+    content["settings"]["budget_scale"] = 1.0
+    assert manifest.from_json(content) == whole_manifest()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda c: c.pop("cells"), "the manifest lacks cells"),
+        (lambda c: c["problems"]["two"].pop("budget"), "problem 'two' lacks budget"),
+        (lambda c: c.update(more=1), "the manifest has unknown keys: more"),
+        (
+            lambda c: c["problems"]["two"]["front"].update(more=1),
+            "the front of 'two' has unknown keys: more",
+        ),
+        (lambda c: c["problems"]["two"].update(budget="many"), "'many'"),
+        (lambda c: c["settings"].update(test_seeds=[]), "one test seed"),
+        (lambda c: c["cells"][0].pop("key"), "'key'"),
+    ],
+)
+def test_a_manifest_of_another_version_is_named(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], sentence: str
+) -> None:
+    content = manifest.to_json(whole_manifest())
+    change(content)
+    files.write_json(tmp_path / "manifest.json", content)
+    with pytest.raises(UserError, match=r"manifest\.json is damaged or was") as error:
+        store.load(tmp_path)
+    assert sentence in str(error.value)
+
+
+def test_curves_of_some_seeds() -> None:
+    curves = fakes.results(("quad_diag",), ("adam",)).curves["quad_diag", "adam"]
+    found = curves.of((101, 0, 999))
+    assert found.seeds.tolist() == [0, 101]
+    rows = [curves.seeds.tolist().index(seed) for seed in (0, 101)]
+    np.testing.assert_array_equal(found.metrics["loss"], curves.metrics["loss"][rows])
+    np.testing.assert_array_equal(found.diverged_at, curves.diverged_at[rows])
+    assert found.gradients_per_step == curves.gradients_per_step
 
 
 def test_costs_are_kept(tmp_path: Path) -> None:
@@ -228,7 +320,7 @@ def test_a_full_disk_keeps_what_is_finished(
     assert toys.numbers(out) == toys.numbers(tmp_path / "whole")
 
 
-def test_half_written_files_are_swept(tmp_path: Path) -> None:
+def test_half_written_files_are_removed(tmp_path: Path) -> None:
     left = tmp_path / "runs" / ".seed-000.parquet.tmp"
     left.parent.mkdir()
     left.touch()
@@ -248,7 +340,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         toys.run(tiny_plan(), tmp_path / "file" / "out")
 
 
-def test_a_lost_lane_repeats_its_last_finite_row() -> None:
+def test_a_diverged_lane_repeats_its_last_finite_values() -> None:
     loss = np.array([[4.0, 4.0], [3.0, np.inf], [2.0, 1.0], [np.nan, 1.0]])
     other = np.arange(8.0).reshape(4, 2)
     found = seed_run.finish(

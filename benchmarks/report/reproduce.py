@@ -1,0 +1,38 @@
+"""The commands that reproduce runs and reports."""
+
+import shlex
+from pathlib import Path
+
+from benchmarks.experiment.plan import DEFAULT_LEARNING_RATES
+from benchmarks.experiment.suites import SUITES, Suite
+from benchmarks.results.manifest import Manifest
+from benchmarks.roster.resolver import default_names
+
+
+def run_command(manifest: Manifest, problem: str) -> str:
+    """The command that repeats the runs on one problem in a folder of its own."""
+    settings = manifest.settings
+    words = ["python", "-m", "benchmarks", "run", manifest.suite, "-p", problem]
+    suite = SUITES.get(manifest.suite, Suite("", ()))
+    defaults = suite.optimizers or default_names()
+    names = list(manifest.optimizers)
+    extra = [n for n in names if n not in defaults]
+    if len(names) - len(extra) < len(defaults):
+        words, extra = [*words, "--only"], names
+    for name in extra:
+        words += ["-o", name]
+    if settings.learning_rates != (suite.learning_rates or DEFAULT_LEARNING_RATES):
+        rates = ",".join(f"{rate:g}" for rate in settings.learning_rates)
+        words += ["--learning-rates", rates]
+    if len(settings.test_seeds) != suite.seeds:
+        words += ["--seeds", str(len(settings.test_seeds))]
+    if len(settings.tune_seeds) != suite.tune_seeds:
+        words += ["--tune-seeds", str(len(settings.tune_seeds))]
+    if settings.schedule != suite.schedule:
+        words += ["--schedule", settings.schedule]
+    return shlex.join([*words, "--out", f"results/{problem}"])
+
+
+def report_command(folder: Path) -> str:
+    """The command that writes the report of a results folder again."""
+    return shlex.join(["python", "-m", "benchmarks", "report", str(folder)])
