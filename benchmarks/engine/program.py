@@ -128,7 +128,7 @@ def _with_schedule(make: Make, schedule: str, budget: int) -> Make:
         return make
 
     def decayed(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
-        def cosine(step: jax.Array) -> jax.Array:
+        def cosine(step: Any) -> jax.Array:
             return learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * step / budget))
 
         return make(cosine)

@@ -229,7 +229,7 @@ class Workers:
 
 
 def _cost(compiled: Program, pace: seed_run.Pace, lanes: int) -> dict[str, float]:
-    """Costs of a cell in this process: seconds, bytes, µs per lane and step."""
+    """Costs of a cell in this process: seconds, bytes, µs per run and step."""
     return compiled.costs | {
         "run_s": pace.seconds,
         "us_per_run_step": 1e6 * pace.seconds / max(1, pace.steps * lanes),
