@@ -14,7 +14,8 @@ import numpy as np
 from scipy.stats import binom
 
 from benchmarks.experiment.plan import Settings
-from benchmarks.results.manifest import ProblemEntry, Targets
+from benchmarks.experiment.targets import Targets
+from benchmarks.results.manifest import ProblemEntry
 from benchmarks.results.store import Curves, Results
 
 ALPHA = 0.05

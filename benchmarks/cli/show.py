@@ -166,8 +166,8 @@ def _describe_targets(problem: Problem) -> str:
         return str(error)
     if not problem.scored:
         return f"none: reported in a separate table, by {problem.metric}"
-    values = ", ".join(f"{value:.4g}" for value in found["values"])
-    if found["kind"] == "relative":
+    values = ", ".join(f"{value:.4g}" for value in found.values)
+    if found.kind == "relative":
         return f"loss − f* at most {values} times its value at the start"
     return f"loss at most {values}"
 

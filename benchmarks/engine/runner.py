@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -12,7 +11,7 @@ from benchmarks.engine import lane, program, seed_run
 from benchmarks.engine.progress import Progress
 from benchmarks.engine.workers import Workers
 from benchmarks.experiment.plan import Plan
-from benchmarks.experiment.targets import targets_of
+from benchmarks.experiment.targets import Targets, targets_of
 from benchmarks.problem import Problem
 from benchmarks.provenance import Device
 from benchmarks.results import files, manifest, store
@@ -29,7 +28,7 @@ def run_plan(
     progress: Progress | None = None,
     fresh: bool = False,
     checkpoint_seconds: float = 0.5,
-    targets: Callable[[Problem], dict[str, Any]] = targets_of,
+    targets: Callable[[Problem], Targets] = targets_of,
 ) -> tuple[Failure, ...]:
     """Runs everything that the results folder does not hold yet.
 

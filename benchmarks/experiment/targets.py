@@ -1,5 +1,6 @@
 """The targets of a problem: five loss levels, from easy to hard."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,24 @@ PATH = Path(__file__).with_name("targets.json")
 RELATIVE = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 
 
-def targets_of(problem: Problem, path: Path = PATH) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """The targets of a problem, easiest first.
+
+    Attributes:
+      kind: `relative`: fractions of f(x₀) − f*; `absolute`: values of the loss;
+        `none` for a problem that is not scored.
+      values: The targets; empty for `none`.
+    """
+
+    kind: str
+    values: tuple[float, ...]
+
+
+NO_TARGETS = Targets("none", ())
+
+
+def targets_of(problem: Problem, path: Path = PATH) -> Targets:
     """The targets of a problem, easiest first.
 
     Args:
@@ -21,18 +39,17 @@ def targets_of(problem: Problem, path: Path = PATH) -> dict[str, Any]:
       path: The file written by `python -m benchmarks calibrate`.
 
     Returns:
-      `{"kind": "relative", "values": [...]}`, fractions of f(x0) - f*, if f* is known;
-      else `{"kind": "absolute", "values": [...]}`, values of `"loss"` from a reference
-      run; `{"kind": "none", "values": []}` for a problem that is not scored.
+      Relative targets if f* is known; else absolute ones, values of `"loss"` from a
+      reference run; `NO_TARGETS` for a problem that is not scored.
 
     Raises:
       UserError: f* is unknown, and the file has no targets for this problem and its
         data.
     """
     if not problem.scored:
-        return {"kind": "none", "values": []}
+        return NO_TARGETS
     if problem.f_star is not None:
-        return {"kind": "relative", "values": list(RELATIVE)}
+        return Targets("relative", RELATIVE)
     entry = read(path).get(problem.name)
     cure = f"make them with: python -m benchmarks calibrate {problem.name}"
     if entry is None:
@@ -41,7 +58,7 @@ def targets_of(problem: Problem, path: Path = PATH) -> dict[str, Any]:
     if entry["data_hash"] != data_hash(problem):
         msg = f"the targets of {problem.name!r} belong to other data; {cure}"
         raise UserError(msg)
-    return {"kind": "absolute", "values": entry["values"]}
+    return Targets("absolute", tuple(entry["values"]))
 
 
 def read(path: Path = PATH) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from benchmarks.engine import runner
 from benchmarks.engine.progress import Progress
 from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Settings, make_plan
+from benchmarks.experiment.targets import NO_TARGETS
 from benchmarks.problem import Problem, data_hash
 from benchmarks.problems import load_problem, problem_names
 from benchmarks.results import store
@@ -32,7 +33,6 @@ from benchmarks.roster.resolver import Optimizer
 
 REFERENCE = "optax.adam"
 FRACTIONS = (0.10, 0.25, 0.50, 0.75, 0.90)
-_NO_TARGETS = {"kind": "none", "values": ()}
 SETTINGS = Settings(test_seeds=tuple(range(200, 210)))
 
 
@@ -81,7 +81,7 @@ def calibrate(
     )
     with tempfile.TemporaryDirectory() as folder:
         failures = runner.run_plan(
-            plan, Path(folder), progress=progress, targets=lambda _: _NO_TARGETS
+            plan, Path(folder), progress=progress, targets=lambda _: NO_TARGETS
         )
         if failures:
             msg = f"{problem.name!r} cannot be calibrated: {failures[0].message}"

@@ -20,6 +20,7 @@ from rich.table import Table
 from benchmarks.engine import runner
 from benchmarks.engine.progress import Progress
 from benchmarks.experiment.plan import Cell, Settings, make_plan
+from benchmarks.experiment.targets import NO_TARGETS
 from benchmarks.measure.timing import clock
 from benchmarks.problem import Problem
 from benchmarks.roster.resolver import Optimizer
@@ -116,7 +117,7 @@ def _engine(problem: Problem, optimizer: Optimizer) -> float:
     watch = _Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         runner.run_plan(
-            plan, Path(folder), workers=1, progress=watch, targets=lambda _: {}
+            plan, Path(folder), workers=1, progress=watch, targets=lambda _: NO_TARGETS
         )
     runs = len(_SETTINGS.seeds) * len(_SETTINGS.learning_rates)
     return (watch.stop - watch.start) / (runs * problem.budget)

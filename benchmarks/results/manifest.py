@@ -5,7 +5,7 @@ Only this module reads and writes `manifest.json`; other modules use `Manifest`.
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,10 @@ import jax
 from benchmarks import provenance
 from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Plan, Settings
+from benchmarks.experiment.targets import Targets
 from benchmarks.problem import FrontSpec, Problem, data_hash
 from benchmarks.provenance import Device
 from benchmarks.results import files
-
-
-@dataclasses.dataclass(frozen=True)
-class Targets:
-    """The targets of a problem, easiest first.
-
-    Attributes:
-      kind: `relative`: fractions of f(x₀) − f*; `absolute`: values of the loss;
-        `none` for a problem that is not scored.
-      values: The targets; empty for `none`.
-    """
-
-    kind: str
-    values: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,14 +168,14 @@ class Manifest:
 
 
 def describe(
-    plan: Plan, device: Device, targets: Callable[[Problem], Mapping[str, Any]]
+    plan: Plan, device: Device, targets: Callable[[Problem], Targets]
 ) -> Manifest:
     """The manifest of a plan before anything has run.
 
     Args:
       plan: What will be run.
       device: A `jax.Device` that runs it.
-      targets: The targets of a problem, as `{"kind": …, "values": …}`.
+      targets: The targets of a problem.
 
     Raises:
       UserError: A problem has no targets.
@@ -312,10 +299,9 @@ def _now() -> str:
 
 
 def _describe_problem(
-    problem: Problem, targets: Callable[[Problem], Mapping[str, Any]]
+    problem: Problem, targets: Callable[[Problem], Targets]
 ) -> ProblemEntry:
     params = jax.eval_shape(problem.init, jax.random.key(0))
-    found = targets(problem)
     return ProblemEntry(
         summary=problem.summary,
         formula=problem.formula,
@@ -324,7 +310,7 @@ def _describe_problem(
         budget=problem.budget,
         f_star=problem.f_star,
         metric=problem.metric,
-        targets=Targets(found["kind"], tuple(found["values"])),
+        targets=targets(problem),
         front=None if problem.front is None else _describe_front(problem.front),
         data_hash=data_hash(problem),
         dimension=sum(leaf.size for leaf in jax.tree.leaves(params)),

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiment.plan import DEFAULT_LEARNING_RATES, Settings, eval_steps
+from benchmarks.experiment.targets import Targets
 from benchmarks.results import blocks, files, store
 from benchmarks.results import manifest as manifests
 from benchmarks.results.blocks import Block
-from benchmarks.results.manifest import CellEntry, Git, Manifest, ProblemEntry, Targets
+from benchmarks.results.manifest import CellEntry, Git, Manifest, ProblemEntry
 from benchmarks.results.store import Curves, Results
 
 RELATIVE = Targets("relative", (1e-1, 1e-2, 1e-3, 1e-4, 1e-5))

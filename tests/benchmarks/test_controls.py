@@ -99,5 +99,5 @@ def test_the_closed_form_passes_the_targets_that_adam_does_not() -> None:
     counts = np.bincount(problem.data["pairs"], minlength=start.size)
     optimum = np.log(counts.reshape(start.shape) + 1e-6)
     first, last = (problem.evaluate_exact(w)["loss"] for w in (start, optimum))
-    hardest = min(targets_of(problem)["values"])
+    hardest = min(targets_of(problem).values)
     assert 0 <= last - problem.f_star <= hardest * (first - problem.f_star)

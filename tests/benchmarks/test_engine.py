@@ -115,7 +115,7 @@ def test_null_and_flipped_reach_no_target_and_a_reference_all(tmp_path: Path) ->
 
     def passed(name: str) -> np.ndarray:
         loss = results.curves["toy_quadratic", name].metrics["loss"]
-        levels = loss[:, :, :1] * np.array(toys.TARGETS["values"])
+        levels = loss[:, :, :1] * np.array(toys.TARGETS.values)
         return loss.min(-1, keepdims=True) <= levels
 
     assert not passed("null").any()

@@ -227,7 +227,7 @@ def test_the_optimizer_inside_enters_the_hash() -> None:
         ("nothing(adam)", "unknown optimizer 'nothing'"),
         ("optax.clip(os:getcwd, max_delta=1)", "'os:getcwd': building it .* fails"),
         ("optax.clip(builtins:float, max_delta=1)", "object of type float"),
-        ("optax.clip(adam)", "building it .* fails with TypeError"),
+        ("optax.clip(adam)", "needs the argument 'max_delta': add max_delta=VALUE"),
         ("optax.clip(adam, delta=1)", "no argument 'delta'. Did you mean 'max_delta'"),
         ("optax.clip(adam, adam)", "cannot read the arguments"),
         ("optax.clip(0.1)", "cannot read the arguments"),

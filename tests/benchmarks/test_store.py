@@ -196,7 +196,7 @@ def test_a_manifest_records_where_numbers_come_from(tmp_path: Path) -> None:
     problem = found.problems["toy_plane"]
     assert problem.budget == 4
     assert problem.dimension == 2
-    assert problem.targets == Targets("relative", tuple(toys.TARGETS["values"]))
+    assert problem.targets == Targets("relative", toys.TARGETS.values)
     assert found.optimizers == {"sgd": toys.SGD.source_hash}
     assert found.cells[0].key == tiny_plan().cells[0].key
     content = json.loads((tmp_path / "manifest.json").read_text())
@@ -259,7 +259,7 @@ def test_the_layout_of_a_manifest_is_that_of_older_folders() -> None:
             "the front of 'two' has unknown keys: more",
         ),
         (lambda c: c["problems"]["two"].update(budget="many"), "'many'"),
-        (lambda c: c["settings"].update(test_seeds=[]), "one test seed"),
+        (lambda c: c["settings"].update(test_seeds=[]), "one evaluation seed"),
         (lambda c: c["cells"][0].pop("key"), "'key'"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.errors import UserError
 from benchmarks.experiment import targets
 from benchmarks.experiment.plan import Settings
-from benchmarks.experiment.targets import targets_of
+from benchmarks.experiment.targets import Targets, targets_of
 from benchmarks.measure import calibrate
 from benchmarks.problem import Problem
 from benchmarks.problems import load_problem
@@ -49,7 +49,7 @@ def entry() -> dict[str, Any]:
 
 def test_known_minimum_gives_five_relative_targets() -> None:
     found = targets_of(bowl(f_star=0.0))
-    assert found == {"kind": "relative", "values": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5]}
+    assert found == Targets("relative", (1e-1, 1e-2, 1e-3, 1e-4, 1e-5))
 
 
 def test_every_problem_of_the_suite_has_targets() -> None:
@@ -57,9 +57,9 @@ def test_every_problem_of_the_suite_has_targets() -> None:
     assert "mlp32_digits" in names
     for name in names:
         found = targets_of(load_problem(name))
-        assert found["kind"] == "absolute"
-        assert len(found["values"]) == 5
-        assert (np.diff(found["values"]) < 0).all()
+        assert found.kind == "absolute"
+        assert len(found.values) == 5
+        assert (np.diff(found.values) < 0).all()
 
 
 def test_targets_are_the_reference_at_fractions_of_the_budget(entry: dict) -> None:
@@ -128,7 +128,7 @@ def test_file_round_trip_and_what_is_missing(tmp_path: Path, entry: dict) -> Non
     with pytest.raises(UserError, match=r"no targets yet; make .* calibrate bowl"):
         targets_of(bowl(), path)
     targets.write({"bowl": entry}, path)
-    assert targets_of(bowl(), path) == {"kind": "absolute", "values": entry["values"]}
+    assert targets_of(bowl(), path) == Targets("absolute", tuple(entry["values"]))
     assert [file.name for file in tmp_path.iterdir()] == ["targets.json"]
 
 

@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 from benchmarks.engine import runner
 from benchmarks.engine.progress import Progress
 from benchmarks.experiment.plan import Plan, Settings, make_plan
+from benchmarks.experiment.targets import Targets
 from benchmarks.problem import Problem
 from benchmarks.results import store
 from benchmarks.roster.resolver import Optimizer
 
 CURVATURES = np.array([1.0, 0.3, 0.02], np.float32)
-TARGETS = {"kind": "relative", "values": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5]}
+TARGETS = Targets("relative", (1e-1, 1e-2, 1e-3, 1e-4, 1e-5))
 
 
 def quadratic(budget: int = 60) -> Problem:
