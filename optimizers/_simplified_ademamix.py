@@ -159,10 +159,10 @@ def _scale_by_simplified_ademamix(
         count = numerics.increment(state.count)
         decay, weight = numerics.as_scalar(b1), numerics.as_scalar(alpha)
         mu = jax.tree.map(
-            lambda m, g: numerics.add_scaled(g, decay, m), state.mu, grads
+            lambda m, g: _multiply_add(decay, m, g), state.mu, grads
         )  # (1)
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
-        mixed = jax.tree.map(lambda g, m: numerics.add_scaled(m, weight, g), grads, mu)
+        mixed = jax.tree.map(lambda g, m: _multiply_add(weight, g, m), grads, mu)
         nu_hat = moments.debias(nu, b2, count)
         direction = moments.ratio(mixed, nu_hat, eps)  # (3)
         return trees.cast_like(direction, grads), ScaleBySimplifiedAdemamixState(
@@ -170,3 +170,10 @@ def _scale_by_simplified_ademamix(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+@numerics.inline_jit
+def _multiply_add(a: Scalar, x: jax.Array, y: jax.Array) -> jax.Array:
+    """a x + y in at least float32; the order of the terms fixes XLA's rounding."""
+    x = numerics.upcast(x, y)
+    return numerics.cast_scalar(x, a) * x + y.astype(x.dtype)
