@@ -185,7 +185,7 @@ def _import_failed(target: str, error: Exception) -> UserError:
     module_name = target.partition(":")[0]
     return UserError(
         f"{target!r}: importing {module_name!r} fails with "
-        f"{in_words(error)}; mend it or name another module."
+        f"{in_words(error)}; fix it or name another module."
     )
 
 

@@ -1,4 +1,4 @@
-"""The SAM family inside the pipelines that people build: links, wrappers, devices."""
+"""The SAM family inside the pipelines that people build: chains, wrappers, devices."""
 
 import functools
 from typing import Any

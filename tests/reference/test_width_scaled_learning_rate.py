@@ -69,9 +69,9 @@ CELLS = [
 def scaled(
     labels: support.PyTree, updates: support.PyTree, **options: str
 ) -> support.PyTree:
-    """The updates after the link, at a ratio of 16."""
-    link = optimizers.width_scaled_learning_rate(labels, 16.0, **options)
-    return link.update(updates, link.init(updates))[0]
+    """The updates after the scaling, at a ratio of 16."""
+    scaling = optimizers.width_scaled_learning_rate(labels, 16.0, **options)
+    return scaling.update(updates, scaling.init(updates))[0]
 
 
 @pytest.mark.parametrize(("parameterization", "alignment", "optimizer", "cells"), CELLS)
@@ -105,8 +105,10 @@ def test_defaults(x64: None) -> None:
 def test_a_ratio_of_one_has_no_effect() -> None:
     updates = support.cast(support.random_sequence(1).gradients, jnp.float32)
     for optimizer in ("sgd", "adam", "adafactor"):
-        link = optimizers.width_scaled_learning_rate("hidden", 1.0, optimizer=optimizer)
-        result, _ = link.update(updates, link.init(updates))
+        scaling = optimizers.width_scaled_learning_rate(
+            "hidden", 1.0, optimizer=optimizer
+        )
+        result, _ = scaling.update(updates, scaling.init(updates))
         jax.tree.map(np.testing.assert_array_equal, result, updates)
 
 
@@ -145,10 +147,10 @@ def test_labels_may_be_a_callable_tree() -> None:
 def test_masked_leaves_are_supported() -> None:
     params = {"in": jnp.ones(2), "out": jnp.ones(2)}
     labels = {"in": "embedding", "out": "readout"}
-    link = optax.masked(
+    scaling = optax.masked(
         optimizers.width_scaled_learning_rate(labels, 4.0), {"in": False, "out": True}
     )
-    result, _ = link.update(params, link.init(params))
+    result, _ = scaling.update(params, scaling.init(params))
     expected = {"in": np.ones(2), "out": np.full(2, 0.25)}
     support.assert_close(result, expected, 0.0)
 
@@ -160,8 +162,8 @@ def test_keeps_dtypes() -> None:
         "complex": jnp.ones(2, jnp.complex64),
     }
     for ratio in (16.0, np.float64(16.0), jnp.float32(16.0), jnp.int32(16)):
-        link = optimizers.width_scaled_learning_rate("hidden", ratio)
-        result, _ = jax.jit(link.update)(updates, link.init(updates))
+        scaling = optimizers.width_scaled_learning_rate("hidden", ratio)
+        result, _ = jax.jit(scaling.update)(updates, scaling.init(updates))
         for name, update in updates.items():
             assert result[name].dtype == update.dtype
             np.testing.assert_array_equal(result[name], update / 16)
@@ -213,13 +215,13 @@ def _moved(parameterization: str, optimizer: str, width: int) -> dict[str, float
     """
     params, multipliers = _network(parameterization, width)
     rule = optimizers.adam(1e-3) if optimizer == "adam" else optax.sgd(1e-3)
-    link = optimizers.width_scaled_learning_rate(
+    scaling = optimizers.width_scaled_learning_rate(
         {layer: layer for layer in LAYERS},
         width / 64,
         parameterization=parameterization,
         optimizer=optimizer,
     )
-    chain = optax.chain(rule, link)
+    chain = optax.chain(rule, scaling)
     gradient, inputs = jax.grad(_forward, has_aux=True)(params, multipliers)
     if optimizer == "adam":  # otherwise its eps stands above the gradients
         gradient = jax.tree.map(lambda g: 1e6 * g, gradient)

@@ -1,0 +1,1 @@
+"""One file = one claim of a paper, as an experiment with its controls."""
