@@ -120,7 +120,7 @@ def point_of(
     state: PyTree = None,
     keyword: str = "grad_fn",
 ) -> PyTree:
-    """Where a gradient transformation asks for the last gradient of its first update."""
+    """Where a transformation asks for the last gradient of its first update."""
     asked = []
 
     def record(point: PyTree) -> PyTree:
