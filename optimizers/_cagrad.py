@@ -114,7 +114,7 @@ def cagrad(
         length = reductions.norm(foot, reduce)
         across, height = reductions.unit(foot, length), length.root / length.scale
 
-        radius = numerics.as_float_scalar(c) * jnp.hypot(height, middle)
+        radius = numerics.as_float_scalar(c) * reductions.safe_hypot(height, middle)
         sine = jnp.clip(numerics.safe_divide(-middle, radius), -1.0, 1.0)
         cosine = reductions.safe_sqrt((1.0 - sine) * (1.0 + sine))
         beyond = jnp.where(sine > 0.0, end, start)
@@ -122,7 +122,7 @@ def cagrad(
             cosine > 0.0, height * numerics.safe_divide(sine, cosine), beyond
         )
         best = jnp.clip(best, start, end)  # (2)
-        size = jnp.hypot(height, best)
+        size = reductions.safe_hypot(height, best)
         direction = trees.add_multiple(
             trees.multiply(
                 height + radius * numerics.safe_divide(height, size), across

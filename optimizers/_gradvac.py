@@ -107,7 +107,9 @@ def gradvac(
         along = reductions.dot(grads, axis, reduce)
         foot = reductions.norm(trees.add_multiple(grads, -along, axis), reduce)
         across = foot.root / foot.scale
-        cosine = numerics.safe_divide(along, jnp.hypot(along, across))  # (1)
+        cosine = numerics.safe_divide(
+            along, reductions.safe_hypot(along, across)
+        )  # (1)
 
         mean = numerics.as_float_scalar(state.mean_cosine)
         sine = reductions.safe_sqrt((1.0 - mean) * (1.0 + mean))

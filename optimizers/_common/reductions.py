@@ -92,6 +92,16 @@ def safe_sqrt(square: jax.Array) -> jax.Array:
 
 
 @numerics.inline_jit
+def safe_hypot(x: jax.Array, y: jax.Array) -> jax.Array:
+    """sqrt(x^2 + y^2) without overflow; its derivatives at the origin are 0.
+
+    Those of `jnp.hypot` were 0.5 and are NaN from jax 0.12 on.
+    """
+    origin = (x == 0.0) & (y == 0.0)
+    return jnp.where(origin, 0.0, jnp.hypot(jnp.where(origin, 1.0, x), y))
+
+
+@numerics.inline_jit
 def _add_up(scalars: list[jax.Array]) -> jax.Array:
     return sum(
         map(numerics.as_float_scalar, scalars), start=numerics.as_float_scalar(0.0)

@@ -126,3 +126,14 @@ def test_gradients_of_every_size(size: float) -> None:
 def test_bad_values_are_refused() -> None:
     with pytest.raises(ValueError, match=r"gradvac: ema_rate must be .* got 1\.5"):
         optimizers.gradvac(1.5)
+
+
+def test_derivatives_by_the_gradients_are_finite() -> None:
+    """Also where gradients are equal, zero or opposite."""
+    gradvac = optimizers.gradvac(0.1)
+    size = jax.jit(
+        jax.grad(lambda g, a: jnp.sum(surgery.first(gradvac, g, a) ** 2), (0, 1))
+    )
+    g, zero = jnp.asarray(MAIN[0], jnp.float32), jnp.zeros(3)
+    for main, aux in ((g, g), (g, -g), (g, zero), (zero, g), (zero, zero)):
+        assert all(jnp.isfinite(slope).all() for slope in size(main, aux))
