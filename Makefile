@@ -1,4 +1,4 @@
-# Everything runs in .venv, which is made when missing and filled again when
+# Everything runs in .venv, which is created if it is missing and reinstalled when
 # pyproject.toml or the version is newer. Only make and Python 3.11 or newer are assumed.
 
 BIN := .venv/bin
@@ -30,8 +30,8 @@ help:
 	@echo 'make test-oldest  test the library with the oldest supported jax and optax'
 	@echo 'make lint         check format, style, types and import directions'
 	@echo 'make format       format the code and sort the imports'
-	@echo 'make sync         write the generated files again'
-	@echo 'make figures      draw the picture of the README again'
+	@echo 'make sync         regenerate the generated files'
+	@echo 'make figures      redraw the figure of the README'
 	@echo 'make clean        remove the environments and caches; results stay'
 	@echo 'More options: make bench ARGS="--seeds 5", make PYTHON=python3.12 ...'
 
@@ -73,7 +73,7 @@ clean:
 	@$(BIN)/python -m pip install $(QUIETLY) --editable '.[$*]'
 	@touch $@
 
-# Made again from nothing, so that no newer version stays behind.
+# Recreated from scratch, so that no newer version stays behind.
 .venv-oldest/.test: .venv/pyvenv.cfg pyproject.toml tools/oldest.py
 	@echo 'Installing the oldest jax and optax into .venv-oldest; this happens once.' >&2
 	@$(BIN)/python -m venv --clear .venv-oldest

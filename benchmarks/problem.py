@@ -52,7 +52,7 @@ class Problem:
       tags: One of `convex`, `nonconvex` and `game`, one of `deterministic` and
         `stochastic`, and any others.
       budget: Number of gradients in one run. An optimizer that takes two gradients
-        per step makes half as many steps.
+        per step takes half as many steps.
       init: `(key)` to float32 starting parameters. They must depend on the key, also
         in a deterministic problem, because each seed is a different instance.
       loss: `(params, batch)` to the float32 training loss that is differentiated.

@@ -174,7 +174,7 @@ def adabound(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AdaBound: Adam with clipped step sizes, a gradual transition to SGD.
+    r"""AdaBound: Adam with clipped step sizes that gradually turns into SGD.
 
     Each parameter's step size is clipped to an interval that shrinks to one number.
     For the gradient :math:`g_t` at the params :math:`x_{t-1}`, elementwise,

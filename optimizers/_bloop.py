@@ -38,7 +38,7 @@ def bloop(
     It searches for the minimum of an auxiliary loss among the minima of the main loss.
     Put it first in a chain, and pass `update` the gradient :math:`a_t` of the auxiliary
     loss in addition to the gradient :math:`g_t` of the main loss, both on the same
-    batch. With products and norms over the whole tree,
+    batch. With inner products and norms over the whole tree,
 
     .. math::
 
@@ -47,12 +47,12 @@ def bloop(
        m_t &= (1 - \rho) m_{t-1} + \rho g_t                                  && (3)
 
     with :math:`m_0 = 0` and :math:`\pi(a; 0) = a`. The average :math:`m` estimates the
-    full-batch gradient: projecting on the noisy gradient of one batch would let the
-    auxiliary loss increase the main loss. It needs no bias correction, because
-    :math:`\pi` does not depend on the norm of :math:`m`. There is no epsilon in (1),
-    which is accurate for averages of every size.
+    full-batch gradient: with the noisy gradient of one batch in its place, the
+    auxiliary gradient would increase the main loss. The average needs no bias
+    correction, because :math:`\pi` does not depend on its norm. There is no epsilon in
+    (1), which is accurate for averages of every size.
 
-    For several auxiliary losses, in order of importance, :math:`a_k` is projected on
+    For several auxiliary losses, in order of importance, :math:`a_k` is projected onto
     the orthogonal complement of all averages before it, by Gram-Schmidt:
 
     .. math::
@@ -70,8 +70,8 @@ def bloop(
     last.
 
     Defaults: ema_rate of the paper, which recommends values somewhat above the learning
-    rate: 0.001 was too slow, and 0.9 close to `mixed_gradients`. No default of
-    aux_weight suits all problems.
+    rate. There, 0.001 was too slow, and 0.9 behaved almost like `mixed_gradients`.
+    aux_weight has no default, because no value suits all problems.
 
     Differences from the paper: the paper does not specify the initial average; with
     zero, the first step is that of `mixed_gradients`.
@@ -88,7 +88,7 @@ def bloop(
     put bloop before it, ``chain(bloop(…), MultiSteps(…))``, or average both gradients
     yourself. ``optax.masked`` and ``optax.partition`` need
     ``mask_compatible_extra_args=True`` and support one auxiliary loss; inner products
-    then cover only the leaves of the group, which is another method.
+    then cover only the leaves of the group, which is a different method.
 
     Args:
       aux_weight: Weight of the auxiliary gradient, >= 0: a float or an optax schedule

@@ -15,7 +15,7 @@ __all__ = ["cagrad"]
 def cagrad(
     c: Scalar = 0.4, *, reduce: Reduce | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""CAGrad: maximizes the smaller decrease of two losses near the mean gradient.
+    r"""CAGrad: maximizes the worst-case decrease of two losses near the mean gradient.
 
     Put it first in a chain, and pass `update` the gradient :math:`a_t` of an auxiliary
     loss in addition to the gradient :math:`g_t` of the main loss. With products and
@@ -28,7 +28,7 @@ def cagrad(
          \langle h(w), \bar g \rangle + c \|\bar g\| \|h(w)\|               && (2) \\
        d_t &= \bar g + c \|\bar g\| \frac{h(w_t)}{\|h(w_t)\|}               && (3)
 
-    Among all :math:`d` with :math:`\|d - \bar g\| \le c \|\bar g\|` :math:`d_t`
+    Among all :math:`d` with :math:`\|d - \bar g\| \le c \|\bar g\|`, :math:`d_t`
     maximizes :math:`\min(\langle d, g \rangle, \langle d, a \rangle)`. With :math:`c =
     0` it is the mean, and for :math:`c \to \infty` it has the direction of `mgda`; for
     :math:`c < 1` it still converges to a minimum of the mean loss.

@@ -21,7 +21,7 @@ class GradvacState(NamedTuple):
 def gradvac(
     ema_rate: Scalar = 0.01, *, reduce: Reduce | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Gradient vaccine: rotates the main gradient to its usual angle with another.
+    r"""Gradient vaccine: raises the cosine of two gradients to its moving average.
 
     Put it first in a chain, and pass `update` the gradient :math:`a_t` of an auxiliary
     loss in addition to the gradient :math:`g_t` of the main loss. With products and

@@ -104,7 +104,7 @@ def gsam(
     mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""GSAM: SAM that also minimizes the gap between the loss nearby and at the params.
+    r"""GSAM: SAM that also minimizes the gap between the perturbed and the actual loss.
 
     The gap between the highest loss nearby and the loss at the params measures
     sharpness better than the highest loss alone. An ascent step on the loss at the

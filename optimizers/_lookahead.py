@@ -70,19 +70,20 @@ def lookahead(
     :math:`t \bmod k` as steps_since_sync, :math:`\phi` as slow, :math:`\bar m` as
     momenta.
 
-    Defaults: those of the paper for ImageNet. For CIFAR it takes slow_step_size=0.8.
+    Defaults: those of the paper for ImageNet. For CIFAR it uses slow_step_size=0.8.
 
     Differences from the paper: none. Differences from released code: the authors'
     TensorFlow version initializes the slow weights with 0 and synchronizes one step too
-    late; their PyTorch version stores no copy of :math:`\bar m` but a reference to the
-    momentum, so that (4) only scales it from the second synchronization on. In optax,
-    the params are a pair of fast and slow weights, and extra arguments are refused.
+    late; their PyTorch version stores a reference to the momentum instead of a copy as
+    :math:`\bar m`, so that (4) only scales it from the second synchronization on. In
+    optax, the params are a pair of fast and slow weights, and extra arguments are
+    refused.
 
     Args:
       optimizer: Optimizer of the fast weights.
       sync_period: Number of steps between synchronizations, an integer >= 1.
-      slow_step_size: Step size of the slow weights towards the fast ones, >= 0; 1 is
-        the optimizer alone.
+      slow_step_size: Step size of the slow weights towards the fast ones, >= 0; with 1
+        it is the optimizer alone.
       inner_state: ``"maintain"``, ``"reset"`` or ``"pullback"``.
 
     Returns:

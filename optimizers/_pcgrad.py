@@ -21,7 +21,7 @@ class PcgradState(NamedTuple):
 def pcgrad(
     aux_weight: AuxWeight, *, reduce: Reduce | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""PCGrad: removes from each gradient its component against the others.
+    r"""PCGrad: removes from each gradient the component that conflicts with another.
 
     Put it first in a chain, and pass `update` the gradients :math:`a_{k,t}` of one or
     several auxiliary losses in addition to the gradient :math:`g_t` of the main loss.

@@ -60,10 +60,12 @@ def scale_by_prodigy(
         (called with the step count, starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the square root
-        of b2.
-      eps: Added, times the distance estimate, to the square root of the second moment.
-      d0: Initial distance estimate; must be positive and should underestimate.
+      b3: Decay rate of the sums behind the estimate, in [0, 1); None means the square
+        root of b2.
+      eps: Small constant; times the distance estimate, it is added to the square root
+        of the second moment.
+      d0: Initial distance estimate; must be positive, and should be too small rather
+        than too large.
       d_coef: Factor on each new distance estimate.
       growth_rate: Largest factor by which the estimate grows per step, at least 1.
       bias_correction: Whether the step size includes Adam's bias corrections of both
@@ -118,12 +120,12 @@ def prodigy(
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Prodigy: Adam with an automatic learning rate, from the distance traveled.
+    r"""Prodigy: Adam with a learning rate from an estimated distance to the solution.
 
     Like D-Adaptation, it keeps a growing estimate :math:`d` of the distance
     :math:`\|x_0 - x_*\|_\infty`, and hence of the best learning rate. It weights recent
-    gradients more, by :math:`d^2`, so that the estimate grows faster. With the product
-    and the norm over the whole tree and the rest elementwise, for the gradient
+    gradients more, by :math:`d^2`, so that the estimate grows faster. The inner product
+    and the norm are over the whole tree; all else is elementwise. For the gradient
     :math:`g_t` at :math:`x_{t-1}` and :math:`d = d_{t-1}`,
 
     .. math::
@@ -152,9 +154,9 @@ def prodigy(
     :math:`d` as distance, :math:`d^{\max}` as distance_max, :math:`N` as numerator.
     `distance_estimates` reads :math:`d`.
 
-    Defaults: those of the release and the numbers of ``optax.contrib.prodigy``, whose
-    betas are b1 and b2 here, beta3 is b3, estim_lr0 is d0 and estim_lr_coef is d_coef.
-    The authors recommend a cosine schedule from 1 to 0 as learning rate.
+    Defaults: those of the released code and of ``optax.contrib.prodigy``, where b1 and
+    b2 are called betas, b3 beta3, d0 estim_lr0 and d_coef estim_lr_coef. The authors
+    recommend a cosine schedule from 1 to 0 as learning rate.
 
     Differences from the paper: the first estimate that exceeds :math:`d_0` is not
     limited by growth_rate, because of (8), as in the released code. ``d_coef=0`` keeps
@@ -178,10 +180,12 @@ def prodigy(
         (called with the step count, starting at 0).
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      b3: Decay rate of the sums behind the estimate, in [0, 1); None is the square root
-        of b2.
-      eps: Added, times the distance estimate, to the square root of the second moment.
-      d0: Initial distance estimate; must be positive and should underestimate.
+      b3: Decay rate of the sums behind the estimate, in [0, 1); None means the square
+        root of b2.
+      eps: Small constant; times the distance estimate, it is added to the square root
+        of the second moment.
+      d0: Initial distance estimate; must be positive, and should be too small rather
+        than too large.
       d_coef: Factor on each new distance estimate.
       growth_rate: Largest factor by which the estimate grows per step, at least 1.
       bias_correction: Whether the step size includes Adam's bias corrections of both

@@ -176,7 +176,7 @@ def _split_examples(name: str, args: Sequence[Any], argnum: int, groups: int) ->
     if not 1 <= argnum <= len(args):
         msg = (
             f"{name}: batch_argnums has {argnum}, but there are arguments 1 to "
-            f"{len(args)} beside the params, which are 0. Pass examples by position."
+            f"{len(args)} besides the params, argument 0. Pass examples by position."
         )
         raise ValueError(msg)
 
@@ -186,8 +186,8 @@ def _split_examples(name: str, args: Sequence[Any], argnum: int, groups: int) ->
             where = jax.tree_util.keystr(path)
             msg = (
                 f"{name}: argument {argnum}{where} has the shape {shape}, whose first "
-                f"axis cannot be split into {groups} microbatches. Give arguments "
-                "without examples other positions than batch_argnums."
+                f"axis cannot be split into {groups} microbatches. List only "
+                "arguments that hold examples in batch_argnums."
             )
             raise ValueError(msg)
         return jnp.reshape(x, (groups, shape[0] // groups, *shape[1:]))

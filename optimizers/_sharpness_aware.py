@@ -82,7 +82,7 @@ def sharpness_aware(
         mean = optax.stateless(lambda g, _: jax.lax.pmean(g, "data"))
         optimizer = optax.chain(sharpness_aware(0.05), mean, optax.adamw(1e-3))
 
-    The second needs the gradients of each device alone: mark the params with
+    The latter needs the separate gradients of each device: mark the params with
     ``jax.lax.pcast(params, "data", to="varying")``. If the params are sharded, use
     ``reduce``.
 
@@ -90,9 +90,9 @@ def sharpness_aware(
 
     Defaults: :math:`\rho` and :math:`p` of the paper; :math:`\eta` that of ASAM.
 
-    Differences from the paper: in (2), 0/0 is 0. Perturbations below the rounding of
-    the params' dtype are lost: in bfloat16, an element changes only if :math:`|e|` is
-    at least 1/512 to 1/256 of it.
+    Differences from the paper: in (2), 0/0 is 0. Perturbations below the rounding error
+    of the params' dtype are lost: in bfloat16, an element changes only if :math:`|e|`
+    is at least 1/512 to 1/256 of it.
 
     Differences from released code: weight decay of the base optimizer acts at
     :math:`x_{t-1}` and is part of neither gradient. ``optax.contrib.sam`` with
@@ -106,12 +106,12 @@ def sharpness_aware(
         step count, starting at 0). The number 0 turns the method off: gradients pass
         through unchanged.
       p: Order of the norm that bounds the perturbation, from 1 to infinity.
-      adaptive: True for ASAM, (1) in leaves with two or more axes; or which leaves are
-        adaptive: a tree of booleans, a prefix of one that is not a boolean, or a
-        function from the params to one.
+      adaptive: Which leaves are adaptive. False: none. True: those with two or more
+        axes, as in ASAM. Otherwise a tree of booleans, a prefix of one, or a function
+        from the params to one.
       eta: Added to the absolute value of the params in adaptive leaves.
       mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
-        function from the params to one. Other leaves count in no norm.
+        function from the params to one. The norms leave out the other leaves.
       ascent_steps: Number of ascent steps (1) to (3), each from the end of the previous
         one.
       per_leaf: Whether each leaf has its own norm; then :math:`\|e_t\|_2` is
@@ -275,7 +275,7 @@ def asam(
 
     Symbols: :math:`\rho` rho, :math:`\eta` eta.
 
-    Defaults: those of the paper; it takes rho = 0.5 for CIFAR-10 and 1 for CIFAR-100.
+    Defaults: those of the paper, which uses rho = 0.5 for CIFAR-10 and 1 for CIFAR-100.
 
     Differences from the paper: weights are the leaves with two or more axes.
 

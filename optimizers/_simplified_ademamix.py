@@ -62,7 +62,7 @@ def simplified_ademamix(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Simplified AdEMAMix: Adam with a momentum sum plus a multiple of the gradient.
+    r"""Simplified AdEMAMix: Adam with heavy-ball momentum plus a weighted gradient.
 
     For the gradient :math:`g_t` at the params :math:`x_{t-1}`, elementwise,
 

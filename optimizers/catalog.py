@@ -1,4 +1,4 @@
-"""What kind of function a factory is, and the least arguments it needs.
+"""The kinds of public functions, and their required arguments.
 
 Tests, tables and benchmarks find the public functions of this library, of optax and of
 users with this module, so that a new function needs no entry in any list. Only a
@@ -58,12 +58,12 @@ class Kind(enum.Enum):
 
     Attributes:
       OPTIMIZER: Takes a learning rate first and returns a transformation whose updates
-        descend, as `adam`.
+        descend, such as `adam`.
       PRIMITIVE: The part of an optimizer that turns gradients into directions, named
         `scale_by_*`.
-      WRAPPER: Takes an optimizer first and returns one, as `lookahead`.
+      WRAPPER: Takes an optimizer first and returns one, such as `lookahead`.
       GRADIENT_TRANSFORMATION: Returns any other transformation, to be chained with an
-        optimizer, as `clip_by_global_norm`.
+        optimizer, such as `clip_by_global_norm`.
       SCHEDULE: Returns a function of the step count.
       OTHER: Any other function, such as one that combines several transformations.
     """
@@ -77,19 +77,19 @@ class Kind(enum.Enum):
 
 
 def kind(function: Callable[..., Any]) -> Kind:
-    """Returns the kind of a function, judged by its signature.
+    """Returns the kind of a function, based on its signature.
 
     The return annotation separates transformations from schedules and the rest; a
-    function without one is taken to return a transformation. The name `scale_by_*` then
-    marks a primitive, and otherwise the first parameter decides. A learning rate is
+    function without one is assumed to return a transformation. A name `scale_by_*` then
+    marks a primitive; for other names, the first parameter decides. A learning rate is
     called `learning_rate` or `lr`, possibly after a prefix (`max_learning_rate`). An
     optimizer is called `optimizer`, `opt` or `tx`, possibly after a prefix
     (`base_optimizer`), `inner` or `base`, or it is annotated as an
     `optax.GradientTransformation`.
 
     Args:
-      function: A function of this library, of optax or of a user; a
-        `functools.partial` of one or a class with methods `init` and `update` will do.
+      function: A function of this library, of optax or of a user, a
+        `functools.partial` of one, or a class with methods `init` and `update`.
 
     Returns:
       The kind; `Kind.OTHER` if it has no signature.
@@ -154,7 +154,7 @@ def functions(module: types.ModuleType, *kinds: Kind) -> dict[str, Callable[...,
 
 
 def part_of(name: str, public: Collection[str]) -> str | None:
-    """Returns the public function that another one is a part of, by their names.
+    """Returns the public function that another function is a part of, by name.
 
     `scale_by_adam` is the part of `adam` without the learning rate, and
     `looksam_gradient` the part of `looksam` without the optimizer.
@@ -171,7 +171,7 @@ def part_of(name: str, public: Collection[str]) -> str | None:
 
 
 def required_arguments(function: Callable[..., Any]) -> dict[str, Any]:
-    """Returns the least keyword arguments with which a function can be called.
+    """Returns example values for the required arguments of a function.
 
     Args:
       function: A public function of this library.
@@ -192,7 +192,7 @@ def required_arguments(function: Callable[..., Any]) -> dict[str, Any]:
     ]
     for missing in (key for key in needed if key not in known):
         msg = (
-            f"{name}: the catalogue has no value for the required argument "
+            f"{name}: the catalog has no value for the required argument "
             f"{missing!r}: add a line for {name!r} to _ARGUMENTS in "
             "optimizers/catalog.py."
         )
@@ -203,13 +203,13 @@ def required_arguments(function: Callable[..., Any]) -> dict[str, Any]:
 def example(
     function: Callable[..., Any], learning_rate: Any = 1e-3, **arguments: Any
 ) -> Any:
-    """Returns what a public function makes of the least arguments.
+    """Calls a public function with its required arguments only.
 
     Args:
       function: A public function of this library.
       learning_rate: The learning rate of an optimizer, or that of the SGD inside a
         wrapper; a float or an optax schedule.
-      **arguments: Further arguments, which replace those of the catalogue.
+      **arguments: Further arguments, which replace those of the catalog.
 
     Returns:
       The transformation or, for other kinds, what the function returns.

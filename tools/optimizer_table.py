@@ -18,7 +18,7 @@ from optimizers.catalog import Kind
 PyTree = Any
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
 HEADER = (
-    "| name | paper | what it is for | state | extra gradients |\n"
+    "| name | paper | description | state | extra gradients |\n"
     "|---|---|---|---:|---:|\n"
 )
 PARAMS = {"w": jnp.zeros((100, 100)), "b": jnp.zeros(100)}

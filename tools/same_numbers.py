@@ -1,8 +1,8 @@
-"""Compare the numbers of two results folders, to the bit.
+"""Compare the numbers of two results folders bitwise.
 
 `python -m tools.same_numbers BEFORE AFTER` reads every seed run in either folder. It
 exits with 1 if a file or a numeric column is missing, or if a single bit differs. Use
-it after a change that must not move any number: run a suite before and after with
+it after a change that must not change any number: run a suite before and after with
 `python -m benchmarks run smoke --out DIR`.
 """
 

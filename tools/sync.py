@@ -1,4 +1,4 @@
-"""Write the generated files again: `python -m tools.sync`, or `make sync`."""
+"""Regenerate the generated files: `python -m tools.sync`, or `make sync`."""
 
 import re
 from pathlib import Path

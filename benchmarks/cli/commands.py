@@ -35,8 +35,9 @@ Examples:
     "trees",
     multiple=True,
     metavar="NAME",
-    help="Parameters to update: one (one array of 10 M), many (300 of 33 k), tiny "
-    "(1000 of 100) or transformer (12 layers, 10 M). Repeatable.  [default: all]",
+    help="Parameters to update: one (1 array of 10 M entries), many (300 arrays of "
+    "33 k), tiny (1000 arrays of 100) or transformer (12 layers, 10 M entries). "
+    "Repeatable.  [default: all]",
 )
 @click.option(
     "--seconds",
@@ -52,10 +53,10 @@ def profile(
 ) -> None:
     """Measures the cost of one update of an optimizer.
 
-    Compares it with the same method in optax: the time per update, the time to trace
-    and to compile without a cache, and the bytes of state, of temporary memory, and
-    read or written. Parameters and state are donated. Both sides take turns in one
-    process; a quiet machine gives steadier ratios.
+    Compares it with the same method in optax. Reports the time per update, the time to
+    trace and to compile without a cache, the bytes of state and of temporary memory,
+    and the bytes read or written. Parameters and state are donated. The two optimizers
+    are timed alternately in one process. Ratios vary less on an idle machine.
     """
     from benchmarks.measure import profile
     from benchmarks.roster import resolver, specs
@@ -100,7 +101,7 @@ def throughput(problems: tuple[str, ...], spec: str, as_json: bool) -> None:
 
     The plain loop calls one jitted step from Python for each step of each run, and
     reads the loss as a float each time. Reports the microseconds per step and run of
-    both, measured in turns in one process, and their ratio.
+    both, timed alternately in one process, and their ratio.
     """
     from benchmarks.measure import throughput
     from benchmarks.problems import load_problem

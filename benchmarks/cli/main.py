@@ -93,8 +93,8 @@ Examples:
 def describe(name: str) -> None:
     """Describes a problem or an optimizer.
 
-    A problem: formula, source, budget and targets. An optimizer: signature, idea,
-    size of the state and gradients per step.
+    For a problem, shows its formula, source, budget and targets. For an optimizer,
+    shows its signature, description, size of the state and gradients per step.
     """
     from benchmarks.cli import show
 
@@ -140,8 +140,8 @@ Examples:
 @click.option(
     "--fresh",
     is_flag=True,
-    help="Discards results of the same optimizers and problems in DIR that were made "
-    "by other code, data or settings; without it, they are an error.",
+    help="Discards results in DIR of the same optimizers and problems that come from "
+    "other code, data or settings. Without it, such results are an error.",
 )
 @click.option(
     "--workers",
@@ -160,9 +160,8 @@ def run(
 ) -> None:
     """Runs a suite, prints the table and writes the report.
 
-    The default SUITE is quick; `list suites` shows all suites. A run that was stopped
-    resumes where it left off when the same command is given again. Finished runs are
-    never repeated.
+    The default SUITE is quick; `list suites` shows all suites. To resume a run that was
+    stopped, give the same command again. Finished runs are never repeated.
     """
     from benchmarks.cli import show
     from benchmarks.cli.bars import Bars
@@ -196,7 +195,7 @@ def run(
 @main.command("report")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def report_(folder: Path) -> None:
-    """Writes the report of a results folder again.
+    """Regenerates the report of a results folder.
 
     Reads the results in DIR, prints the table and writes the report.
     """

@@ -24,7 +24,7 @@ def options(command: Any) -> Any:
             help="Adds an optimizer: NAME, optax.NAME or MODULE:FACTORY, where MODULE "
             "is installed or in the current folder. Arguments are optional: "
             "'optax.sgd(momentum=0.9)'. Wrappers and gradient transformations take an "
-            "optimizer first: 'sam(adam, rho=0.1)'. Repeatable.",
+            "optimizer as first argument: 'sam(adam, rho=0.1)'. Repeatable.",
         ),
         click.option(
             "--only",

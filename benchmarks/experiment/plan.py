@@ -132,7 +132,7 @@ def make_plan(
     """Plans every optimizer on every problem; skips pairs that cannot run.
 
     All optimizers get the same number of gradient evaluations. An optimizer that needs
-    two gradients per step makes half as many steps, and its schedule ends with them.
+    two gradients per step takes half as many steps, and its schedule ends with them.
 
     Args:
       suite: Name of the suite.

@@ -43,9 +43,11 @@ SUITES: dict[str, Suite] = {
         "Does everything work? One quadratic, one function in the plane, one network",
         ("quad_diag", "rosen2", "mlp32_digits"),
     ),
-    "quick": Suite("Which optimizers reach the targets with fewest gradients?", _QUICK),
+    "quick": Suite(
+        "Which optimizers reach the targets with the fewest gradients?", _QUICK
+    ),
     "standard": Suite(
-        "As quick, on more problems",
+        "The same as quick, on more problems",
         (*_QUICK, "cnn_digits", "bigram_text"),
     ),
     "generalization": Suite(

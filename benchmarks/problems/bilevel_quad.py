@@ -78,7 +78,7 @@ def problem() -> Problem:
     front = np.array([[v["loss"], v["aux"]] for v in (ends[0], *middle, ends[1])])
     return Problem(
         name="bilevel_quad",
-        summary="Quadratic with many minimizers; a second one selects among them.",
+        summary="Quadratic with many minimizers; another one selects among them.",
         formula="main: ½ (x − a)ᵀ H (x − a), rank 10; aux: ½ ‖x − c‖²; x ∈ R²⁰",
         source="Hsieh et al., Careful with that Scalpel (2024)",
         tags=frozenset({"convex", "stochastic", "analytic", "two objectives"}),

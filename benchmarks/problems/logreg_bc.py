@@ -69,7 +69,7 @@ def problem() -> Problem:
     minimizer = _newton(columns)
     return Problem(
         name="logreg_bc",
-        summary="Convex classification of data that barely determine the weights.",
+        summary="Ill-conditioned logistic regression with a small quadratic penalty.",
         formula="f(w, b) = mean log(1 + exp(−yᵢ(wᵀaᵢ + b))) + 5e-4 ‖w‖², w ∈ R³⁰",
         source="Wisconsin diagnostic breast cancer data (1993), via scikit-learn",
         tags=frozenset({"convex", "deterministic", "data"}),

@@ -103,7 +103,7 @@ def problem() -> Problem:
     """The network and its two losses."""
     return Problem(
         name="smooth_mlp",
-        summary="Network on images that should also have small spectral norms.",
+        summary="Network on images, with its spectral norms as the second objective.",
         formula="main: cross-entropy of a 64-64-32-10 ReLU network; aux: Σ log ‖W‖₂",
         source="Hsieh et al., Careful with that Scalpel (2024), on digits",
         tags=frozenset(

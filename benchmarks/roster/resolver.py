@@ -92,7 +92,7 @@ def _check_arguments(
     if factory is optax.lookahead:
         msg = (
             f"{name!r}: optax.lookahead trains params of its own class, "
-            "optax.LookaheadParams, which the suite does not make: use lookahead, "
+            "optax.LookaheadParams, which the suite does not support: use lookahead, "
             "which takes any params."
         )
         raise UserError(msg)
@@ -105,8 +105,8 @@ def _check_arguments(
     target = name.partition("(")[0].strip()
     if inside is not None and takes_rate:
         msg = (
-            f"{name!r}: {target} takes {first!r} first, so nothing goes inside it: "
-            "leave out what is in brackets without a key."
+            f"{name!r}: {target} takes {first!r} first, not an optimizer: write all "
+            "its arguments as key=value."
         )
         raise UserError(msg)
     if inside is not None and kind in (Kind.SCHEDULE, Kind.OTHER):
@@ -119,7 +119,7 @@ def _check_arguments(
     if inside is None and ":" not in target and not takes_rate:
         msg = (
             f"{name!r} takes {first or 'nothing'!r} first, not the learning rate: "
-            "name an optimizer, not a part of one, or put one inside its brackets."
+            "name a complete optimizer, or put one inside the brackets."
         )
         raise UserError(msg)
     filled = _filled(parameters, kind, inside)
@@ -127,8 +127,8 @@ def _check_arguments(
     for rate in rates:
         if rate in arguments:
             msg = (
-                f"{name!r}: leave {rate!r} out, it comes from the grid; to set it, use "
-                "--learning-rates."
+                f"{name!r}: leave out {rate!r}, which comes from the grid; to choose "
+                "the grid, use --learning-rates."
             )
             raise UserError(msg)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -145,8 +145,8 @@ def _check_arguments(
         if not given and _is_required(parameter):
             msg = (
                 f"{name!r}: {target} needs the argument {parameter.name!r}: add "
-                f"{parameter.name}=VALUE or, if no plain value will do, name a factory "
-                "of your own as MODULE:FACTORY."
+                f"{parameter.name}=VALUE or, if it is not a plain value, name a "
+                "factory of your own as MODULE:FACTORY."
             )
             raise UserError(msg)
     return filled
@@ -209,8 +209,8 @@ def _try_out(name: str, build: specs.Factory, rate_name: str) -> None:
     except jax.errors.ConcretizationTypeError:
         msg = (
             f"{name!r} needs {rate_name or 'the rate'} as a Python number, but the "
-            "suite compiles one program for all rates: use jax.numpy instead of "
-            "float(), if or math on it."
+            "suite compiles one program for all learning rates: use jax.numpy instead "
+            "of float(), if or math on it."
         )
         raise UserError(msg) from None
     except Exception as error:

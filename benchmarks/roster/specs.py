@@ -95,9 +95,9 @@ def parse(spec: str) -> Spec:
         or any(k.arg is None for k in call.keywords)
     ):
         msg = (
-            f"cannot read the arguments of {spec!r}: write key=value pairs in one "
-            "pair of brackets, after the optimizer inside if there is one, and quote "
-            "the whole for the shell."
+            f"cannot read the arguments of {spec!r}: write key=value pairs in "
+            "brackets, after the optimizer inside if there is one, and put quotes "
+            "around the whole for the shell."
         )
         raise UserError(msg)
     arguments = {}
@@ -134,15 +134,12 @@ def find(target: str, *, around: bool = False) -> tuple[Factory, str]:
     if "." not in target:
         names = around_names() if around else alias_names()
         if target in around_names() and not around:
-            msg = (
-                f"{target!r} is no optimizer, it needs one inside: write "
-                f"{target}(adam)."
-            )
+            msg = f"{target!r} is not an optimizer by itself: write {target}(adam)."
             raise UserError(msg)
         if around and target in alias_names():
             msg = (
-                f"{target!r} is an optimizer, nothing goes inside it: leave out what "
-                "is in brackets without a key."
+                f"{target!r} is an optimizer and takes no optimizer inside: write "
+                "all its arguments as key=value."
             )
             raise UserError(msg)
         if target not in names:

@@ -168,7 +168,7 @@ def require_unmasked(function: str, params: PyTree) -> None:
             f"{function}: the params hold optax.MaskedNode, as inside optax.masked and "
             "optax.partition, where the loss cannot be evaluated. Put it outside, as "
             "in optax.chain(sharpness_aware(0.05), optax.partition(...)), and choose "
-            "the leaves to perturb by its own mask."
+            "the leaves to perturb with its argument mask."
         )
         raise ValueError(msg)
 

@@ -132,8 +132,8 @@ def inner_optimizer(
         msg = (
             f"{function}: optimizer must be an optax.GradientTransformation, got "
             f"{optimizer!r} of type {type(optimizer).__name__}. Call for instance "
-            f"{function}(optax.sgd(0.1), {example}); optax.MultiSteps(...) becomes one "
-            "by .gradient_transformation()."
+            f"{function}(optax.sgd(0.1), {example}). For optax.MultiSteps(...), pass "
+            "its .gradient_transformation()."
         )
         raise TypeError(msg)
     return optax.with_extra_args_support(optimizer)

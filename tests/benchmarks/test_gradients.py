@@ -221,8 +221,8 @@ def test_the_optimizer_inside_enters_the_hash() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("adam(adam)", "'adam' is an optimizer, nothing goes inside it"),
-        ("optax.lion(adam)", "takes 'learning_rate' first, so nothing goes inside it"),
+        ("adam(adam)", "'adam' is an optimizer and takes no optimizer inside"),
+        ("optax.lion(adam)", "takes 'learning_rate' first, not an optimizer"),
         ("optax.clip(nothing, max_delta=1)", "unknown optimizer 'nothing'"),
         ("nothing(adam)", "unknown optimizer 'nothing'"),
         ("optax.clip(os:getcwd, max_delta=1)", "'os:getcwd': building it .* fails"),

@@ -131,7 +131,7 @@ class GoldenChange(NamedTuple):
                     f"largest in {quantity}, {move.relative_error:.3g}: {move}"
                     for quantity, move in self.largest.items()
                 ),
-                f"moved scenarios: {', '.join(self.scenarios)}",
+                f"changed scenarios: {', '.join(self.scenarios)}",
             ]
         return "\n".join(f"  {line}" for line in lines)
 

@@ -39,7 +39,7 @@ def assert_scale_invariant(
 
     For such an optimizer the scale of the loss does not matter; Adam without eps is an
     example. The constants are powers of two, which scale without rounding, so by
-    default the updates must be equal to the bit.
+    default the updates must be bitwise equal.
 
     Args:
         tx: The optimizer.
@@ -177,8 +177,8 @@ def assert_elementwise(
 ) -> None:
     """Asserts that the updates of an entry depend only on this entry.
 
-    First half of the entries get another start and other gradients, and the updates of
-    the other half must stay equal to the bit. Then the whole tree is merged into one
+    First, half of the entries get another start and other gradients, and the updates of
+    the other half must stay bitwise equal. Then the whole tree is merged into one
     vector, so that shapes and leaves cannot matter. An elementwise optimizer works on
     params that are sharded, split or merged in any way.
 

@@ -259,7 +259,7 @@ def test_the_tolerance_depends_on_the_dtype(
     with pytest.raises(AssertionError) as caught:
         testing.assert_matches_golden(heavy_ball, path)
     assert f"  first in {case}: step {index[0] + 1}, {where}\n" in str(caught.value)
-    assert f"moved scenarios: {case}\n" in str(caught.value)
+    assert f"changed scenarios: {case}\n" in str(caught.value)
 
 
 @pytest.mark.usefixtures("again")

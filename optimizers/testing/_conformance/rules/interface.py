@@ -145,7 +145,7 @@ def names_missing_params(case: Case) -> None:
 
 
 def is_pure(case: Case) -> None:
-    """Equal inputs give equal bits, independent of previous calls.
+    """Equal inputs give bitwise equal results, independent of previous calls.
 
     Under jit the Python code runs only once, so values that it stores are constants or
     leaked tracers.

@@ -51,8 +51,9 @@ def _assert_float64_matters(case: Case) -> None:
 def strict_promotion_holds(case: Case) -> None:
     """Init and update run under numpy_dtype_promotion='strict'.
 
-    Users turn it on to find accidental promotions, which they cannot if an optimizer
-    raises. A float32 learning rate and complex leaves are covered too.
+    Users turn it on to find accidental promotions in their own code, which is
+    impossible if the optimizer raises. A float32 learning rate and complex leaves are
+    covered too.
     """
     rate = jnp.asarray(case.learning_rate, jnp.float32)
     with_rate = [case.make(rate)] if case.takes_learning_rate else []

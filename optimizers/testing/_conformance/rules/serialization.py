@@ -14,7 +14,7 @@ from optimizers.testing._inputs import Tree
 
 
 def state_survives_pickle(case: Case) -> None:
-    """A state can be pickled, and training resumes with equal bits.
+    """A state can be pickled, and training resumes with bitwise equal results.
 
     A run that is interrupted should resume as if nothing had happened.
     """
@@ -24,7 +24,7 @@ def state_survives_pickle(case: Case) -> None:
 
 
 def state_survives_numpy(case: Case) -> None:
-    """A state can be converted to NumPy and back, and training resumes with equal bits.
+    """A state survives conversion to NumPy and back: training resumes bitwise equal.
 
     Checkpoint libraries store NumPy arrays.
     """

@@ -168,7 +168,7 @@ def params_are_found_in_state(case: Case) -> None:
 def trajectory_is_finite(case: Case) -> None:
     """Ordinary gradients give finite updates that are not all zero.
 
-    If this fails, look here first: most other rules fail with it.
+    If this rule fails, fix it first, because most other rules then fail too.
     """
     case.assert_finite(case.expected, "after three ordinary steps")
     leaves_of_updates = jax.tree.leaves(case.expected.updates)

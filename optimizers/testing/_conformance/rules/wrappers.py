@@ -54,7 +54,7 @@ def _assert_stable(tx: Any, params: Tree, grads: Tree, what: str) -> None:
 
 
 def works_in_chain(case: Case) -> None:
-    """optax.chain and optax.named_chain do not change a bit of the updates.
+    """optax.chain and optax.named_chain give bitwise equal updates.
 
     Most optimizers of optax are chains.
     """
