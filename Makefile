@@ -21,12 +21,13 @@ set_xla_flags = export XLA_FLAGS='$(XLA_FLAGS)'; \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bench test test-oldest lint format sync figures clean
+.PHONY: help install bench test test-oldest lint format sync figures clean
 
 help:
 	@echo 'make bench        run the $(SUITE) suite, print a table and write the report'
 	@echo '                  SUITE=standard, games, two_objectives or generalization runs another'
 	@echo 'make test         run all tests'
+	@echo 'make install      only create .venv, with everything for development'
 	@echo 'make test-oldest  test the library with the oldest supported jax and optax'
 	@echo 'make lint         check format, style, types and import directions'
 	@echo 'make format       format the code and sort the imports'
@@ -37,6 +38,8 @@ help:
 
 bench: .venv/.bench
 	@$(BIN)/python -m benchmarks run $(SUITE) $(ARGS)
+
+install: .venv/.dev
 
 test: .venv/.test
 	@$(call set_xla_flags,$(BIN)/python); \

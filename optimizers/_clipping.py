@@ -64,8 +64,8 @@ def clip_by_global_norm(
       >>> clip = optimizers.clip_by_global_norm(1.0)
       >>> gradient = jnp.array([3.0, 4.0])
       >>> clipped, _ = clip.update(gradient, clip.init(gradient))
-      >>> print(clipped.round(2))
-      [0.6 0.8]
+      >>> print([f"{x:.2f}" for x in clipped])
+      ['0.60', '0.80']
     """
     checks.limits("clip_by_global_norm", max_norm=max_norm)
 
@@ -161,8 +161,8 @@ def adaptive_grad_clip(
       >>> clip = optimizers.adaptive_grad_clip(0.1)
       >>> weights, gradient = jnp.array([3.0, 4.0]), jnp.array([30.0, 40.0])
       >>> clipped, _ = clip.update(gradient, clip.init(weights), weights)
-      >>> print(clipped.round(2))
-      [0.3 0.4]
+      >>> print([f"{x:.2f}" for x in clipped])
+      ['0.30', '0.40']
     """
     name = "adaptive_grad_clip"
     checks.limits(name, clipping=clipping)

@@ -18,6 +18,16 @@ factories = pytest.mark.parametrize(
 alias = pytest.mark.parametrize(
     "factory", catalog.functions(optimizers, Kind.OPTIMIZER).values()
 )
+method = pytest.mark.parametrize(
+    "factory",
+    [
+        function
+        for name, function in catalog.functions(
+            optimizers, Kind.OPTIMIZER, Kind.WRAPPER, Kind.GRADIENT_TRANSFORMATION
+        ).items()
+        if not catalog.part_of(name, optimizers.__all__)
+    ],
+)
 
 
 def _doc(factory: Callable) -> str:
@@ -101,14 +111,14 @@ def test_symbols_defaults_and_differences_are_documented(
     assert re.search(rf"^{paragraph}", _doc(factory), re.MULTILINE)
 
 
-@alias
+@method
 def test_reference_has_a_year_and_an_identifier(factory: Callable) -> None:
     reference = _section(factory, "References")
     assert re.search(r"\b(19|20)\d\d\b", reference)
     assert re.search(r"arXiv:\d{4}\.\d{4,5}|doi:10\.", reference)
 
 
-@alias
+@method
 def test_example_runs(factory: Callable) -> None:
     [example] = doctest.DocTestFinder(recurse=False).find(factory, factory.__name__)
     assert example.examples, f"{factory.__name__}: the docstring has no example."
