@@ -185,7 +185,7 @@ def _optimizer_facts(optimizer: resolver.Optimizer) -> dict[str, str]:
         "signature": f"{target}{_signature(factory)}",
         "module": module,
         "description": _head(factory),
-        "state": f"{size / kernel.size:.3g} bytes per float32 parameter of a matrix",
+        "state": f"{size / kernel.size:.3g} bytes per float32 parameter, for a matrix",
         "gradients": f"{count.gradients_per_step:.3g} per step",
         "source hash": optimizer.source_hash[:16],
     }

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "factory",
-        help="the function that makes the optimizer, as module:function, for example "
+        help="the function that returns the optimizer, as module:function, for example "
         "optax:adam",
     )
     command.add_argument(
