@@ -78,11 +78,23 @@ def test_results_and_errors_are_documented(factory: Callable) -> None:
 @alias
 def test_equations_are_numbered_and_implemented(factory: Callable) -> None:
     """A comment in the module refers to each numbered equation."""
-    doc, code = _doc(factory), inspect.getsource(inspect.getmodule(factory))
-    numbers = set(re.findall(r"(?:&&|\\qquad) (\(\w'?\))", doc))
-    assert ".. math::" in doc
-    assert numbers
-    assert not {n for n in numbers if not re.search(rf"#.*{re.escape(n)}", code)}
+    name, doc = factory.__name__, _doc(factory)
+    code = inspect.getsource(inspect.getmodule(factory))
+    numbers = re.findall(r"(?:&&|\\qquad) \((\w'?)\)", doc)
+    assert numbers, f"{name}: number the equations of the docstring, as in `&& (1)`."
+    for number in numbers:
+        assert re.search(rf"#.*\({re.escape(number)}\)", code), (
+            f"{name}: no line of code ends with `# ({number})` for that equation."
+        )
+
+
+@method
+def test_first_line_has_a_title_and_a_description(factory: Callable) -> None:
+    first = _doc(factory).split("\n")[0]
+    assert re.fullmatch(r"[^:]+: .+\.", first), (
+        f"{factory.__name__}: the first line of the docstring must be "
+        f"`Title: description.`, not {first!r}."
+    )
 
 
 @factories
@@ -108,14 +120,17 @@ def test_misplaced_numbers_are_found(equation: str, expected: list[str]) -> None
 def test_symbols_defaults_and_differences_are_documented(
     factory: Callable, paragraph: str
 ) -> None:
-    assert re.search(rf"^{paragraph}", _doc(factory), re.MULTILINE)
+    assert re.search(rf"^{paragraph}", _doc(factory), re.MULTILINE), (
+        f"{factory.__name__}: the docstring needs a paragraph `{paragraph} …`."
+    )
 
 
 @method
 def test_reference_has_a_year_and_an_identifier(factory: Callable) -> None:
     reference = _section(factory, "References")
-    assert re.search(r"\b(19|20)\d\d\b", reference)
-    assert re.search(r"arXiv:\d{4}\.\d{4,5}|doi:10\.", reference)
+    words = f"{factory.__name__}: References needs a year and an arXiv id or a doi."
+    assert re.search(r"\b(19|20)\d\d\b", reference), words
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}|doi:10\.", reference), words
 
 
 @method

@@ -44,8 +44,8 @@ def _agrees(name: str) -> bool:
 def test_positional_arguments_begin_with_those_of_optax(name: str) -> None:
     theirs = ", ".join(_positional(_in_optax(name)))
     assert _agrees(name), (
-        f"optax has {name}({theirs}): begin with the same arguments, or give a reason in "
-        f"DIFFERENCES in {__file__}."
+        f"optax has {name}({theirs}): begin with the same arguments, or give a reason "
+        f"in DIFFERENCES in {__file__}."
     )
 
 

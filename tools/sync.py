@@ -35,9 +35,13 @@ def _with_section(text: str, name: str, content: str) -> str:
     return section.sub(lambda _: f"{begin}{content}{end}", text)
 
 
+def _write(path: Path, text: str) -> None:
+    changed = path.read_text() != text
+    path.write_text(text)
+    print(f"{'wrote' if changed else 'up to date:'} {path.relative_to(ROOT)}")
+
+
 if __name__ == "__main__":
-    PACKAGE.write_text(package_init.render())
-    print(f"wrote {PACKAGE.relative_to(ROOT)}")
+    _write(PACKAGE, package_init.render())
     for path, text in generated().items():
-        path.write_text(text)
-        print(f"wrote {path.relative_to(ROOT)}")
+        _write(path, text)
