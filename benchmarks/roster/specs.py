@@ -134,7 +134,9 @@ def find(target: str, *, around: bool = False) -> tuple[Factory, str]:
     if "." not in target:
         names = around_names() if around else alias_names()
         if target in around_names() and not around:
-            msg = f"{target!r} is not an optimizer by itself: write {target}(adam)."
+            needed = catalog.required_arguments(getattr(optimizers, target))
+            call = ", ".join(["adam", *(f"{key}=VALUE" for key in needed)])
+            msg = f"{target!r} is not an optimizer by itself: write {target}({call})."
             raise UserError(msg)
         if around and target in alias_names():
             msg = (

@@ -184,6 +184,7 @@ BAD_SPECS = {
     "optax.constant_schedule(adam)": "neither a wrapper around one optimizer nor",
     "optax.MultiSteps(adam, every_k_schedule=2)": "an object of type MultiSteps",
     "bloop(adam)": "needs the argument 'aux_weight'",
+    "bloop": r"write bloop\(adam, aux_weight=VALUE\)",
     "mine_bad:good(adam)": "takes 'lr' first, not an optimizer",
     "optax.losses": "is of type module, not a function",
     "os.getcwd": "write os:getcwd",
