@@ -66,13 +66,6 @@ class ProblemEntry:
     data_hash: str
     dimension: int
 
-    @property
-    def baseline(self) -> float:
-        """The loss at which the gap is 0: f* with relative targets, otherwise 0."""
-        if self.targets.kind != "relative" or self.f_star is None:
-            return 0.0
-        return self.f_star
-
 
 @dataclasses.dataclass(frozen=True)
 class CellEntry:
@@ -144,27 +137,6 @@ class Manifest:
     command: str
     started: str | None = None
     finished: str | None = None
-
-    @property
-    def scored(self) -> tuple[str, ...]:
-        """Names of the problems with targets, which optimizers are compared on."""
-        return tuple(n for n, p in self.problems.items() if p.targets.kind != "none")
-
-    @property
-    def with_fronts(self) -> tuple[str, ...]:
-        """Names of the problems with two objectives, on which fronts are compared."""
-        return tuple(n for n, p in self.problems.items() if p.front is not None)
-
-    @property
-    def with_accuracies(self) -> tuple[str, ...]:
-        """Names of all other problems: they are compared by accuracy at the end."""
-        other = {*self.scored, *self.with_fronts}
-        return tuple(n for n in self.problems if n not in other)
-
-    def gradients_per_step(self, optimizer: str) -> list[float]:
-        """Gradients that a step of an optimizer takes, one number or one per kind."""
-        cells = [c for c in self.cells if c.optimizer == optimizer]
-        return sorted({c.gradients_per_step for c in cells})
 
 
 def describe(

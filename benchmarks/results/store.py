@@ -38,11 +38,6 @@ class Curves:
     diverged_at: np.ndarray
     gradients_per_step: float = 1.0
 
-    @property
-    def gradients(self) -> np.ndarray:
-        """Gradients taken up to each evaluation, `[E]`."""
-        return self.eval_steps * self.gradients_per_step
-
     def of(self, seeds: Sequence[int] | np.ndarray) -> "Curves":
         """The curves of the given seeds, as far as they are finished."""
         chosen = np.isin(self.seeds, seeds)

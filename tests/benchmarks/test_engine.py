@@ -76,7 +76,7 @@ def test_update_gets_every_extra_argument(tmp_path: Path) -> None:
     assert cell.gradients_per_step == pytest.approx(7 / 3)
     assert cell.steps == 26
     curves = toys.run(plan, tmp_path).curves["toy_quadratic", "asking"]
-    np.testing.assert_allclose(curves.gradients, curves.eval_steps * 7 / 3)
+    np.testing.assert_allclose(curves.gradients_per_step, 7 / 3)
     shrink = 1 - np.array(RATES[:2])[:, None, None] * toys.CURVATURES[None, None, :]
     expected = closed_form(curves, np.repeat(shrink, 26, 1))
     np.testing.assert_allclose(curves.metrics["loss"], expected, 1e-4)
