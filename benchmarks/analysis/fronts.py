@@ -158,8 +158,8 @@ def pareto_fronts(results: Results, problem: str) -> list[ParetoFront]:
                 method=method,
                 gradients_per_step=results.curves[problem, first].gradients_per_step,
                 points=tuple(
-                    Point(*label, median_interval(main), median_interval(aux))
-                    for label, (main, aux) in zip(
+                    Point(weight, rate, median_interval(main), median_interval(aux))
+                    for (weight, rate), (main, aux) in zip(
                         labels, test.transpose(1, 2, 0), strict=True
                     )
                 ),

@@ -66,12 +66,14 @@ def analyse(results: Results) -> Analysis:
         elif problem.targets.kind == "none":
             others.append(name)
     cells = summarize(results)
+    comparison = compare(cells, tuple(scored), optimizers)
+    alike = groups(comparison) if comparison else []
+    identical = identical_optimizers(comparison) if comparison else {}
+    compared = comparison.optimizers if comparison else ()
     tuned: dict[str, dict[str, CellStats]] = {name: {} for name in manifest.problems}
     for (problem, optimizer), cell in cells.items():
         if cell.lane >= 0:
             tuned[problem][optimizer] = cell
-    comparison = compare(cells, tuple(scored), optimizers)
-    compared = comparison.optimizers if comparison else ()
     return Analysis(
         manifest=manifest,
         costs=results.costs,
@@ -80,8 +82,8 @@ def analyse(results: Results) -> Analysis:
         scored=tuple(scored),
         comparison=comparison,
         ranked=(*compared, *(n for n in optimizers if n not in compared)),
-        groups=groups(comparison) if comparison else [],
-        identical=identical_optimizers(comparison) if comparison else {},
+        groups=alike,
+        identical=identical,
         reached={name: ecdf(cells, tuple(scored), name) for name in compared},
         fronts={p: pareto_fronts(results, p) for p in two_objectives},
         accuracies={p: accuracies(cells, p) for p in others},

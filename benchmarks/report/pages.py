@@ -44,8 +44,8 @@ def render_pages(
     }
     content = _content(analysis, figures, folder)
     return {
-        name: environment.get_template(name).render(content)
-        for name in ("report.md", "report.html")
+        "report.md": environment.get_template("report.md").render(content),
+        "report.html": environment.get_template("report.html").render(content),
     }
 
 
@@ -56,6 +56,8 @@ def _content(
     paragraphs = verdict(analysis)
     return {
         "suite": manifest.suite,
+        "figures": {kind: [f for f in figures if f.kind == kind] for kind in _KINDS},
+        "gray": [name for name in manifest.optimizers if name not in styles],
         "verdict": paragraphs,
         "verdict_html": [_html(text) for text in paragraphs],
         "problems": manifest.problems,
@@ -65,8 +67,6 @@ def _content(
         "rows": tables.gradient_rows(analysis),
         "comparison": analysis.comparison,
         "groups": analysis.groups,
-        "figures": {kind: [f for f in figures if f.kind == kind] for kind in _KINDS},
-        "gray": [name for name in manifest.optimizers if name not in styles],
         "costs": tables.cost_rows(analysis),
         "skipped": manifest.skipped,
         "failed": manifest.failed,

@@ -5,7 +5,7 @@ Only this module reads and writes `manifest.json`; other modules use `Manifest`.
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Plan, Settings
 from benchmarks.experiment.targets import Targets
 from benchmarks.problem import FrontSpec, Problem, data_hash
-from benchmarks.provenance import Device
 from benchmarks.results import files
 
 
@@ -139,25 +138,15 @@ class Manifest:
     finished: str | None = None
 
 
-def describe(
-    plan: Plan, device: Device, targets: Callable[[Problem], Targets]
-) -> Manifest:
-    """The manifest of a plan before anything has run.
-
-    Args:
-      plan: What will be run.
-      device: A `jax.Device` that runs it.
-      targets: The targets of a problem.
-
-    Raises:
-      UserError: A problem has no targets.
-    """
+def describe(plan: Plan) -> Manifest:
+    """The manifest of a plan before anything has run."""
     problems = {c.problem.name: c.problem for c in plan.cells}
+    git, command = provenance.git(), provenance.command()
     return Manifest(
         suite=plan.suite,
         settings=plan.settings,
         problems={
-            name: _describe_problem(problem, targets)
+            name: _describe_problem(problem, plan.targets[name])
             for name, problem in problems.items()
         },
         optimizers={c.optimizer.name: c.optimizer.source_hash for c in plan.cells},
@@ -167,10 +156,10 @@ def describe(
         ),
         skipped=tuple(Skipped(*parts) for parts in plan.skipped),
         failed=(),
-        versions=provenance.versions(),
-        git=_git(provenance.git()),
-        machine=provenance.machine(device),
-        command=provenance.command(),
+        versions=plan.versions,
+        git=_git(git),
+        machine=plan.machine,
+        command=command,
         started=_now(),
     )
 
@@ -270,9 +259,7 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _describe_problem(
-    problem: Problem, targets: Callable[[Problem], Targets]
-) -> ProblemEntry:
+def _describe_problem(problem: Problem, targets: Targets) -> ProblemEntry:
     params = jax.eval_shape(problem.init, jax.random.key(0))
     return ProblemEntry(
         summary=problem.summary,
@@ -282,7 +269,7 @@ def _describe_problem(
         budget=problem.budget,
         f_star=problem.f_star,
         metric=problem.metric,
-        targets=targets(problem),
+        targets=targets,
         front=None if problem.front is None else _describe_front(problem.front),
         data_hash=data_hash(problem),
         dimension=sum(leaf.size for leaf in jax.tree.leaves(params)),

@@ -34,6 +34,25 @@ _LOSS = 1 / 3
 _LEARNING_RATE = 1e-3
 
 
+def _sum_of_squares(params: PyTree, scale: jax.Array) -> jax.Array:
+    return scale * sum(jnp.sum(x**2) for x in jax.tree.leaves(params))
+
+
+BOWL = Problem(
+    name="bowl",
+    summary="A sum of squares that offers everything in `OFFERED`.",
+    formula="",
+    source="",
+    tags=frozenset(),
+    budget=_STEPS,
+    init=lambda key: None,
+    loss=_sum_of_squares,
+    evaluate=lambda params, data: {},
+    aux_loss=_sum_of_squares,
+    tail_loss=_sum_of_squares,
+)
+
+
 class Count(NamedTuple):
     """The gradient evaluations of an optimizer.
 
@@ -64,14 +83,14 @@ def count(make: Make, offered: frozenset[str] = frozenset()) -> Count:
     Raises:
       Exception: Any error of the optimizer, e.g. because it needs a missing key.
     """
-    small, params = bowl(offered), jnp.ones((2, 3))
+    params = jnp.ones((2, 3))
     calls: Counter[str] = Counter()
     tx = optax.with_extra_args_support(make(_LEARNING_RATE))
 
     def update(params: PyTree, state: PyTree, aux_grads: PyTree) -> PyTree:
-        given = extra_arguments(small, params, jnp.ones(()))
-        if "aux_grads" in given:
-            given["aux_grads"] = aux_grads
+        given = extra_arguments(BOWL, params, jnp.ones(())) | {"aux_grads": aux_grads}
+        for name in OFFERED.keys() - offered:
+            del given[name]
         for name in given:
             if callable(given[name]):
                 given[name] = _counting(given[name], name, calls)
@@ -119,27 +138,6 @@ def missing(make: Make, offered: frozenset[str]) -> str:
                 continue
             return f"it needs {name}, but the problem does not have {what}"
     return ""
-
-
-def bowl(offered: frozenset[str]) -> Problem:
-    """A sum of squares that offers the given keys of `OFFERED`."""
-
-    def loss(params: PyTree, scale: jax.Array) -> jax.Array:
-        return scale * sum(jnp.sum(x**2) for x in jax.tree.leaves(params))
-
-    return Problem(
-        name="bowl",
-        summary="",
-        formula="",
-        source="",
-        tags=frozenset(),
-        budget=_STEPS,
-        init=lambda key: None,
-        loss=loss,
-        evaluate=lambda params, data: {},
-        aux_loss=loss if "aux_grads" in offered else None,
-        tail_loss=loss if "tail_grad_fn" in offered else None,
-    )
 
 
 def _counting(

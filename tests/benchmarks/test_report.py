@@ -673,12 +673,12 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     write_report(analysis, tmp_path)
     before = contents(tmp_path)
 
-    def full(self: Path, *args: Any, **kwargs: Any) -> int:
+    def full(self: Path, content: bytes) -> int:
         with self.open("w") as file:
             file.write("half of")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="disk is full"):
         write_report(analysis, tmp_path)
     assert contents(tmp_path) == before
