@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.analysis.comparison import holm, sign_flip, testable
-from benchmarks.analysis.stats import Cells, Interval, median_interval
-from benchmarks.results.store import Results
+from benchmarks.analysis.stats import Cells, CellStats, Interval, median_interval
 
 
 @dataclass(frozen=True)
@@ -47,36 +46,19 @@ class Accuracy:
     p_value: float
 
 
-def accuracies(results: Results, cells: Cells, problem: str) -> list[list[Accuracy]]:
+def accuracies(cells: Cells, problem: str) -> list[list[Accuracy]]:
     """One table per accuracy metric, a row per finished optimizer, best first.
 
     The first optimizer of the run is the reference.
     """
-    names = [
-        name
-        for name in results.manifest.optimizers
-        if (problem, name) in cells and cells[problem, name].lane >= 0
-    ]
-    if not names:
-        return []
-    metrics = [
-        m for m in results.curves[problem, names[0]].metrics if m.startswith("accuracy")
-    ]
-    return [_rows(results, cells, problem, names, metric) for metric in metrics]
+    found = [c for c in cells.values() if c.problem == problem and c.lane >= 0]
+    metrics = [m for m in found[0].metrics if m.startswith("accuracy")] if found else []
+    return [_rows(found, metric) for metric in metrics]
 
 
-def _rows(
-    results: Results,
-    cells: Cells,
-    problem: str,
-    names: list[str],
-    metric: str,
-) -> list[Accuracy]:
-    paths = {}
-    for name in names:
-        cell = cells[problem, name]
-        curves = results.curves[problem, name].of(cell.seeds)
-        paths[name] = curves.metrics[metric][:, cell.lane]
+def _rows(cells: list[CellStats], metric: str) -> list[Accuracy]:
+    paths = {cell.optimizer: cell.metrics[metric] for cell in cells}
+    names = list(paths)
     home = paths[names[0]][:, -1]
     gains = {n: p[:, -1] - home for n, p in paths.items() if len(p) == len(home)}
     others = [name for name in gains if name != names[0]]
@@ -86,18 +68,18 @@ def _rows(
         p_values |= dict(zip(others, map(float, adjusted), strict=True))
     rows = [
         Accuracy(
-            problem=problem,
-            optimizer=name,
+            problem=cell.problem,
+            optimizer=cell.optimizer,
             metric=metric,
-            gradients_per_step=results.curves[problem, name].gradients_per_step,
-            learning_rate=cells[problem, name].learning_rate,
-            at_boundary=bool(cells[problem, name].grid_boundary),
-            diverged=int(cells[problem, name].diverged.sum()),
-            final=median_interval(path[:, -1]),
-            best=median_interval(path.max(axis=1)),
-            gain=median_interval(gains.get(name, np.array([]))),
-            p_value=p_values[name],
+            gradients_per_step=cell.gradients_per_step,
+            learning_rate=cell.learning_rate,
+            at_boundary=bool(cell.grid_boundary),
+            diverged=int(cell.diverged.sum()),
+            final=median_interval(cell.metrics[metric][:, -1]),
+            best=median_interval(cell.metrics[metric].max(axis=1)),
+            gain=median_interval(gains.get(cell.optimizer, np.array([]))),
+            p_value=p_values[cell.optimizer],
         )
-        for name, path in paths.items()
+        for cell in cells
     ]
     return sorted(rows, key=lambda row: -row.final.median)

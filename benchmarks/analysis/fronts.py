@@ -50,8 +50,10 @@ class ParetoFront:
       gradients_per_step: Gradients that a step takes.
       points: The points, main loss ascending.
       hypervolume: As a fraction, on each evaluation seed `[S]`.
+      hypervolume_interval: Its median.
       main_at_level: Main loss at the problem's level of the auxiliary loss on each
         evaluation seed `[S]`; infinite where no point reaches that level.
+      main_interval: Its median.
       p_value: Holm-adjusted p-value of equal hypervolume with the largest; 1 for the
         largest, NaN where the seeds are too few for a test.
     """
@@ -61,7 +63,9 @@ class ParetoFront:
     gradients_per_step: float
     points: tuple[Point, ...]
     hypervolume: np.ndarray
+    hypervolume_interval: Interval
     main_at_level: np.ndarray
+    main_interval: Interval
     p_value: float
 
 
@@ -143,31 +147,30 @@ def pareto_fronts(results: Results, problem: str) -> list[ParetoFront]:
         else hypervolume(np.array(entry.points), entry.reference)
     )
     p_values = _against(areas, best)
-    described = [
-        ParetoFront(
-            problem=problem,
-            method=method,
-            gradients_per_step=results.curves[
-                problem, members[method][0][0]
-            ].gradients_per_step,
-            points=tuple(
-                Point(
-                    weight,
-                    learning_rate,
-                    median_interval(ends[:, 0]),
-                    median_interval(ends[:, 1]),
-                )
-                for (weight, learning_rate), ends in zip(
-                    labels, test.swapaxes(0, 1), strict=True
-                )
-            ),
-            hypervolume=areas[method] / scale if scale > 0 else areas[method],
-            main_at_level=np.array([main_at(seed, entry.level) for seed in test]),
-            p_value=p_values[method],
+    described = []
+    for method, (labels, test) in found.items():
+        area = areas[method] / scale if scale > 0 else areas[method]
+        at_level = np.array([main_at(seed, entry.level) for seed in test])
+        first, _ = members[method][0]
+        described.append(
+            ParetoFront(
+                problem=problem,
+                method=method,
+                gradients_per_step=results.curves[problem, first].gradients_per_step,
+                points=tuple(
+                    Point(weight, rate, median_interval(main), median_interval(aux))
+                    for (weight, rate), (main, aux) in zip(
+                        labels, test.transpose(1, 2, 0), strict=True
+                    )
+                ),
+                hypervolume=area,
+                hypervolume_interval=median_interval(area),
+                main_at_level=at_level,
+                main_interval=median_interval(at_level),
+                p_value=p_values[method],
+            )
         )
-        for method, (labels, test) in found.items()
-    ]
-    return sorted(described, key=lambda f: -float(np.median(f.hypervolume)))
+    return sorted(described, key=lambda f: -f.hypervolume_interval.median)
 
 
 def closed_form_at_level(entry: FrontEntry) -> float:

@@ -46,16 +46,32 @@ class CellStats:
       seeds: Finished evaluation seeds `[S]`.
       needed: Gradients to each target, easiest first `[S, 5]`; `inf` when missed.
         `[S, 0]` on a problem that is not scored.
+      middle: Gradients to the middle target `[S]`; `inf` on a problem that is not
+        scored.
+      middle_interval: Their median.
+      expected_runtime: Expected number of gradients to the middle target.
       final: Gap to the optimum (or validation loss) after the last step `[S]`;
         `inf` when the run diverged.
+      final_interval: Their median.
       diverged: Whether the run diverged `[S]`.
       budget: Gradients of a full run.
-      learning_rates: Number of learning rates in the grid.
-      reaching: Number of them that reach the middle target in the median run.
+      gradients_per_step: Gradients that a step takes.
+      gradients: Gradients taken up to each evaluation `[E]`.
+      gaps: Gap at each evaluation `[S, E]`.
+      metrics: By name, the values at each evaluation `[S, E]`; empty when no learning
+        rate is chosen.
+      learning_rates: The grid, ascending `[L]`.
+      final_by_rate: Median final gap at each learning rate of the grid `[L]`.
+      reaching: Number of learning rates that reach the middle target in the median
+        run.
       tolerance: Decades from the lowest to the highest learning rate of the unbroken
         stretch around the chosen one that reaches the middle target; NaN when the
         chosen one does not.
       complete: Whether all seeds are finished.
+      start: Median gap at the start, over all seeds.
+      smallest: Smallest gap of any run; smallest positive one on a problem that is
+        not scored.
+      levels: Median value of each target on the scale of the gap, over all seeds `[5]`.
     """
 
     problem: str
@@ -65,22 +81,36 @@ class CellStats:
     grid_boundary: str
     seeds: np.ndarray
     needed: np.ndarray
+    middle: np.ndarray
+    middle_interval: Interval
+    expected_runtime: float
     final: np.ndarray
+    final_interval: Interval
     diverged: np.ndarray
     budget: int
-    learning_rates: int
+    gradients_per_step: float
+    gradients: np.ndarray
+    gaps: np.ndarray
+    metrics: dict[str, np.ndarray]
+    learning_rates: np.ndarray
+    final_by_rate: np.ndarray
     reaching: int
     tolerance: float
     complete: bool
-
-    @property
-    def middle(self) -> np.ndarray:
-        """Gradients to the middle target `[S]`."""
-        return self.needed[:, self.needed.shape[1] // 2]
+    start: float
+    smallest: float
+    levels: np.ndarray
 
 
 Cells = dict[tuple[str, str], CellStats]
 """Statistics by (problem, optimizer)."""
+
+
+def baseline(entry: ProblemEntry) -> float:
+    """The loss at which the gap is 0: f* with relative targets, otherwise 0."""
+    if entry.targets.kind != "relative" or entry.f_star is None:
+        return 0.0
+    return entry.f_star
 
 
 def gap(curves: Curves, baseline: float = 0.0) -> np.ndarray:
@@ -208,25 +238,26 @@ def cell_stats(
     Returns:
       The statistics; None while no tuning or no evaluation seed is finished.
     """
-    tune, test = curves.of(settings.tune_seeds), curves.of(settings.test_seeds)
-    if not len(tune.seeds) or not len(test.seeds):
+    tune, test = (
+        np.isin(curves.seeds, seeds)
+        for seeds in (settings.tune_seeds, settings.test_seeds)
+    )
+    if not tune.any() or not test.any():
         return None
-    budget, baseline, targets = entry.budget, entry.baseline, entry.targets
+    zero, middle_target = baseline(entry), len(entry.targets.values) // 2
     # The user may list the learning rates in any order.
     ascending = np.argsort(curves.learning_rates)
     learning_rates = curves.learning_rates[ascending]
-    best = choose_learning_rate(
-        gap(tune, baseline)[:, ascending],
-        curves.gradients,
-        target_levels(tune, targets, baseline),
-        budget,
-    )
-    gaps, levels = gap(test, baseline), target_levels(test, targets, baseline)
-    hits = gradients_to_targets(gaps, curves.gradients, levels)
+    gradients = curves.eval_steps * curves.gradients_per_step
+    gaps = gap(curves, zero)[:, ascending]
+    levels = target_levels(curves, entry.targets, zero)
+    scored = levels.shape[1] > 0
+    best = choose_learning_rate(gaps[tune], gradients, levels[tune], entry.budget)
+    tested, seeds = gaps[test], curves.seeds[test]
+    hits = gradients_to_targets(tested, gradients, levels[test])
     reaching = np.full(len(learning_rates), False)
-    if hits.shape[2]:
-        middle = hits[:, :, hits.shape[2] // 2]
-        reaching = np.isfinite(np.median(middle, 0))[ascending]
+    if scored:
+        reaching = np.isfinite(np.median(hits[:, :, middle_target], 0))
     tolerance, boundary = math.nan, ""
     if best >= 0 and reaching[best]:
         first, last = stretch(reaching, best)
@@ -236,25 +267,43 @@ def cell_stats(
         boundary = ends.get(best, "")
     if best >= 0:
         lane, learning_rate = int(ascending[best]), float(learning_rates[best])
-        needed, final = hits[:, lane], gaps[:, lane, -1]
+        needed, chosen = hits[:, best], tested[:, best]
+        metrics = {name: m[test, lane] for name, m in curves.metrics.items()}
     else:
-        lane, learning_rate = -1, math.nan
-        needed, final = np.full(levels.shape, np.inf), np.full(len(gaps), np.inf)
+        lane, learning_rate, metrics = -1, math.nan, {}
+        needed, chosen = (
+            np.full_like(hits[:, 0], np.inf),
+            np.full_like(tested[:, 0], np.inf),
+        )
+    final = chosen[:, -1]
+    middle = needed[:, middle_target] if scored else np.full(len(seeds), np.inf)
     return CellStats(
         problem=problem,
         optimizer=optimizer,
         learning_rate=learning_rate,
         lane=lane,
         grid_boundary=boundary,
-        seeds=test.seeds,
+        seeds=seeds,
         needed=needed,
+        middle=middle,
+        middle_interval=median_interval(middle),
+        expected_runtime=expected_runtime(middle, entry.budget),
         final=final,
+        final_interval=median_interval(final),
         diverged=np.isinf(final),
-        budget=budget,
-        learning_rates=len(learning_rates),
+        budget=entry.budget,
+        gradients_per_step=curves.gradients_per_step,
+        gradients=gradients,
+        gaps=chosen,
+        metrics=metrics,
+        learning_rates=learning_rates,
+        final_by_rate=np.median(tested[:, :, -1], 0),
         reaching=int(reaching.sum()),
         tolerance=tolerance,
-        complete=len(tune.seeds) + len(test.seeds) == len(settings.seeds),
+        complete=int(tune.sum() + test.sum()) == len(settings.seeds),
+        start=float(np.median(gaps[:, 0, 0])),
+        smallest=float(gaps.min(initial=np.inf, where=scored | (gaps > 0))),
+        levels=np.median(levels, 0),
     )
 
 

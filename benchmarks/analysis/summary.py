@@ -2,65 +2,89 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from benchmarks.analysis.accuracies import Accuracy, accuracies
-from benchmarks.analysis.comparison import Comparison, compare, identical_optimizers
+from benchmarks.analysis.comparison import (
+    Comparison,
+    compare,
+    ecdf,
+    groups,
+    identical_optimizers,
+)
 from benchmarks.analysis.fronts import ParetoFront, pareto_fronts
-from benchmarks.analysis.stats import Cells, summarize
+from benchmarks.analysis.stats import Cells, CellStats, summarize
 from benchmarks.results.manifest import Manifest
 from benchmarks.results.store import Results
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """The results and statistics that tables, figures and the verdict show.
+    """The statistics that tables, figures and the verdict show.
 
     Attributes:
-      results: The results that were analysed.
+      manifest: The manifest of the results.
+      costs: The costs of each cell, by (problem, optimizer).
       cells: Statistics by (problem, optimizer).
+      tuned: By problem and optimizer, the cells with a chosen learning rate.
+      scored: Names of the problems with targets, which optimizers are compared on.
       comparison: The comparison over all scored problems; None while no optimizer has
         finished them all.
+      ranked: Optimizers by falling speed-up, then those that cannot be compared.
+      groups: Groups of optimizers without a significant difference.
       identical: Optimizers with the same scores as an earlier one, and that one.
+      reached: By compared optimizer, fractions of the budget and the fraction of
+        targets reached within each.
       fronts: Pareto fronts, best first, by problem with two objectives.
-      accuracies: Tables of accuracies, by problem compared by accuracy.
+      accuracies: Tables of accuracies, by problem that has neither targets nor two
+        objectives.
     """
 
-    results: Results
+    manifest: Manifest
+    costs: dict[tuple[str, str], dict[str, float]]
     cells: Cells
+    tuned: dict[str, dict[str, CellStats]]
+    scored: tuple[str, ...]
     comparison: Comparison | None
+    ranked: tuple[str, ...]
+    groups: list[tuple[str, ...]]
     identical: dict[str, str]
+    reached: dict[str, tuple[np.ndarray, np.ndarray]]
     fronts: dict[str, list[ParetoFront]]
     accuracies: dict[str, list[list[Accuracy]]]
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of the results."""
-        return self.results.manifest
-
-    @property
-    def ranked(self) -> tuple[str, ...]:
-        """Optimizers by falling speed-up, then those that cannot be compared."""
-        compared = self.comparison.optimizers if self.comparison else ()
-        others = [n for n in self.manifest.optimizers if n not in compared]
-        return (*compared, *others)
-
-    def tuned(self, problem: str) -> list[str]:
-        """Optimizers with a chosen learning rate on a problem, in the plan's order."""
-        return [
-            name
-            for name in self.manifest.optimizers
-            if (problem, name) in self.cells and self.cells[problem, name].lane >= 0
-        ]
 
 
 def analyse(results: Results) -> Analysis:
     """Analyses results; unfinished parts are left out."""
-    manifest, cells = results.manifest, summarize(results)
-    comparison = compare(cells, manifest.scored, tuple(manifest.optimizers))
+    manifest, optimizers = results.manifest, tuple(results.manifest.optimizers)
+    scored, two_objectives, others = [], [], []
+    for name, problem in manifest.problems.items():
+        if problem.targets.kind != "none":
+            scored.append(name)
+        if problem.front is not None:
+            two_objectives.append(name)
+        elif problem.targets.kind == "none":
+            others.append(name)
+    cells = summarize(results)
+    comparison = compare(cells, tuple(scored), optimizers)
+    alike = groups(comparison) if comparison else []
+    identical = identical_optimizers(comparison) if comparison else {}
+    compared = comparison.optimizers if comparison else ()
+    tuned: dict[str, dict[str, CellStats]] = {name: {} for name in manifest.problems}
+    for (problem, optimizer), cell in cells.items():
+        if cell.lane >= 0:
+            tuned[problem][optimizer] = cell
     return Analysis(
-        results=results,
+        manifest=manifest,
+        costs=results.costs,
         cells=cells,
+        tuned=tuned,
+        scored=tuple(scored),
         comparison=comparison,
-        identical=identical_optimizers(comparison) if comparison else {},
-        fronts={p: pareto_fronts(results, p) for p in manifest.with_fronts},
-        accuracies={p: accuracies(results, cells, p) for p in manifest.with_accuracies},
+        ranked=(*compared, *(n for n in optimizers if n not in compared)),
+        groups=alike,
+        identical=identical,
+        reached={name: ecdf(cells, tuple(scored), name) for name in compared},
+        fronts={p: pareto_fronts(results, p) for p in two_objectives},
+        accuracies={p: accuracies(cells, p) for p in others},
     )

@@ -87,7 +87,7 @@ def chosen_plan(
       UserError: An option has an invalid value, or nothing is left to run.
     """
     from benchmarks.engine import runner
-    from benchmarks.experiment import plan, targets
+    from benchmarks.experiment import plan
     from benchmarks.problems import load_problem
     from benchmarks.roster import resolver
     from benchmarks.roster.specs import suggest
@@ -113,11 +113,8 @@ def chosen_plan(
         test_seeds=tuple(range(100, 100 + seeds)),
         schedule=defaults.schedule if schedule is None else schedule,
     )
-    names = dict.fromkeys(problems or defaults.problems)
-    chosen = [load_problem(name) for name in names]
-    for problem in chosen:
-        targets.targets_of(problem)  # fail early if a problem has no targets
-    named = [resolver.resolve(spec) for spec in specs]
+    chosen = list(map(load_problem, dict.fromkeys(problems or defaults.problems)))
+    named = list(map(resolver.resolve, specs))
     everything = named if only else plan.of_suite(defaults) + named
     # -o may repeat an optimizer of the suite.
     optimizers = {optimizer.name: optimizer for optimizer in everything}

@@ -1,7 +1,7 @@
 """Runs a plan: compiles its cells, runs their seeds on all devices, stores results."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -11,8 +11,6 @@ from benchmarks.engine import lane, program, seed_run
 from benchmarks.engine.progress import Progress
 from benchmarks.engine.workers import Workers
 from benchmarks.experiment.plan import Plan
-from benchmarks.experiment.targets import Targets, targets_of
-from benchmarks.problem import Problem
 from benchmarks.provenance import Device
 from benchmarks.results import files, manifest, store
 from benchmarks.results.manifest import Failure
@@ -28,7 +26,6 @@ def run_plan(
     progress: Progress | None = None,
     fresh: bool = False,
     checkpoint_seconds: float = 0.5,
-    targets: Callable[[Problem], Targets] = targets_of,
 ) -> tuple[Failure, ...]:
     """Runs everything that the results folder does not hold yet.
 
@@ -43,21 +40,20 @@ def run_plan(
       progress: Progress callbacks.
       fresh: Discard the plan's results that were made by other code, data or settings.
       checkpoint_seconds: Time between two checkpoints of a seed run.
-      targets: The targets of a problem.
 
     Returns:
       The cells that failed; all other cells are finished.
 
     Raises:
       UserError: The folder holds results of other code, is in use or cannot be
-        written, or a problem has no targets. Finished results are kept.
+        written. Finished results are kept.
       KeyboardInterrupt: On Ctrl-C, once all workers have saved a checkpoint.
     """
     devices = list(devices or jax.local_devices())
     if workers is None:
         cores = provenance.cores() if devices[0].platform == "cpu" else 1
         workers = max(len(devices), cores)
-    description = manifest.describe(plan, devices[0], targets)
+    description = manifest.describe(plan)
     with files.lock(out):
         files.sweep(out)
         finished = store.finished(plan, out, fresh=fresh)

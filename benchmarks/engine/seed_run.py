@@ -147,7 +147,7 @@ def _chunk_end(task: Task, pace: Pace, done: int, step: int) -> int:
 
 def _save(task: Task, lanes: Lane, rows: PyTree, done: int) -> None:
     arrays = [np.asarray(leaf) for leaf in jax.tree.leaves((lanes, rows))]
-    blocks.write_partial(task.checkpoint, task.key, done, arrays)
+    blocks.write_checkpoint(task.checkpoint, task.key, done, arrays)
 
 
 def _resume(task: Task) -> tuple[Lane, PyTree, int]:
@@ -157,8 +157,10 @@ def _resume(task: Task) -> tuple[Lane, PyTree, int]:
     """
     lanes = _start(task)
     rows = jax.tree.map(lambda r: np.zeros(r.shape, r.dtype), task.program.rows)
+    if not task.checkpoint.exists():
+        return lanes, rows, 0
     leaves, structure = jax.tree.flatten((lanes, rows))
-    found = blocks.read_partial(task.checkpoint, task.key, leaves)
+    found = blocks.read_checkpoint(task.checkpoint, task.key, leaves)
     if found is None:
         return lanes, rows, 0
     done, arrays = found

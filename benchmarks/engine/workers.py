@@ -190,7 +190,8 @@ class Workers:
     def _run(self, job: _Job, compiled: Program, seed: int) -> None:
         cell, problem, name = job.cell, job.cell.problem, job.cell.optimizer.name
         path = store.block_path(self.out, problem.name, name, seed)
-        checkpoint = store.partial_path(self.out, problem.name, name, seed)
+        checkpoint = store.checkpoint_path(self.out, problem.name, name, seed)
+        cost_path = store.cost_path(self.out, problem.name, name)
         task = seed_run.Task(
             problem=problem,
             program=compiled,
@@ -211,7 +212,7 @@ class Workers:
         checkpoint.unlink(missing_ok=True)
         with self.changed:
             cost = _cost(compiled, job.pace, len(self.learning_rates))
-            files.write_json(store.cost_path(self.out, problem.name, name), cost)
+            files.write_json(cost_path, cost)
             self.progress.finished(cell, seed)
 
     def _fail(self, job: _Job, error: BaseException) -> None:

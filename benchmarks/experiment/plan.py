@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks import provenance, sources
 from benchmarks.errors import UserError
 from benchmarks.experiment.suites import Suite
+from benchmarks.experiment.targets import Targets, targets_of
 from benchmarks.problem import Problem, data_hash
 from benchmarks.roster import gradient_count
 from benchmarks.roster.resolver import Optimizer, default_names, resolve
@@ -91,8 +92,9 @@ class Cell:
       problem: The problem.
       optimizer: The optimizer.
       key: SHA-256, in hex, of `ingredients`.
-      eval_steps: Steps at which a run is evaluated, int32; the last is its number of
-        steps, which is the problem's budget divided by the gradients per step.
+      steps: Number of steps of a run: the problem's budget divided by the gradients
+        per step.
+      eval_steps: Steps at which a run is evaluated, int32, from 0 to `steps`.
       gradients_per_step: Mean number of gradient evaluations of one step.
       asks_for_tail: Whether the optimizer asks for the gradients of rare classes.
       ingredients: Everything on which the numbers depend, by name.
@@ -101,25 +103,34 @@ class Cell:
     problem: Problem
     optimizer: Optimizer
     key: str
+    steps: int
     eval_steps: np.ndarray
-    gradients_per_step: float = 1.0
-    asks_for_tail: bool = False
-    ingredients: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
-
-    @functools.cached_property
-    def steps(self) -> int:
-        """Number of steps of one run."""
-        return int(self.eval_steps[-1])
+    gradients_per_step: float
+    asks_for_tail: bool
+    ingredients: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The cells of a run, and skipped pairs as `(problem, optimizer, reason)`."""
+    """Everything that a run is made of.
+
+    Attributes:
+      suite: Name of the suite.
+      settings: Learning rates, seeds and schedule.
+      cells: The cells to run.
+      skipped: Pairs that cannot run, as `(problem, optimizer, reason)`.
+      targets: The targets of each problem, by name.
+      versions: Versions of packages by name.
+      machine: Processor and settings of XLA by name.
+    """
 
     suite: str
     settings: Settings
     cells: tuple[Cell, ...]
     skipped: tuple[tuple[str, str, str], ...]
+    targets: dict[str, Targets]
+    versions: dict[str, str]
+    machine: dict[str, str | int]
 
 
 def make_plan(
@@ -128,6 +139,7 @@ def make_plan(
     optimizers: Sequence[Optimizer],
     settings: Settings,
     engine_source: str,
+    targets: Callable[[Problem], Targets] = targets_of,
 ) -> Plan:
     """Plans every optimizer on every problem; skips pairs that cannot run.
 
@@ -140,33 +152,67 @@ def make_plan(
       optimizers: The optimizers.
       settings: Learning rates, seeds and schedule.
       engine_source: Hash of the engine's source, part of the run keys.
+      targets: The targets of a problem.
+
+    Raises:
+      UserError: A problem has no targets.
     """
+    given = {problem.name: targets(problem) for problem in problems}
+    machine = provenance.machine(jax.devices()[0])
+    versions = provenance.versions()
+    # Seeds are left out, so that results stay valid when seeds are added.
+    common = {
+        "engine source": engine_source,
+        "learning rates": repr(tuple(float(r) for r in settings.learning_rates)),
+        "schedule": settings.schedule,
+        **{f"{name} version": text for name, text in versions.items()},
+        **{name: str(value) for name, value in machine.items()},
+    }
     cells: dict[tuple[str, str], Cell] = {}
     skipped = []
     for problem in problems:
-        common = problem_ingredients(problem, settings, engine_source)
+        of_problem = {
+            "problem": problem.name,
+            "problem source": source_hash(problem),
+            "problem data": data_hash(problem),
+        }
+        offered = gradient_count.offered_by(problem)
         for optimizer in optimizers:
             pair = (problem.name, optimizer.name)
             if pair in cells:
                 skipped.append((*pair, "named twice"))
                 continue
-            offered = gradient_count.offered_by(problem)
             if reason := gradient_count.missing(optimizer.make, offered):
                 skipped.append((*pair, reason))
                 continue
             count = gradient_count.count_or_one(optimizer.make, offered)
-            steps = eval_steps(max(1, round(problem.budget / count.gradients_per_step)))
-            ingredients = common | cell_ingredients(optimizer, steps)
+            steps = max(1, round(problem.budget / count.gradients_per_step))
+            evaluated = eval_steps(steps)
+            of_cell = {
+                "optimizer": optimizer.name,
+                "optimizer source": optimizer.source_hash,
+                "evaluation steps": repr(evaluated.tolist()),
+            }
+            ingredients = common | of_problem | of_cell
             cells[pair] = Cell(
                 problem=problem,
                 optimizer=optimizer,
                 key=run_key(ingredients),
-                eval_steps=steps,
+                steps=steps,
+                eval_steps=evaluated,
                 gradients_per_step=count.gradients_per_step,
                 asks_for_tail=count.asks_for_tail,
                 ingredients=ingredients,
             )
-    return Plan(suite, settings, tuple(cells.values()), tuple(skipped))
+    return Plan(
+        suite=suite,
+        settings=settings,
+        cells=tuple(cells.values()),
+        skipped=tuple(skipped),
+        targets=given,
+        versions=versions,
+        machine=machine,
+    )
 
 
 def of_suite(suite: Suite) -> list[Optimizer]:
@@ -183,37 +229,6 @@ def eval_steps(budget: int) -> np.ndarray:
     early = np.geomspace(1, max(1, budget / 20), 20)
     even = np.linspace(0, budget, 41)
     return np.unique(np.rint(np.r_[early, even])).astype(np.int32)
-
-
-def problem_ingredients(
-    problem: Problem, settings: Settings, engine_source: str
-) -> dict[str, str]:
-    """Everything on which the numbers of all cells of a problem depend, as short texts.
-
-    Seeds are not included, so that results stay valid when seeds are added. The number
-    of devices is not included, because numbers do not depend on it.
-    """
-    machine = provenance.machine(jax.devices()[0])
-    versions = provenance.versions()
-    return {
-        "problem": problem.name,
-        "problem source": source_hash(problem),
-        "problem data": data_hash(problem),
-        "engine source": engine_source,
-        "learning rates": repr(tuple(float(r) for r in settings.learning_rates)),
-        "schedule": settings.schedule,
-        **{f"{name} version": text for name, text in versions.items()},
-        **{name: str(value) for name, value in machine.items()},
-    }
-
-
-def cell_ingredients(optimizer: Optimizer, steps: np.ndarray) -> dict[str, str]:
-    """What the numbers of a cell depend on beside `problem_ingredients`."""
-    return {
-        "optimizer": optimizer.name,
-        "optimizer source": optimizer.source_hash,
-        "evaluation steps": repr(steps.tolist()),
-    }
 
 
 def run_key(ingredients: dict[str, str]) -> str:

@@ -77,12 +77,15 @@ def calibrate(
         Optimizer("uphill", _uphill, "uphill"),
     ]
     plan = make_plan(
-        "calibrate", [problem], [reference, *controls], settings, runner.source_hash()
+        "calibrate",
+        [problem],
+        [reference, *controls],
+        settings,
+        runner.source_hash(),
+        targets=lambda _: NO_TARGETS,
     )
     with tempfile.TemporaryDirectory() as folder:
-        failures = runner.run_plan(
-            plan, Path(folder), progress=progress, targets=lambda _: NO_TARGETS
-        )
+        failures = runner.run_plan(plan, Path(folder), progress=progress)
         if failures:
             msg = f"{problem.name!r} cannot be calibrated: {failures[0].message}"
             raise UserError(msg)

@@ -112,13 +112,16 @@ def table(measured: list[Throughput]) -> Table:
 def _engine(problem: Problem, optimizer: Optimizer) -> float:
     """Seconds per step and run: one worker, the default grid of learning rates."""
     plan = make_plan(
-        "throughput", [problem], [optimizer], _SETTINGS, runner.source_hash()
+        "throughput",
+        [problem],
+        [optimizer],
+        _SETTINGS,
+        runner.source_hash(),
+        targets=lambda _: NO_TARGETS,
     )
     watch = _Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
-        runner.run_plan(
-            plan, Path(folder), workers=1, progress=watch, targets=lambda _: NO_TARGETS
-        )
+        runner.run_plan(plan, Path(folder), workers=1, progress=watch)
     runs = len(_SETTINGS.seeds) * len(_SETTINGS.learning_rates)
     return (watch.stop - watch.start) / (runs * problem.budget)
 

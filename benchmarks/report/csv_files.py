@@ -5,12 +5,10 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from benchmarks.analysis.accuracies import Accuracy
 from benchmarks.analysis.comparison import Comparison
 from benchmarks.analysis.fronts import ParetoFront
-from benchmarks.analysis.stats import CellStats, expected_runtime, median_interval
+from benchmarks.analysis.stats import CellStats
 from benchmarks.analysis.summary import Analysis
 
 
@@ -46,7 +44,7 @@ def csv_text(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _cell_row(cell: CellStats) -> dict[str, Any]:
-    middle, final = median_interval(cell.middle), median_interval(cell.final)
+    middle, final = cell.middle_interval, cell.final_interval
     return {
         "problem": cell.problem,
         "optimizer": cell.optimizer,
@@ -57,13 +55,13 @@ def _cell_row(cell: CellStats) -> dict[str, Any]:
         "gradients_median": middle.median,
         "gradients_low": middle.low,
         "gradients_high": middle.high,
-        "expected_runtime": expected_runtime(cell.middle, cell.budget),
+        "expected_runtime": cell.expected_runtime,
         "final_median": final.median,
         "final_low": final.low,
         "final_high": final.high,
         "budget": cell.budget,
         "learning_rates_reaching": cell.reaching,
-        "learning_rates": cell.learning_rates,
+        "learning_rates": len(cell.learning_rates),
         "tolerance_decades": cell.tolerance,
         "complete": cell.complete,
     }
@@ -111,8 +109,8 @@ def _front_rows(fronts: Iterable[ParetoFront]) -> Iterable[dict[str, Any]]:
                 "aux_median": point.aux.median,
                 "aux_low": point.aux.low,
                 "aux_high": point.aux.high,
-                "hypervolume_fraction": float(np.median(front.hypervolume)),
-                "main_at_level": float(np.median(front.main_at_level)),
+                "hypervolume_fraction": front.hypervolume_interval.median,
+                "main_at_level": front.main_interval.median,
             }
 
 

@@ -21,7 +21,7 @@ def render_figures(analysis: Analysis) -> list[RenderedFigure]:
             if fronts and entry.front is not None:
                 figures.append(front_figure(problem, entry.metric, entry.front, fronts))
         if comparison is not None:
-            figures.append(ecdf_figure(analysis.cells, comparison, styles))
+            figures.append(ecdf_figure(analysis.reached, styles))
             if comparison.p_values is not None and len(comparison.optimizers) > 1:
                 figures.append(speedup_figure(comparison))
     return figures

@@ -40,18 +40,3 @@ def percentage_points(difference: Interval) -> str:
     if math.isnan(difference.low):
         return text
     return f"{text} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
-
-
-def gradients(value: float, budget: int) -> str:
-    """A number of gradients; `>budget` for a missed target."""
-    return f"{value:.0f}" if math.isfinite(value) else f">{budget}"
-
-
-def gradient_bounds(interval: Interval, budget: int) -> str:
-    """The bounds of an interval of gradients; empty where the seeds are too few."""
-    if math.isnan(interval.low):
-        return ""
-    low, high = gradients(interval.low, budget), gradients(interval.high, budget)
-    if low == high:
-        return low
-    return f"{low} to {high}" if math.isinf(interval.high) else f"{low}–{high}"

@@ -63,9 +63,7 @@ def front_figure(
     axes.axhline(level, color=svg.INK, linewidth=0.6, alpha=0.5, dashes=(1, 2.5))
     axes.plot(*reference, marker="+", ms=8, color=svg.INK, clip_on=False)
     axes.set(xlabel=metric, ylabel="auxiliary loss", title=problem)
-    bottom, top = axes.get_ylim()
-    fractions = {n: (y - bottom) / (top - bottom) for n, y in ends.items()}
-    plotting.label_ends(axes, fractions, styles)
+    plotting.label_ends(axes, ends, styles)
     return svg.render(
         figure,
         "front",

@@ -1,9 +1,11 @@
 """Convergence and sensitivity: one panel per problem."""
 
+from collections.abc import Collection
+
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.analysis.stats import gap, target_levels
+from benchmarks.analysis.stats import CellStats
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import plotting, svg
 from benchmarks.report.plotting import OTHER, LineStyles
@@ -15,26 +17,21 @@ SIZE = (4.8, 2.9)
 BELOW_TARGETS = 0.03
 
 
-def y_range(analysis: Analysis, problem: str) -> tuple[float, float]:
-    """Limits of the gap axis: from the start to a little below the hardest target."""
-    entry = analysis.manifest.problems[problem]
-    starts, floors, ends = [], [], []
-    for name in analysis.tuned(problem):
-        curves = analysis.results.curves[problem, name]
-        gaps = gap(curves, entry.baseline)
-        starts.append(np.median(gaps[:, 0, 0]))
-        levels = target_levels(curves, entry.targets, entry.baseline)
-        floors.append(np.median(levels[:, -1]) if levels.size else 0.0)
-        ends.append(gaps.min() if levels.size else gaps[gaps > 0].min())
-    lowest = max(min(ends), BELOW_TARGETS * min(floors))
-    return float(lowest / 1.3), float(2.0 * max(starts))
-
-
-def gap_label(entry: ProblemEntry) -> str:
-    """The label of the gap axis."""
-    if entry.metric != "loss":
-        return entry.metric
-    return "loss − minimum" if entry.targets.kind == "relative" else "validation loss"
+def problem_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFigure]:
+    """Convergence and sensitivity of every problem with one objective and results."""
+    figures = []
+    for kind, draw, what in (
+        ("convergence", convergence, "loss against gradients"),
+        ("sensitivity", sensitivity, "final loss against learning rate"),
+    ):
+        for problem, cells in analysis.tuned.items():
+            if not cells or problem in analysis.fronts:
+                continue
+            title, description = f"{problem}: {what}", _description(cells.values())
+            figure, axes = plotting.panel(*SIZE, right=plotting.label_room(styles))
+            draw(axes, analysis, problem, styles)
+            figures.append(svg.render(figure, kind, problem, title, description))
+    return figures
 
 
 def convergence(
@@ -46,15 +43,14 @@ def convergence(
     labels: bool = True,
 ) -> None:
     """Median gap of the evaluation seeds against gradients, with a 10–90 % band."""
-    entry, names = analysis.manifest.problems[problem], analysis.tuned(problem)
-    low, high = y_range(analysis, problem)
+    entry, cells = analysis.manifest.problems[problem], analysis.tuned[problem]
+    low, high = y_range(cells.values())
+    axes.set(xlabel="gradients", ylabel=gap_label(entry), title=problem)
     ends = {}
-    for name in sorted(names, key=lambda n: n in styles):
-        cell = analysis.cells[problem, name]
-        curves = analysis.results.curves[problem, name].of(cell.seeds)
-        gaps = gap(curves, entry.baseline)[:, cell.lane, 1:]
-        gradients = curves.gradients[1:]
-        visible = np.maximum(gaps, low * 1e-3)
+    for name in sorted(cells, key=styles.__contains__):
+        cell = cells[name]
+        gradients = cell.gradients[1:]
+        visible = np.maximum(cell.gaps[:, 1:], low * 1e-3)
         # Infinite, and so not drawn, once half of the seeds have diverged.
         middle = np.median(visible, 0)
         plotting.curve(axes, gradients, middle, styles.get(name, OTHER))
@@ -76,101 +72,66 @@ def convergence(
             ends[name] = float(finite[-1]) if len(finite) else high
     plotting.log_axis(axes, "x", 1, entry.budget)
     plotting.log_axis(axes, "y", low, high)
-    _draw_targets(axes, analysis, problem)
-    axes.set(xlabel="gradients", ylabel=gap_label(entry), title=problem)
+    plotting.targets(axes, next(iter(cells.values())).levels)
     if labels:
-        heights = {n: plotting.height_of(axes, y) for n, y in ends.items()}
-        plotting.label_ends(axes, heights, styles)
+        plotting.label_ends(axes, ends, styles)
 
 
 def sensitivity(
     axes: Axes, analysis: Analysis, problem: str, styles: LineStyles
 ) -> None:
     """Median final gap against learning rate; a ring marks the chosen one."""
-    entry, names = analysis.manifest.problems[problem], analysis.tuned(problem)
-    low, high = y_range(analysis, problem)
+    entry, cells = analysis.manifest.problems[problem], analysis.tuned[problem]
+    low, high = y_range(cells.values())
+    label = f"final {gap_label(entry)}"
+    axes.set(xlabel="learning rate", ylabel=label, title=problem)
     ends, learning_rates = {}, np.empty(0)
-    for name in sorted(names, key=lambda n: n in styles):
-        cell = analysis.cells[problem, name]
-        curves = analysis.results.curves[problem, name].of(cell.seeds)
-        final = np.median(gap(curves, entry.baseline)[:, :, -1], 0)
+    for name in sorted(cells, key=styles.__contains__):
+        cell, style = cells[name], styles.get(name, OTHER)
+        learning_rates = cell.learning_rates
         # A learning rate that diverges in the median run lies on the upper edge.
-        final = np.clip(final, low, high)
-        order = np.argsort(curves.learning_rates)
-        learning_rates, style = curves.learning_rates[order], styles.get(name, OTHER)
-        plotting.curve(axes, learning_rates, final[order], style, every=1)
+        final = np.clip(cell.final_by_rate, low, high)
+        plotting.curve(axes, learning_rates, final, style, every=1)
         if name in styles:
             axes.plot(
                 cell.learning_rate,
-                final[cell.lane],
+                final[learning_rates == cell.learning_rate],
                 color=style.color,
                 marker="o",
                 markersize=8,
                 fillstyle="none",
                 clip_on=False,
             )
-            ends[name] = float(final[order[-1]])
+            ends[name] = float(final[-1])
     if len(learning_rates) > 1:
         plotting.log_axis(axes, "x", learning_rates[0], learning_rates[-1])
     plotting.log_axis(axes, "y", low, high)
-    _draw_targets(axes, analysis, problem)
-    axes.set(xlabel="learning rate", ylabel=f"final {gap_label(entry)}", title=problem)
-    heights = {n: plotting.height_of(axes, y) for n, y in ends.items()}
-    plotting.label_ends(axes, heights, styles)
+    plotting.targets(axes, next(iter(cells.values())).levels)
+    plotting.label_ends(axes, ends, styles)
 
 
-def problem_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFigure]:
-    """Convergence and sensitivity of every problem with one objective and results."""
-    figures = []
-    for kind, draw, what in (
-        ("convergence", convergence, "loss against gradients"),
-        ("sensitivity", sensitivity, "final loss against learning rate"),
-    ):
-        for problem in analysis.manifest.problems:
-            names = analysis.tuned(problem)
-            if not names or problem in analysis.manifest.with_fronts:
-                continue
-            figure, axes = plotting.panel(*SIZE, right=plotting.label_room(styles))
-            draw(axes, analysis, problem, styles)
-            title = f"{problem}: {what}"
-            description = _description(analysis, problem, names)
-            figures.append(svg.render(figure, kind, problem, title, description))
-    return figures
+def y_range(cells: Collection[CellStats]) -> tuple[float, float]:
+    """Limits of the gap axis: from the start to a little below the hardest target."""
+    smallest = min(cell.smallest for cell in cells)
+    hardest = min(cell.levels[-1] if cell.levels.size else 0.0 for cell in cells)
+    lowest = max(smallest, BELOW_TARGETS * hardest)
+    return float(lowest / 1.3), 2.0 * max(cell.start for cell in cells)
 
 
-def _draw_targets(axes: Axes, analysis: Analysis, problem: str) -> None:
-    """Faint lines at the five targets, if there are any; the middle one is named."""
-    entry, name = analysis.manifest.problems[problem], analysis.tuned(problem)[0]
-    curves = analysis.results.curves[problem, name]
-    levels = np.median(target_levels(curves, entry.targets, entry.baseline), 0)
-    for i, level in enumerate(levels):
-        middle = i == len(levels) // 2
-        axes.axhline(
-            level,
-            color=svg.INK,
-            linewidth=0.8 if middle else 0.6,
-            alpha=0.55 if middle else 0.25,
-            dashes=(1, 2.5),
-            zorder=1,
-        )
-        if middle:
-            axes.annotate(
-                "middle target",
-                (0.01, level),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, 2),
-                textcoords="offset points",
-                fontsize=6.5,
-                alpha=0.75,
-            )
+def gap_label(entry: ProblemEntry) -> str:
+    """The label of the gap axis."""
+    if entry.metric != "loss":
+        return entry.metric
+    return "loss − minimum" if entry.targets.kind == "relative" else "validation loss"
 
 
-def _description(analysis: Analysis, problem: str, names: list[str]) -> str:
-    count, cells = len(names), analysis.cells
-    noun = "optimizer at its" if count == 1 else "optimizers at their"
-    text = f"{count} {noun} chosen learning rate. "
-    if problem in analysis.manifest.scored:
-        best = min(names, key=lambda n: float(np.median(cells[problem, n].middle)))
-        return f"{text}Fewest median gradients to the middle target: {best}."
-    best = min(names, key=lambda n: float(np.median(cells[problem, n].final)))
-    return f"{text}Lowest median at the end: {best}."
+def _description(cells: Collection[CellStats]) -> str:
+    noun = "optimizer at its" if len(cells) == 1 else "optimizers at their"
+    text = f"{len(cells)} {noun} chosen learning rate. "
+    if all(cell.levels.size for cell in cells):
+        best = min(cells, key=lambda cell: cell.middle_interval.median)
+        what = "Fewest median gradients to the middle target"
+    else:
+        best = min(cells, key=lambda cell: cell.final_interval.median)
+        what = "Lowest median at the end"
+    return f"{text}{what}: {best.optimizer}."

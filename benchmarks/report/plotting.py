@@ -1,11 +1,11 @@
-"""Parts of a panel: line styles, logarithmic axes, lines, labels at their ends."""
+"""Parts of a panel: line styles, logarithmic axes, lines, targets, labels."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedLocator
 
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report.svg import INK
@@ -71,9 +71,8 @@ def log_axis(axis: Axes, which: str, low: float, high: float) -> None:
     ticks = ticks[(ticks >= low / 1.0001) & (ticks <= high * 1.0001)]
     axis.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     target = axis.xaxis if which == "x" else axis.yaxis
-    target.set_major_locator(FixedLocator(ticks.tolist()))
+    target.set_ticks(ticks.tolist(), [power_of_ten(tick) for tick in ticks])
     target.set_minor_locator(FixedLocator([]))
-    target.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
 
 
 def panel(width: float, height: float, right: float) -> tuple[Figure, Axes]:
@@ -122,6 +121,30 @@ def curve(
     )
 
 
+def targets(axes: Axes, levels: np.ndarray) -> None:
+    """Faint horizontal lines at the targets; the middle one is named."""
+    for i, level in enumerate(levels):
+        middle = i == len(levels) // 2
+        axes.axhline(
+            level,
+            color=INK,
+            linewidth=0.8 if middle else 0.6,
+            alpha=0.55 if middle else 0.25,
+            dashes=(1, 2.5),
+            zorder=1,
+        )
+        if middle:
+            axes.annotate(
+                "middle target",
+                (0.01, level),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                fontsize=6.5,
+                alpha=0.75,
+            )
+
+
 def label_room(styles: LineStyles) -> float:
     """Inches that the longest name needs at the right of a panel."""
     return 0.34 + 0.062 * max(map(len, styles), default=0)
@@ -130,8 +153,9 @@ def label_room(styles: LineStyles) -> float:
 def label_ends(axes: Axes, ends: dict[str, float], styles: LineStyles) -> None:
     """Names at the right ends of their lines, without overlap, each with its marker.
 
-    `ends` holds the height of each end as a fraction of the axes' height.
+    `ends` holds the value at each end, on the y axis.
     """
+    ends = {name: _height_of(axes, value) for name, value in ends.items()}
     figure = axes.figure.figure  # of a subfigure, the one that holds it
     gap_between = 9.5 / 72 / (figure.get_figheight() * axes.get_position().height)
     order = sorted(ends, key=ends.__getitem__)
@@ -167,7 +191,10 @@ def label_ends(axes: Axes, ends: dict[str, float], styles: LineStyles) -> None:
         axes.text(1.08, height, name, va="center", fontsize=7.5, **place)
 
 
-def height_of(axes: Axes, value: float) -> float:
-    """A value on the logarithmic y axis as a fraction of the axes' height."""
-    low, high = np.log(axes.get_ylim())
+def _height_of(axes: Axes, value: float) -> float:
+    """A value on the y axis as a fraction of the axes' height."""
+    low, high = axes.get_ylim()
+    if axes.get_yscale() != "log":
+        return (value - low) / (high - low)
+    low, high = np.log((low, high))
     return float((np.log(value) - low) / (high - low)) if value > 0 else 0.0

@@ -20,7 +20,7 @@ def readme_figure(analysis: Analysis) -> RenderedFigure:
       UserError: No run is finished.
     """
     styles = line_styles(analysis)
-    ready = [p for p in analysis.manifest.scored if analysis.tuned(p)]
+    ready = [p for p in analysis.scored if analysis.tuned[p]]
     picked = [p for p in PROBLEMS if p in ready] or ready[:3]
     if not picked:
         msg = "no finished runs to draw: run the suite first."

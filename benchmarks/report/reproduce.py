@@ -9,16 +9,16 @@ from benchmarks.results.manifest import Manifest
 from benchmarks.roster.resolver import default_names
 
 
-def run_command(manifest: Manifest, problem: str) -> str:
-    """The command that repeats the runs on one problem in a folder of its own."""
+def run_commands(manifest: Manifest) -> dict[str, str]:
+    """By problem, the command that repeats its runs in a folder of its own."""
     settings = manifest.settings
-    words = ["python", "-m", "benchmarks", "run", manifest.suite, "-p", problem]
+    words = []
     suite = SUITES.get(manifest.suite, Suite("", ()))
     defaults = suite.optimizers or default_names()
     names = list(manifest.optimizers)
     extra = [n for n in names if n not in defaults]
     if len(names) - len(extra) < len(defaults):
-        words, extra = [*words, "--only"], names
+        words, extra = ["--only"], names
     for name in extra:
         words += ["-o", name]
     if settings.learning_rates != (suite.learning_rates or DEFAULT_LEARNING_RATES):
@@ -30,7 +30,11 @@ def run_command(manifest: Manifest, problem: str) -> str:
         words += ["--tune-seeds", str(len(settings.tune_seeds))]
     if settings.schedule != suite.schedule:
         words += ["--schedule", settings.schedule]
-    return shlex.join([*words, "--out", f"results/{problem}"])
+    start = ["python", "-m", "benchmarks", "run", manifest.suite]
+    return {
+        name: shlex.join([*start, "-p", name, *words, "--out", f"results/{name}"])
+        for name in manifest.problems
+    }
 
 
 def report_command(folder: Path) -> str:

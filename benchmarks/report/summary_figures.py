@@ -3,8 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.analysis.comparison import Comparison, ecdf
-from benchmarks.analysis.stats import Cells
+from benchmarks.analysis.comparison import Comparison
 from benchmarks.report import plotting, svg
 from benchmarks.report.plotting import OTHER, LineStyles
 from benchmarks.report.svg import RenderedFigure
@@ -52,16 +51,21 @@ def speedup_figure(comparison: Comparison) -> RenderedFigure:
 
 
 def ecdf_figure(
-    cells: Cells, comparison: Comparison, styles: LineStyles
+    reached: dict[str, tuple[np.ndarray, np.ndarray]], styles: LineStyles
 ) -> RenderedFigure:
-    """Fraction of (problem, target, seed) reached against fraction of the budget."""
+    """Fraction of (problem, target, seed) reached against fraction of the budget.
+
+    Args:
+      reached: Fractions of the budget and of the targets reached, by optimizer.
+      styles: The line styles.
+    """
     figure, axes = plotting.panel(7.2, 3.6, right=plotting.label_room(styles))
     ends, start = {}, 0.5
-    for name in sorted(comparison.optimizers, key=lambda n: n in styles):
-        fractions, reached = ecdf(cells, comparison.problems, name)
-        start = min([start, *fractions[fractions > 0]])
-        end = float(reached[-1]) if len(reached) else 0.0
-        x, y = np.append(fractions, 1.0), np.append(reached, end)
+    for name in sorted(reached, key=styles.__contains__):
+        budgets, targets = reached[name]
+        start = min([start, *budgets[budgets > 0]])
+        end = float(targets[-1]) if len(targets) else 0.0
+        x, y = np.append(budgets, 1.0), np.append(targets, end)
         style = styles.get(name, OTHER)
         plotting.curve(axes, x, y, style, drawstyle="steps-post")
         if name in styles:
@@ -72,7 +76,7 @@ def ecdf_figure(
         xlabel="gradients ÷ budget of the problem",
         ylabel="fraction of targets reached",
     )
-    plotting.label_ends(axes, {n: y / 1.02 for n, y in ends.items()}, styles)
+    plotting.label_ends(axes, ends, styles)
     best = max(ends, key=ends.__getitem__, default="none")
     return svg.render(
         figure,

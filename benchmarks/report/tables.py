@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.analysis.stats import CellStats, median_interval
+from benchmarks.analysis.stats import CellStats, Interval
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import formats
 from benchmarks.results.manifest import Manifest
@@ -56,42 +56,19 @@ class CostRow:
     compile: str
 
 
-def entry(cell: CellStats, fewest: float) -> Entry:
-    """The cell as text; `fewest` are the fewest median gradients on its problem."""
-    middle = median_interval(cell.middle)
-    diverged = int(cell.diverged.sum())
-    missed = math.isinf(middle.median)
-    slower = 1.0 if missed else math.log10(max(middle.median, 1) / max(fewest, 1))
-    marks = f"{formats.DIVERGED}{diverged}" if diverged else ""
-    if cell.grid_boundary:
-        marks += formats.BOUNDARY
-    return Entry(
-        needed=formats.MISSED if missed else f"{middle.median:.0f}",
-        interval=formats.gradient_bounds(middle, cell.budget),
-        final=formats.number(float(np.median(cell.final))),
-        learning_rate=formats.number(cell.learning_rate),
-        marks=marks,
-        order=middle.median,
-        shade=max(0.0, 1.0 - slower),
-    )
-
-
 def gradient_rows(analysis: Analysis) -> list[tuple[str, list[Entry | None]]]:
     """A row per optimizer, an entry per scored problem; None for cells not run."""
-    cells, problems = analysis.cells, analysis.manifest.scored
-    fewest = {
-        p: min(
-            (float(np.median(c.middle)) for (q, _), c in cells.items() if q == p),
-            default=math.inf,
-        )
-        for p in problems
-    }
+    cells = analysis.cells
+    fewest = dict.fromkeys(analysis.scored, math.inf)
+    for (p, _), cell in cells.items():
+        if p in fewest:
+            fewest[p] = min(fewest[p], cell.middle_interval.median)
     return [
         (
             name,
             [
-                entry(cells[p, name], fewest[p]) if (p, name) in cells else None
-                for p in problems
+                _entry(cells[p, name], least) if (p, name) in cells else None
+                for p, least in fewest.items()
             ],
         )
         for name in analysis.ranked
@@ -100,7 +77,10 @@ def gradient_rows(analysis: Analysis) -> list[tuple[str, list[Entry | None]]]:
 
 def cost_rows(analysis: Analysis) -> list[CostRow]:
     """The costs of each optimizer that ran."""
-    costs = analysis.results.costs
+    costs = analysis.costs
+    per_step: dict[str, set[float]] = {name: set() for name in analysis.ranked}
+    for cell in analysis.manifest.cells:
+        per_step[cell.optimizer].add(cell.gradients_per_step)
     rows = []
     for name in analysis.ranked:
         own = {p: c for (p, n), c in costs.items() if n == name}
@@ -114,11 +94,12 @@ def cost_rows(analysis: Analysis) -> list[CostRow]:
         ]
         known = bool(ratios) and min(ratios) > 0
         total = sum(c["param_bytes"] for c in own.values())
-        per_step = analysis.manifest.gradients_per_step(name)
         rows.append(
             CostRow(
                 optimizer=name,
-                gradients_per_step=" or ".join(f"{g:.3g}" for g in per_step),
+                gradients_per_step=" or ".join(
+                    f"{gradients:.3g}" for gradients in sorted(per_step[name])
+                ),
                 state=f"{sum(c['state_bytes'] for c in own.values()) / total:.2f}",
                 time=f"{np.exp(np.mean(np.log(ratios))):.2f}" if known else "–",
                 trace=f"{sum(c['trace_s'] for c in own.values()):.1f}",
@@ -146,3 +127,38 @@ def provenance_rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("tuning seeds", ", ".join(map(str, settings.tune_seeds))),
         ("evaluation seeds", ", ".join(map(str, settings.test_seeds))),
     ]
+
+
+def _entry(cell: CellStats, fewest: float) -> Entry:
+    """The cell as text; `fewest` are the fewest median gradients on its problem."""
+    middle = cell.middle_interval
+    diverged = int(cell.diverged.sum())
+    missed = math.isinf(middle.median)
+    slower = 1.0 if missed else math.log10(max(middle.median, 1) / max(fewest, 1))
+    marks = f"{formats.DIVERGED}{diverged}" if diverged else ""
+    if cell.grid_boundary:
+        marks += formats.BOUNDARY
+    return Entry(
+        needed=formats.MISSED if missed else f"{middle.median:.0f}",
+        interval=_bounds(middle, cell.budget),
+        final=formats.number(cell.final_interval.median),
+        learning_rate=formats.number(cell.learning_rate),
+        marks=marks,
+        order=middle.median,
+        shade=max(0.0, 1.0 - slower),
+    )
+
+
+def _gradients(value: float, budget: int) -> str:
+    """A number of gradients; `>budget` for a missed target."""
+    return f"{value:.0f}" if math.isfinite(value) else f">{budget}"
+
+
+def _bounds(interval: Interval, budget: int) -> str:
+    """The bounds of an interval of gradients; empty where the seeds are too few."""
+    if math.isnan(interval.low):
+        return ""
+    low, high = _gradients(interval.low, budget), _gradients(interval.high, budget)
+    if low == high:
+        return low
+    return f"{low} to {high}" if math.isinf(interval.high) else f"{low}–{high}"

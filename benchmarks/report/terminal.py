@@ -9,7 +9,6 @@ from rich.text import Text
 
 from benchmarks.analysis.accuracies import Accuracy
 from benchmarks.analysis.fronts import ParetoFront
-from benchmarks.analysis.stats import median_interval
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import formats
 from benchmarks.report.tables import gradient_rows
@@ -19,7 +18,7 @@ _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
 
 def render_terminal(analysis: Analysis) -> Group:
     """All tables that the analysis has rows for."""
-    parts = [_gradient_table(analysis)] if analysis.manifest.scored else []
+    parts = [_gradient_table(analysis)] if analysis.scored else []
     parts += [_front_table(p, found) for p, found in analysis.fronts.items()]
     for tables in analysis.accuracies.values():
         parts += [_accuracy_table(rows) for rows in tables]
@@ -45,7 +44,7 @@ def _gradient_table(analysis: Analysis) -> Table:
     if comparison:
         table.add_column("speed-up", justify="right")
         speedups = dict(zip(comparison.optimizers, comparison.speedup, strict=True))
-    for problem in analysis.manifest.scored:
+    for problem in analysis.scored:
         table.add_column(problem, justify="right", overflow="fold")
     for name, entries in gradient_rows(analysis):
         row = [Text(name)]
@@ -69,8 +68,8 @@ def _front_table(problem: str, fronts: Sequence[ParetoFront]) -> Table:
         table.add_row(
             Text(front.method),
             f"{front.gradients_per_step:.3g}",
-            formats.percent(median_interval(front.hypervolume)),
-            formats.interval(median_interval(front.main_at_level)),
+            formats.percent(front.hypervolume_interval),
+            formats.interval(front.main_interval),
             str(len(front.points)),
         )
     return table

@@ -4,23 +4,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.analysis.stats import CellStats
 from benchmarks.analysis.summary import Analysis
 from benchmarks.problems import load_problem
 from benchmarks.report import svg
 from benchmarks.report.plotting import LineStyle, LineStyles
 from benchmarks.report.svg import RenderedFigure
-from benchmarks.results.store import Curves
 
 SIZE = (2.9, 2.6)
 GRID = 160
 LEVELS = 9
-
-
-def paths(curves: Curves, cell: CellStats) -> np.ndarray:
-    """Points of the evaluated runs `[S, E, 2]`."""
-    metrics = curves.of(cell.seeds).metrics
-    return np.stack([metrics[f"x_{i}"][:, cell.lane] for i in range(2)], -1)
 
 
 def window(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -66,12 +58,11 @@ def draw_path(axes: Axes, points: np.ndarray, style: LineStyle) -> None:
 def trajectory_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFigure]:
     """One panel per optimizer with a line style, for every problem in the plane."""
     figures = []
-    curves, cells = analysis.results.curves, analysis.cells
-    for problem in analysis.manifest.problems:
+    for problem, cells in analysis.tuned.items():
         runs = {
-            name: paths(curves[problem, name], cells[problem, name])
-            for name in analysis.tuned(problem)
-            if name in styles and {"x_0", "x_1"} <= curves[problem, name].metrics.keys()
+            name: np.stack([cell.metrics["x_0"], cell.metrics["x_1"]], -1)
+            for name, cell in cells.items()
+            if name in styles and {"x_0", "x_1"} <= cell.metrics.keys()
         }
         if not runs:
             continue
@@ -89,7 +80,7 @@ def trajectory_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFi
             draw_path(axes, points, styles[name])
             if minimizer is not None:
                 axes.plot(*minimizer, marker="*", ms=9, color=svg.INK, zorder=6)
-            rate = cells[problem, name].learning_rate
+            rate = cells[name].learning_rate
             axes.set(xlabel="x₁", ylabel="x₂", xlim=(low[0], high[0]))
             axes.set(ylim=(low[1], high[1]))
             heading = f"{name}\nlearning rate {rate:g}"

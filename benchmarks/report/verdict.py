@@ -11,10 +11,10 @@ import numpy as np
 from benchmarks.analysis.accuracies import Accuracy
 from benchmarks.analysis.comparison import MIN_SEEDS, Comparison
 from benchmarks.analysis.fronts import ParetoFront, closed_form_at_level
-from benchmarks.analysis.stats import ALPHA, MISSED, Cells, median_interval
+from benchmarks.analysis.stats import ALPHA, MISSED, Cells
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report.formats import interval, number, percent, percentage_points
-from benchmarks.results.manifest import FrontEntry, Manifest
+from benchmarks.results.manifest import FrontEntry
 
 
 def verdict(analysis: Analysis) -> list[str]:
@@ -27,7 +27,7 @@ def verdict(analysis: Analysis) -> list[str]:
             significance(comparison, analysis.identical),
             f"{winners(analysis.cells, comparison)} {other_problems(comparison)}",
         ]
-    elif manifest.scored:
+    elif analysis.scored:
         findings = [
             "Nothing can be compared yet: no optimizer has finished every problem."
         ]
@@ -37,16 +37,16 @@ def verdict(analysis: Analysis) -> list[str]:
             findings.append(of_fronts(problem, entry, fronts))
     for problem in analysis.accuracies:
         findings.append(of_accuracies(analysis, problem))
-    findings[:1] = [f"{setup(manifest)} {text}" for text in findings[:1]]
-    paragraphs = [*findings, failures(analysis), limitations(manifest)]
+    findings[:1] = [f"{setup(analysis)} {text}" for text in findings[:1]]
+    paragraphs = [*findings, failures(analysis), limitations(analysis)]
     return [text.strip() for text in paragraphs if text.strip()]
 
 
-def setup(manifest: Manifest) -> str:
+def setup(analysis: Analysis) -> str:
     """How many optimizers, problems, seeds and learning rates were run."""
-    settings = manifest.settings
+    manifest, settings = analysis.manifest, analysis.manifest.settings
     verb = "was" if len(manifest.optimizers) == 1 else "were"
-    if manifest.scored or manifest.with_accuracies:
+    if analysis.scored or analysis.accuracies:
         tuned = "For each optimizer and problem, the learning rate was"
     else:
         tuned = "For each method and weight, learning rates were"
@@ -139,7 +139,7 @@ def winners(cells: Cells, comparison: Comparison) -> str:
     won: dict[tuple[str, ...], list[str]] = {}
     for problem in comparison.problems:
         medians = {
-            name: float(np.median(cells[problem, name].middle))
+            name: cells[problem, name].middle_interval.median
             for name in comparison.optimizers
         }
         least = min(medians.values())
@@ -175,9 +175,9 @@ def other_problems(comparison: Comparison) -> str:
 def failures(analysis: Analysis) -> str:
     """Failed and missing cells, diverged runs, grid boundaries, missed targets."""
     manifest = analysis.manifest
-    problems = (*manifest.scored, *manifest.with_accuracies)
+    problems = (*analysis.scored, *analysis.accuracies)
     cells = [c for c in analysis.cells.values() if c.problem in problems]
-    scored = [c for c in cells if c.problem in manifest.scored]
+    scored = [c for c in cells if c.problem in analysis.scored]
     parts = []
     if cells:
         runs = sum(len(cell.seeds) for cell in cells)
@@ -199,7 +199,7 @@ def failures(analysis: Analysis) -> str:
         if len(cells) < asked:
             parts.append(f"{asked - len(cells)} of {asked} cells have no result.")
     if scored:
-        missed = sum(math.isinf(np.median(cell.middle)) for cell in scored)
+        missed = sum(math.isinf(cell.middle_interval.median) for cell in scored)
         parts.append(
             f"In {counted(missed, 'cell')} the median run misses the middle target (∅)."
             if missed
@@ -219,9 +219,9 @@ def failures(analysis: Analysis) -> str:
     return " ".join(parts)
 
 
-def limitations(manifest: Manifest) -> str:
+def limitations(analysis: Analysis) -> str:
     """The conclusions that the suite does not support."""
-    settings = manifest.settings
+    settings = analysis.manifest.settings
     grid = settings.learning_rates
     values = f"{grid[0]:g}"
     if len(grid) > 1:
@@ -230,12 +230,12 @@ def limitations(manifest: Manifest) -> str:
         "Limitations: the problems are small, so nothing follows for large models or "
         "long training. Only the learning rate is tuned "
         f"({values}, {settings.schedule} schedule, {seeds(settings.tune_seeds)})"
-        f"{', and weights for Pareto fronts' if manifest.with_fronts else ''}; "
+        f"{', and weights for Pareto fronts' if analysis.fronts else ''}; "
         "every other hyperparameter keeps its default. Budgets count gradients, so an "
         "optimizer that takes two gradients per step gets half as many steps; the "
         "other costs of a step are in the cost table."
     )
-    if not manifest.scored:
+    if not analysis.scored:
         return text
     return (
         f"{text} A missed target counts as {MISSED:g} budgets, so speed-ups over an "
@@ -250,7 +250,7 @@ def of_fronts(problem: str, entry: FrontEntry, fronts: Sequence[ParetoFront]) ->
     best = fronts[0]
     text = f"On {problem} `{best.method}` has the largest Pareto front"
     if entry.points is not None:
-        fraction = percent(median_interval(best.hypervolume))
+        fraction = percent(best.hypervolume_interval)
         text += f", {fraction} of the hypervolume of the closed form"
     text += "."
     if all(math.isnan(f.p_value) for f in fronts[1:]):
@@ -259,7 +259,7 @@ def of_fronts(problem: str, entry: FrontEntry, fronts: Sequence[ParetoFront]) ->
         text += f" It is not significantly larger than that of {listed(like)}."
     else:
         text += " It is significantly larger than that of every other method."
-    at_level = [(f.method, median_interval(f.main_at_level)) for f in fronts]
+    at_level = [(f.method, f.main_interval) for f in fronts]
     losses = [
         f"{interval(main)} for `{method}`"
         for method, main in sorted(at_level, key=lambda pair: pair[1].median)

@@ -5,7 +5,7 @@ from pathlib import Path
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report.csv_files import render_csv
 from benchmarks.report.figures import render_figures
-from benchmarks.report.pages import render_html, render_markdown
+from benchmarks.report.pages import render_pages
 from benchmarks.results import files
 
 
@@ -22,8 +22,7 @@ def write_report(analysis: Analysis, folder: Path) -> Path:
     texts = {f"figures/{figure.name}.svg": figure.file() for figure in figures}
     for name, text in render_csv(analysis).items():
         texts[f"summary/{name}"] = text
-    texts["report.md"] = render_markdown(analysis, figures, folder)
-    texts["report.html"] = render_html(analysis, figures, folder)
+    texts |= render_pages(analysis, figures, folder)
     for name, text in texts.items():
         files.write_text(folder / name, text)
     return folder / "report.html"

@@ -1,4 +1,4 @@
-"""The file of one block, finished (Parquet) or not (npz), read and written."""
+"""The files of one seed run: its results (Parquet) and its checkpoint (npz)."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One seed of one cell: E evaluation points of L lanes.
+    """The results of one seed run: E evaluation points of L lanes.
 
     Attributes:
       learning_rates: `[L]`, float64.
@@ -37,7 +37,7 @@ class Block:
 
 
 def write(path: Path, block: Block, key: str, ingredients: dict[str, str]) -> None:
-    """Writes a finished block, rows by lane and then step, its origin in the footer.
+    """Writes the results, rows by lane and then step, their origin in the footer.
 
     Raises:
       UserError: The file cannot be written.
@@ -55,20 +55,19 @@ def write(path: Path, block: Block, key: str, ingredients: dict[str, str]) -> No
         "content": _digest(columns, key),
     }
     table = pa.table(columns).replace_schema_metadata(origin)
-    # Dictionaries save space only in columns of repeated values.
-    files.write_atomically(
-        path,
-        lambda file: pq.write_table(
-            table,
-            file,
-            compression="zstd",
-            use_dictionary=list(_FIXED),  # pyright: ignore[reportArgumentType]
-        ),
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        compression="zstd",
+        # Dictionaries save space only in columns of repeated values.
+        use_dictionary=list(_FIXED),  # pyright: ignore[reportArgumentType]
     )
+    files.write_bytes(path, buffer.getvalue())
 
 
 def read(path: Path) -> tuple[Block, str]:
-    """A finished block and its run key.
+    """The results of a seed run and its run key.
 
     Raises:
       UserError: The file is damaged.
@@ -95,7 +94,7 @@ def read(path: Path) -> tuple[Block, str]:
 
 
 def read_origin(path: Path) -> tuple[str, dict[str, str]]:
-    """Run key and ingredients from the footer of a finished block.
+    """Run key and ingredients of a seed run, from the footer of its results.
 
     Raises:
       UserError: The file is damaged.
@@ -107,10 +106,10 @@ def read_origin(path: Path) -> tuple[str, dict[str, str]]:
         raise _damaged(path) from error
 
 
-def write_partial(
+def write_checkpoint(
     path: Path, key: str, done: int, arrays: Sequence[np.ndarray]
 ) -> None:
-    """Writes an unfinished block: `done` points, and arrays of any dtype.
+    """Writes a checkpoint: `done` evaluation points, and arrays of any dtype.
 
     Raises:
       UserError: The file cannot be written.
@@ -122,10 +121,10 @@ def write_partial(
     buffer = io.BytesIO()
     content |= {"key": np.array(key), "done": np.array(done)}
     np.savez(buffer, allow_pickle=False, **content)
-    files.write_atomically(path, lambda file: file.write_bytes(buffer.getbuffer()))
+    files.write_bytes(path, buffer.getvalue())
 
 
-def read_partial(
+def read_checkpoint(
     path: Path, key: str, like: Sequence[np.ndarray]
 ) -> tuple[int, list[np.ndarray]] | None:
     """Points done and arrays, shaped as `like`; None if damaged or of another key."""
@@ -143,7 +142,7 @@ def read_partial(
 
 
 def _digest(columns: Mapping[str, np.ndarray], key: str) -> str:
-    """SHA-256, in hex, of everything in a block; Parquet does not check its footer."""
+    """SHA-256, in hex, of all results; Parquet does not check its footer."""
     digest = hashlib.sha256(key.encode())
     for name, values in columns.items():
         digest.update(f"{name} {values.dtype} {values.shape}".encode())

@@ -5,7 +5,7 @@ Only this module reads and writes `manifest.json`; other modules use `Manifest`.
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Plan, Settings
 from benchmarks.experiment.targets import Targets
 from benchmarks.problem import FrontSpec, Problem, data_hash
-from benchmarks.provenance import Device
 from benchmarks.results import files
 
 
@@ -65,13 +64,6 @@ class ProblemEntry:
     front: FrontEntry | None = None
     data_hash: str
     dimension: int
-
-    @property
-    def baseline(self) -> float:
-        """The loss at which the gap is 0: f* with relative targets, otherwise 0."""
-        if self.targets.kind != "relative" or self.f_star is None:
-            return 0.0
-        return self.f_star
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,47 +137,16 @@ class Manifest:
     started: str | None = None
     finished: str | None = None
 
-    @property
-    def scored(self) -> tuple[str, ...]:
-        """Names of the problems with targets, which optimizers are compared on."""
-        return tuple(n for n, p in self.problems.items() if p.targets.kind != "none")
 
-    @property
-    def with_fronts(self) -> tuple[str, ...]:
-        """Names of the problems with two objectives, on which fronts are compared."""
-        return tuple(n for n, p in self.problems.items() if p.front is not None)
-
-    @property
-    def with_accuracies(self) -> tuple[str, ...]:
-        """Names of all other problems: they are compared by accuracy at the end."""
-        other = {*self.scored, *self.with_fronts}
-        return tuple(n for n in self.problems if n not in other)
-
-    def gradients_per_step(self, optimizer: str) -> list[float]:
-        """Gradients that a step of an optimizer takes, one number or one per kind."""
-        cells = [c for c in self.cells if c.optimizer == optimizer]
-        return sorted({c.gradients_per_step for c in cells})
-
-
-def describe(
-    plan: Plan, device: Device, targets: Callable[[Problem], Targets]
-) -> Manifest:
-    """The manifest of a plan before anything has run.
-
-    Args:
-      plan: What will be run.
-      device: A `jax.Device` that runs it.
-      targets: The targets of a problem.
-
-    Raises:
-      UserError: A problem has no targets.
-    """
+def describe(plan: Plan) -> Manifest:
+    """The manifest of a plan before anything has run."""
     problems = {c.problem.name: c.problem for c in plan.cells}
+    git, command = provenance.git(), provenance.command()
     return Manifest(
         suite=plan.suite,
         settings=plan.settings,
         problems={
-            name: _describe_problem(problem, targets)
+            name: _describe_problem(problem, plan.targets[name])
             for name, problem in problems.items()
         },
         optimizers={c.optimizer.name: c.optimizer.source_hash for c in plan.cells},
@@ -195,10 +156,10 @@ def describe(
         ),
         skipped=tuple(Skipped(*parts) for parts in plan.skipped),
         failed=(),
-        versions=provenance.versions(),
-        git=_git(provenance.git()),
-        machine=provenance.machine(device),
-        command=provenance.command(),
+        versions=plan.versions,
+        git=_git(git),
+        machine=plan.machine,
+        command=command,
         started=_now(),
     )
 
@@ -298,9 +259,7 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _describe_problem(
-    problem: Problem, targets: Callable[[Problem], Targets]
-) -> ProblemEntry:
+def _describe_problem(problem: Problem, targets: Targets) -> ProblemEntry:
     params = jax.eval_shape(problem.init, jax.random.key(0))
     return ProblemEntry(
         summary=problem.summary,
@@ -310,7 +269,7 @@ def _describe_problem(
         budget=problem.budget,
         f_star=problem.f_star,
         metric=problem.metric,
-        targets=targets(problem),
+        targets=targets,
         front=None if problem.front is None else _describe_front(problem.front),
         data_hash=data_hash(problem),
         dimension=sum(leaf.size for leaf in jax.tree.leaves(params)),

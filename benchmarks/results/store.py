@@ -38,11 +38,6 @@ class Curves:
     diverged_at: np.ndarray
     gradients_per_step: float = 1.0
 
-    @property
-    def gradients(self) -> np.ndarray:
-        """Gradients taken up to each evaluation, `[E]`."""
-        return self.eval_steps * self.gradients_per_step
-
     def of(self, seeds: Sequence[int] | np.ndarray) -> "Curves":
         """The curves of the given seeds, as far as they are finished."""
         chosen = np.isin(self.seeds, seeds)
@@ -77,18 +72,18 @@ def slug(name: str) -> str:
 
 
 def cell_folder(out: Path, problem: str, optimizer: str) -> Path:
-    """The folder of the blocks of a cell."""
+    """The folder of the seed runs of a cell."""
     return out / "runs" / problem / slug(optimizer)
 
 
 def block_path(out: Path, problem: str, optimizer: str, seed: int) -> Path:
-    """The file of a finished block."""
+    """The file of the results of a seed run."""
     return cell_folder(out, problem, optimizer) / f"seed-{seed:03d}.parquet"
 
 
-def partial_path(out: Path, problem: str, optimizer: str, seed: int) -> Path:
-    """The file of an unfinished block."""
-    return block_path(out, problem, optimizer, seed).with_suffix(".partial.npz")
+def checkpoint_path(out: Path, problem: str, optimizer: str, seed: int) -> Path:
+    """The file of the checkpoint of a seed run."""
+    return block_path(out, problem, optimizer, seed).with_suffix(".checkpoint.npz")
 
 
 def cost_path(out: Path, problem: str, optimizer: str) -> Path:
@@ -97,28 +92,29 @@ def cost_path(out: Path, problem: str, optimizer: str) -> Path:
 
 
 def finished(plan: Plan, out: Path, *, fresh: bool = False) -> set[tuple[str, int]]:
-    """Finished blocks of the plan, as (run key, seed).
+    """Finished seed runs of the plan, as (run key, seed).
 
     Args:
       plan: What will be run.
       out: The results folder.
-      fresh: Discard the plan's blocks that other code, data or settings made,
-        instead of raising an error.
+      fresh: Discard results of the plan's seed runs that other code, data or
+        settings made, instead of raising an error.
 
     Raises:
-      UserError: There are such blocks, or a damaged one.
+      UserError: There are such results, or a file is damaged.
     """
     found, stale, reasons = set(), [], Counter()
     for cell in plan.cells:
         for seed in plan.settings.seeds:
-            path = block_path(out, cell.problem.name, cell.optimizer.name, seed)
+            names = cell.problem.name, cell.optimizer.name
+            path = block_path(out, *names, seed)
             if not path.exists():
                 continue
             key, ingredients = blocks.read_origin(path)
             if key == cell.key:
                 found.add((key, seed))
                 # Still there if the process was killed right after the last write.
-                path.with_suffix(".partial.npz").unlink(missing_ok=True)
+                checkpoint_path(out, *names, seed).unlink(missing_ok=True)
                 continue
             stale.append((cell, path))
             reasons.update(_differences(ingredients, cell.ingredients))
@@ -130,7 +126,7 @@ def finished(plan: Plan, out: Path, *, fresh: bool = False) -> set[tuple[str, in
 
 
 def load(out: Path) -> Results:
-    """Reads all finished blocks of a results folder.
+    """Reads all finished seed runs of a results folder.
 
     Raises:
       UserError: The folder holds no run, or a file in it is damaged.
@@ -147,25 +143,21 @@ def load(out: Path) -> Results:
 
 
 def _read_cell(out: Path, cell: CellEntry, seeds: Sequence[int]) -> Curves | None:
-    done, read = [], []
-    for seed in seeds:
-        path = block_path(out, cell.problem, cell.optimizer, seed)
-        if not path.exists():
-            continue
-        block, key = blocks.read(path)
+    paths = {s: block_path(out, cell.problem, cell.optimizer, s) for s in seeds}
+    paths = {seed: path for seed, path in paths.items() if path.exists()}
+    if not paths:
+        return None
+    read, keys = zip(*map(blocks.read, paths.values()), strict=True)
+    for path, key in zip(paths.values(), keys, strict=True):
         if key != cell.key:
             msg = (
                 f"{path} does not belong to the run in {manifests.path_in(out)}: run "
                 "the same command again, with --fresh."
             )
             raise UserError(msg)
-        done.append(seed)
-        read.append(block)
-    if not read:
-        return None
     first = read[0]
     return Curves(
-        seeds=np.array(done),
+        seeds=np.array(list(paths)),
         learning_rates=first.learning_rates,
         eval_steps=first.eval_steps,
         metrics={n: np.stack([b.metrics[n] for b in read]) for n in first.metrics},
@@ -184,7 +176,7 @@ def _stale_message(out: Path, cells: list[Cell], reasons: Counter[str]) -> str:
     if len(pairs) > 3:
         shown += f" and {len(pairs) - 3} more"
     return (
-        f"{out} holds {len(cells)} blocks of other code, data or settings ({shown}; "
-        f"what differs: {', '.join(reasons)}): choose another folder with --out, or "
-        "discard exactly these blocks with --fresh."
+        f"{out} holds results of {len(cells)} seed runs made by other code, data or "
+        f"settings ({shown}; what differs: {', '.join(reasons)}): choose another "
+        "folder with --out, or discard these results with --fresh."
     )

@@ -44,9 +44,7 @@ class Optimizer:
 
 def default_names() -> tuple[str, ...]:
     """The specs of the default roster: ours, their variants, optax's baselines."""
-    ours = specs.alias_names()
-    variants = tuple(spec for spec in _VARIANTS if spec.partition("(")[0] in ours)
-    return ours + variants + _BASELINES
+    return specs.alias_names() + _VARIANTS + _BASELINES
 
 
 def resolve(spec: str) -> Optimizer:
@@ -100,30 +98,54 @@ def _check_arguments(
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):  # some callables written in C have none
         return ("learning_rate",)
-    first, leading = next(iter(parameters.items()), ("", None))
-    takes_rate = leading is not None and catalog.takes_learning_rate(leading)
-    target = name.partition("(")[0].strip()
-    if inside is not None and takes_rate:
-        msg = (
-            f"{name!r}: {target} takes {first!r} first, not an optimizer: write all "
-            "its arguments as key=value."
-        )
-        raise UserError(msg)
-    if inside is not None and kind in (Kind.SCHEDULE, Kind.OTHER):
-        msg = (
-            f"{name!r}: {target} is neither a wrapper around one optimizer nor a "
-            "gradient transformation: for any other combination, name a factory of "
-            "your own as MODULE:FACTORY."
-        )
-        raise UserError(msg)
-    if inside is None and ":" not in target and not takes_rate:
+    if inside is None:
+        _check_alone(name, parameters)
+    else:
+        _check_around(name, kind, parameters)
+    filled = _filled(parameters, kind, inside)
+    _check_keys(name, parameters, arguments, filled if inside is None else filled[1:])
+    _check_complete(name, parameters, (*filled, *arguments))
+    return filled
+
+
+def _check_alone(name: str, parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Refuses what is no optimizer; a user's factory takes the rate under any name."""
+    first, takes_rate = _first(parameters)
+    if not takes_rate and ":" not in _target(name):
         msg = (
             f"{name!r} takes {first or 'nothing'!r} first, not the learning rate: "
             "name a complete optimizer, or put one inside the brackets."
         )
         raise UserError(msg)
-    filled = _filled(parameters, kind, inside)
-    rates = filled if inside is None else filled[1:]
+
+
+def _check_around(
+    name: str, kind: Kind, parameters: Mapping[str, inspect.Parameter]
+) -> None:
+    """Refuses what cannot have an optimizer inside."""
+    first, takes_rate = _first(parameters)
+    if takes_rate:
+        msg = (
+            f"{name!r}: {_target(name)} takes {first!r} first, not an optimizer: write "
+            "all its arguments as key=value."
+        )
+        raise UserError(msg)
+    if kind in (Kind.SCHEDULE, Kind.OTHER):
+        msg = (
+            f"{name!r}: {_target(name)} is neither a wrapper around one optimizer nor "
+            "a gradient transformation: for any other combination, name a factory of "
+            "your own as MODULE:FACTORY."
+        )
+        raise UserError(msg)
+
+
+def _check_keys(
+    name: str,
+    parameters: Mapping[str, inspect.Parameter],
+    arguments: dict[str, Any],
+    rates: tuple[str, ...],
+) -> None:
+    """Refuses arguments that do not exist, and learning rates."""
     for rate in rates:
         if rate in arguments:
             msg = (
@@ -131,32 +153,48 @@ def _check_arguments(
                 "the grid, use --learning-rates."
             )
             raise UserError(msg)
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
     for key in arguments:
-        if key not in parameters and not takes_any:
+        if key not in parameters:
             known = [p for p in parameters if p not in rates]
             hint = (
                 specs.suggest(key, known) or f" It takes: {', '.join(known) or 'none'}."
             )
             msg = f"{name!r}: no argument {key!r}.{hint}"
             raise UserError(msg)
+
+
+def _check_complete(
+    name: str, parameters: Mapping[str, inspect.Parameter], given: tuple[str, ...]
+) -> None:
+    """Refuses a spec that lacks a required argument."""
     for parameter in parameters.values():
-        given = parameter.name in (*filled, *arguments)
-        if not given and _is_required(parameter):
+        if parameter.name not in given and _is_required(parameter):
             msg = (
-                f"{name!r}: {target} needs the argument {parameter.name!r}: add "
+                f"{name!r}: {_target(name)} needs the argument {parameter.name!r}: add "
                 f"{parameter.name}=VALUE or, if it is not a plain value, name a "
                 "factory of your own as MODULE:FACTORY."
             )
             raise UserError(msg)
-    return filled
+
+
+def _target(name: str) -> str:
+    return name.partition("(")[0].strip()
+
+
+def _first(parameters: Mapping[str, inspect.Parameter]) -> tuple[str, bool]:
+    """Name of the first parameter, and whether it is the learning rate."""
+    for first, parameter in parameters.items():
+        return first, catalog.takes_learning_rate(parameter)
+    return "", False
 
 
 def _filled(
     parameters: Mapping[str, inspect.Parameter], kind: Kind, inside: Optimizer | None
 ) -> tuple[str, ...]:
     """The parameters that get the learning rate or the optimizer inside."""
-    first = next(iter(parameters), "")
+    first, _ = _first(parameters)
     if inside is None:
         return (first,)
     if kind is not Kind.WRAPPER:
@@ -191,12 +229,11 @@ def _try_out(name: str, build: specs.Factory, rate_name: str) -> None:
         raise UserError(msg)
 
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
-    bowl = gradient_count.bowl(frozenset(gradient_count.OFFERED))
 
     def one_update(learning_rate: jax.Array) -> Any:
         tx = optax.with_extra_args_support(build(learning_rate))
         state = tx.init(params)
-        given = extra_arguments(bowl, params, jnp.ones(()))
+        given = extra_arguments(gradient_count.BOWL, params, jnp.ones(()))
         updates, after = tx.update(params, state, params, **given)
         stable = jax.tree.structure(state) == jax.tree.structure(after)
         same_state.append(stable and _shapes(state) == _shapes(after))

@@ -255,7 +255,7 @@ def test_the_users_optimizer_is_in_the_same_table(folder: Path) -> None:
     other = start(*command)
     _, err = other.communicate(timeout=120)
     assert other.returncode == 2
-    assert "blocks of other code" in err.splitlines()[-1]
+    assert "seed runs made by other code" in err.splitlines()[-1]
     assert before == {path: path.stat().st_mtime_ns for path in before}
     fresh = start(*command, "--fresh", "--no-report")
     _, err = fresh.communicate(timeout=120)
@@ -325,4 +325,4 @@ def test_the_same_command_resumes_after_ctrl_c(folder: Path) -> None:
     assert again.returncode == 0, err
     assert f"{2 * done} of 48 runs are already done" in err
     assert len(list(folder.rglob("*.parquet"))) == 24
-    assert not list(folder.rglob("*.partial.npz"))
+    assert not list(folder.rglob("*.checkpoint.npz"))

@@ -83,9 +83,9 @@ def test_controls_fail_every_target_and_the_reference_passes(
     entry = results.manifest.problems[name]
     for control in controls:
         curves = results.curves[name, control.name]
-        levels = stats.target_levels(curves, entry.targets, entry.baseline)
+        levels = stats.target_levels(curves, entry.targets, stats.baseline(entry))
         steps = stats.gradients_to_targets(
-            stats.gap(curves, entry.baseline), curves.eval_steps, levels
+            stats.gap(curves, stats.baseline(entry)), curves.eval_steps, levels
         )
         assert not np.isfinite(steps).any(), control.name
     if name != CLOSED_FORM:

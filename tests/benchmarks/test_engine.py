@@ -76,7 +76,7 @@ def test_update_gets_every_extra_argument(tmp_path: Path) -> None:
     assert cell.gradients_per_step == pytest.approx(7 / 3)
     assert cell.steps == 26
     curves = toys.run(plan, tmp_path).curves["toy_quadratic", "asking"]
-    np.testing.assert_allclose(curves.gradients, curves.eval_steps * 7 / 3)
+    np.testing.assert_allclose(curves.gradients_per_step, 7 / 3)
     shrink = 1 - np.array(RATES[:2])[:, None, None] * toys.CURVATURES[None, None, :]
     expected = closed_form(curves, np.repeat(shrink, 26, 1))
     np.testing.assert_allclose(curves.metrics["loss"], expected, 1e-4)
@@ -237,7 +237,7 @@ def test_a_failing_optimizer_loses_nothing_else(tmp_path: Path) -> None:
     leaving = toys.optimizer("leaving", lambda rate: sys.exit(3))
     roster = [leaving, toys.SGD, broken]
     plan = toys.plan([toys.quadratic()], roster, toys.settings())
-    failures = runner.run_plan(plan, tmp_path, targets=lambda _: toys.TARGETS)
+    failures = runner.run_plan(plan, tmp_path)
     assert [(failure.optimizer, failure.message) for failure in failures] == [
         ("leaving", "SystemExit: 3"),
         ("broken", "RuntimeError: I was never good."),
@@ -265,18 +265,18 @@ def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     out = tmp_path / "interrupted"
     with pytest.raises(KeyboardInterrupt):
         toys.run(plan, out, workers=2, progress=Interrupt(), checkpoint_seconds=0.0)
-    assert list(out.rglob("*.partial.npz"))
+    assert list(out.rglob("*.checkpoint.npz"))
     assert len(toys.numbers(out)) < 4
     toys.run(plan, out)
     assert toys.numbers(out) == toys.numbers(tmp_path / "whole")
-    assert not list(out.rglob("*.partial.npz"))
+    assert not list(out.rglob("*.checkpoint.npz"))
     assert files.read_json(out / "manifest.json")["finished"]
 
 
 def test_an_interrupted_run_waits_for_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, begun, done = blocks.write_partial, [], []
+    write, begun, done = blocks.write_checkpoint, [], []
 
     def write_slowly(path: Path, *arguments: Any) -> None:
         if not begun:
@@ -286,7 +286,7 @@ def test_an_interrupted_run_waits_for_checkpoints(
         write(path, *arguments)
         done.append(path)
 
-    monkeypatch.setattr(blocks, "write_partial", write_slowly)
+    monkeypatch.setattr(blocks, "write_checkpoint", write_slowly)
     plan = toys.small_plan(toys.ADAM)
     with pytest.raises(KeyboardInterrupt):
         toys.run(plan, tmp_path, workers=2, checkpoint_seconds=0.0)

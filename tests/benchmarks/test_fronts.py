@@ -155,7 +155,7 @@ def test_accuracies_by_hand() -> None:
         {"sgd": [(0.9, 0.5), (0.8, 0.6)], "sam(sgd)": [(0.8, 0.75), (0.7, 0.7)]},
         ACCURATE,
     )
-    ((best, home),) = accuracies(results, summarize(results), "p")
+    ((best, home),) = accuracies(summarize(results), "p")
     assert (best.optimizer, best.learning_rate, home.learning_rate) == (
         "sam(sgd)",
         0.1,

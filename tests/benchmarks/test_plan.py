@@ -44,8 +44,10 @@ def test_every_ingredient_enters_the_key(
 
 
 def test_the_key_holds_what_numbers_depend_on() -> None:
-    found = plan.problem_ingredients(toys.plane(), Settings(), "source")
-    found |= plan.cell_ingredients(toys.SGD, eval_steps(30))
+    (cell,) = plan.make_plan(
+        "any", [toys.plane()], [toys.SGD], Settings(), "source"
+    ).cells
+    found = cell.ingredients
     assert found.keys() == {
         "problem",
         "problem source",

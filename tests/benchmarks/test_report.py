@@ -30,7 +30,7 @@ from benchmarks.errors import UserError
 from benchmarks.report import formats, panels, plotting, reproduce, summary_figures
 from benchmarks.report.csv_files import render_csv
 from benchmarks.report.figures import render_figures
-from benchmarks.report.pages import render_html, render_markdown
+from benchmarks.report.pages import render_pages
 from benchmarks.report.plotting import LINE_STYLES
 from benchmarks.report.readme import readme_figure
 from benchmarks.report.svg import RenderedFigure
@@ -112,7 +112,8 @@ def report(made: Results) -> Report:
     """Renders a report; the page must parse and need nothing but itself."""
     analysis = analyse(made)
     figures = render_figures(analysis)
-    text = render_html(analysis, figures, FOLDER)
+    pages = render_pages(analysis, figures, FOLDER)
+    text = pages["report.html"]
     page = Page(text)
     assert_self_contained(text, page)
     for figure in figures:
@@ -122,7 +123,7 @@ def report(made: Results) -> Report:
         figures,
         text,
         page,
-        render_markdown(analysis, figures, FOLDER),
+        pages["report.md"],
         render_csv(analysis),
         terminal(analysis),
         verdict(analysis),
@@ -640,7 +641,7 @@ def test_each_block_is_read_and_analysed_once(
 
 def test_the_report_command_quotes_the_folder() -> None:
     analysis = analyse(small(problems=("quad_diag",)))
-    markdown = render_markdown(analysis, [], Path("my results"))
+    markdown = render_pages(analysis, [], Path("my results"))["report.md"]
     assert "python -m benchmarks report 'my results'" in markdown
 
 
@@ -672,12 +673,12 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     write_report(analysis, tmp_path)
     before = contents(tmp_path)
 
-    def full(self: Path, *args: Any, **kwargs: Any) -> int:
+    def full(self: Path, content: bytes) -> int:
         with self.open("w") as file:
             file.write("half of")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="disk is full"):
         write_report(analysis, tmp_path)
     assert contents(tmp_path) == before
@@ -707,7 +708,7 @@ def test_numbers_are_short(value: float, text: str) -> None:
 
 def test_the_command_of_a_problem_names_what_differs_from_the_defaults() -> None:
     made = small(test_seeds=tuple(range(100, 105)), schedule="cosine")
-    words = reproduce.run_command(made.manifest, "rosen2")
+    words = reproduce.run_commands(made.manifest)["rosen2"]
     assert words == (
         "python -m benchmarks run quick -p rosen2 --only -o adam -o optax.adam "
         "--learning-rates 0.001,0.003,0.01,0.03,0.1 --seeds 5 --schedule cosine "

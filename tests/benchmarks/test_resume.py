@@ -27,10 +27,10 @@ def test_killed_at_chosen_chunks(
     for chunks in ("3", "60"):
         assert toys.run_child(out, chunks) == -signal.SIGKILL
     assert len(toys.numbers(out)) < 4
-    assert list(out.rglob("*.partial.npz"))
+    assert list(out.rglob("*.checkpoint.npz"))
     assert toys.run_child(out) == 0
     assert toys.numbers(out) == whole
-    assert not list(out.rglob("*.partial.npz"))
+    assert not list(out.rglob("*.checkpoint.npz"))
     assert not list(out.rglob("*.tmp"))
 
 

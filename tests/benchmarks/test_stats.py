@@ -24,6 +24,7 @@ from benchmarks.analysis.comparison import (
 )
 from benchmarks.analysis.stats import (
     CellStats,
+    baseline,
     cell_stats,
     choose_learning_rate,
     expected_runtime,
@@ -81,18 +82,31 @@ def make_cell(
     needed: Any, problem: str = "p", name: str = "a", **more: Any
 ) -> CellStats:
     needed = np.asarray(needed, float)
+    final, middle = np.ones(len(needed)), needed[:, 2]
     given = {
         "learning_rate": 0.1,
         "lane": 0,
         "grid_boundary": "",
         "seeds": np.arange(100, 100 + len(needed)),
-        "final": np.ones(len(needed)),
+        "middle": middle,
+        "middle_interval": median_interval(middle),
+        "expected_runtime": expected_runtime(middle, 100),
+        "final": final,
+        "final_interval": median_interval(final),
         "diverged": np.zeros(len(needed), bool),
         "budget": 100,
-        "learning_rates": 3,
+        "gradients_per_step": 1.0,
+        "gradients": STEPS,
+        "gaps": np.ones((len(needed), len(STEPS))),
+        "metrics": {},
+        "learning_rates": np.array([0.01, 0.1, 1.0]),
+        "final_by_rate": np.ones(3),
         "reaching": 2,
         "tolerance": 1.0,
         "complete": True,
+        "start": 1.0,
+        "smallest": 1.0,
+        "levels": DECADES[0],
     }
     return CellStats(problem=problem, optimizer=name, needed=needed, **(given | more))
 
@@ -107,18 +121,18 @@ def test_gap_is_the_distance_to_the_minimum_until_the_run_diverges() -> None:
     )
     expected = [[[4, 2, 1, 0.5], [4, INF, INF, INF], [4, 3, INF, INF]]]
     entry = fakes.entry(40, f_star=0.5)
-    np.testing.assert_array_equal(gap(curves, entry.baseline), expected)
+    np.testing.assert_array_equal(gap(curves, baseline(entry)), expected)
 
 
 def test_gap_of_a_problem_with_absolute_targets_is_its_loss() -> None:
     curves = make_curves([[[4.5, 2.5, 1.5, 1.0]]])
     entry = fakes.entry(40, f_star=None, targets=fakes.ABSOLUTE)
-    np.testing.assert_array_equal(gap(curves, entry.baseline), curves.metrics["loss"])
+    np.testing.assert_array_equal(gap(curves, baseline(entry)), curves.metrics["loss"])
 
 
 def test_a_run_that_diverges_in_its_first_update_keeps_its_start() -> None:
     curves = make_curves([[[4.0, 4.0, 4.0, 4.0]]], [[0]])
-    gaps = gap(curves, fakes.entry(40).baseline)
+    gaps = gap(curves, baseline(fakes.entry(40)))
     np.testing.assert_array_equal(gaps, [[[4, INF, INF, INF]]])
     assert np.isinf(gradients_to_targets(gaps, STEPS, 4 * DECADES)).all()
 
@@ -332,7 +346,7 @@ def test_cell_stats_by_hand_with_learning_rates_in_any_order(
     np.testing.assert_allclose(cell.final, final, rtol=1e-12)
     assert not cell.diverged.any()
     # The middle target takes 33.75 and 40.5 steps at 1e-2, of which there are 40.
-    assert (cell.learning_rates, cell.reaching, cell.tolerance) == (4, 1, 0.0)
+    assert (len(cell.learning_rates), cell.reaching, cell.tolerance) == (4, 1, 0.0)
     assert (cell.budget, cell.complete) == (40, True)
 
 

@@ -50,7 +50,7 @@ def first_block(out: Path) -> Path:
     return sorted(out.rglob("*.parquet"))[0]
 
 
-def test_a_block_is_read_back_unchanged(tmp_path: Path) -> None:
+def test_results_are_read_back_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "seed-000.parquet"
     blocks.write(path, block(), "the key", {"jax version": "1"})
     read, key = blocks.read(path)
@@ -114,32 +114,32 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
         store.load(tmp_path / "elsewhere")
 
 
-def test_a_partial_block_is_read_back_or_ignored(tmp_path: Path) -> None:
-    path = tmp_path / "seed-000.partial.npz"
+def test_a_checkpoint_is_read_back_or_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "seed-000.checkpoint.npz"
     half = np.arange(6, dtype=np.float32).astype("bfloat16").reshape(2, 3)
     arrays = [half, np.array(True), np.zeros((0, 2)), np.array([3], np.int32)]
-    blocks.write_partial(path, "key", 5, arrays)
-    found = blocks.read_partial(path, "key", arrays)
+    blocks.write_checkpoint(path, "key", 5, arrays)
+    found = blocks.read_checkpoint(path, "key", arrays)
     assert found is not None
     done, read = found
     assert done == 5
     for new, old in zip(read, arrays, strict=True):
         assert new.dtype == old.dtype
         np.testing.assert_array_equal(new, old)
-    assert blocks.read_partial(path, "another key", arrays) is None
-    assert blocks.read_partial(path, "key", [*arrays, half]) is None
-    assert blocks.read_partial(path, "key", [half[:1], *arrays[1:]]) is None
-    assert blocks.read_partial(tmp_path / "absent", "key", arrays) is None
+    assert blocks.read_checkpoint(path, "another key", arrays) is None
+    assert blocks.read_checkpoint(path, "key", [*arrays, half]) is None
+    assert blocks.read_checkpoint(path, "key", [half[:1], *arrays[1:]]) is None
+    assert blocks.read_checkpoint(tmp_path / "absent", "key", arrays) is None
     whole = path.read_bytes()
     for damaged in (b"", whole[:100], whole[:-30], whole[:200] + b"?" + whole[201:]):
         path.write_bytes(damaged)
-        assert blocks.read_partial(path, "key", arrays) is None
+        assert blocks.read_checkpoint(path, "key", arrays) is None
 
 
-def test_a_damaged_partial_block_is_recomputed(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_ignored(tmp_path: Path) -> None:
     plan = tiny_plan()
     toys.run(plan, tmp_path / "whole")
-    path = store.partial_path(tmp_path / "out", "toy_plane", "sgd", 0)
+    path = store.checkpoint_path(tmp_path / "out", "toy_plane", "sgd", 0)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"PK and then nothing")
     toys.run(plan, tmp_path / "out")
@@ -147,7 +147,7 @@ def test_a_damaged_partial_block_is_recomputed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_blocks_of_other_code_are_refused_or_discarded_on_request(
+def test_results_of_other_code_are_refused_or_discarded_on_request(
     tmp_path: Path,
 ) -> None:
     toys.run(tiny_plan([toys.SGD, toys.ADAM]), tmp_path)
@@ -157,7 +157,7 @@ def test_blocks_of_other_code_are_refused_or_discarded_on_request(
     written = (tmp_path / "manifest.json").read_bytes()
     with pytest.raises(UserError) as error:
         toys.run(plan, tmp_path)
-    assert "2 blocks" in str(error.value)
+    assert "2 seed runs" in str(error.value)
     assert "toy_plane × adam" in str(error.value)
     assert "toy_plane × sgd" not in str(error.value)
     assert "what differs: optimizer source" in str(error.value)
@@ -302,16 +302,17 @@ def test_a_full_disk_keeps_what_is_finished(
     out = tmp_path / "out"
     written = 0
 
-    def write_table(table: Any, path: Path, **options: Any) -> None:
+    def write_bytes(self: Path, content: bytes) -> None:
         nonlocal written
-        written += 1
-        if written == 3:
-            Path(path).write_bytes(b"half of it")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        original(table, path, **options)
+        if self.name.endswith(".parquet.tmp"):
+            written += 1
+            if written == 3:
+                original(self, b"half of it")
+                raise OSError(errno.ENOSPC, "No space left on device")
+        original(self, content)
 
-    original = pq.write_table
-    monkeypatch.setattr(pq, "write_table", write_table)
+    original = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     with pytest.raises(UserError, match="the disk is full"):
         toys.run(plan, out, workers=1)
     assert len(toys.numbers(out)) == 2

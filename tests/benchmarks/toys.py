@@ -146,12 +146,19 @@ def plan(
     problems: list[Problem], optimizers: list[Optimizer], settings: Settings
 ) -> Plan:
     """A plan under the name `toys`."""
-    return make_plan("toys", problems, optimizers, settings, runner.source_hash())
+    return make_plan(
+        "toys",
+        problems,
+        optimizers,
+        settings,
+        runner.source_hash(),
+        targets=lambda _: TARGETS,
+    )
 
 
 def run(plan: Plan, out: Path, **options: Any) -> store.Results:
     """Runs and reads back; no cell may fail."""
-    assert runner.run_plan(plan, out, targets=lambda _: TARGETS, **options) == ()
+    assert runner.run_plan(plan, out, **options) == ()
     return store.load(out)
 
 
