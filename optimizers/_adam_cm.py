@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.core
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from optimizers._common import (
@@ -190,11 +189,12 @@ def _scale_by_adam_cm(
     checks.decay_rates(name, b1=b1, b2=b2)
     checks.non_negative(name, eps=eps)
     checks.unit_interval(name, decay=decay)
-    if not isinstance(capacity, jax.core.Tracer):
-        _size(name, capacity)
+    slots = _CAPACITY if capacity is None else capacity
+    if not isinstance(slots, jax.core.Tracer):
+        checks.size(name, "capacity", slots, smallest=0)
 
     def init(params: PyTree) -> ScaleByAdamCmState:
-        size = _size(name, capacity)
+        size = checks.size(name, "capacity", slots, smallest=0)
         mu = trees.zeros_like(name, params)
         dtypes = (numerics.dtype_of(m) for m in jax.tree.leaves(mu))
         wide = numerics.real_dtype(numerics.compute_dtype(*dtypes))
@@ -240,23 +240,6 @@ def _scale_by_adam_cm(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _size(name: str, capacity: Any) -> int:
-    """Returns the capacity as an int; raises ValueError unless it is valid."""
-    if capacity is None:
-        return _CAPACITY
-    if isinstance(capacity, jax.core.Tracer):
-        msg = (
-            f"{name}: capacity determines the shapes of the state and cannot be "
-            'traced. Pass static_args="capacity" to optax.inject_hyperparams.'
-        )
-        raise ValueError(msg)  # noqa: TRY004
-    number = np.asarray(capacity)
-    if number.ndim or not np.issubdtype(number.dtype, np.integer) or number < 0:
-        msg = f"{name}: capacity must be an integer >= 0, got {capacity!r}."
-        raise ValueError(msg)
-    return int(number)
 
 
 @jax.jit

@@ -133,8 +133,7 @@ def rmpe_predictor(
     """
     name = "rmpe_predictor"
     checks.non_negative(name, regularization=regularization)
-    checks.positive_integers(name, window=window)
-    window = int(window)
+    window = checks.size(name, "window", window)
 
     def init(params: PyTree) -> RmpeState:
         gradients = tuple(trees.zeros_like(name, params) for _ in range(window))

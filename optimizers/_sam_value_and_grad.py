@@ -114,8 +114,7 @@ def sam_value_and_grad(
         reduce=reduce,
     )
     checks.non_negative(name, rho=rho)
-    checks.positive_integers(name, microbatches=microbatches)
-    groups = int(microbatches)
+    groups = checks.size(name, "microbatches", microbatches)
     if callable(rho):
         msg = f"{name}: rho must be a number, got {rho!r}; call the schedule yourself."
         raise ValueError(msg)  # noqa: TRY004

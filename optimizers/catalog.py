@@ -8,6 +8,7 @@ line in `_ARGUMENTS`.
 
 import collections.abc
 import enum
+import functools
 import inspect
 import types
 import typing
@@ -148,7 +149,7 @@ def functions(module: types.ModuleType, *kinds: Kind) -> dict[str, Callable[...,
         name: thing
         for name, thing in sorted(vars(module).items())
         if not name.startswith("_")
-        and inspect.isfunction(thing)
+        and (inspect.isfunction(thing) or isinstance(thing, functools.partial))
         and (not kinds or kind(thing) in kinds)
     }
 

@@ -205,6 +205,23 @@ def test_traced_numbers_are_not_checked(name: str, argument: str) -> None:
     jax.eval_shape(build, jax.ShapeDtypeStruct((), dtype))
 
 
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [("rmpe_predictor", "window"), ("sam_value_and_grad", "microbatches")],
+)
+def test_sizes_must_be_known(name: str, argument: str) -> None:
+    for value in (jnp.float32(2.0), jnp.float32(math.inf), jnp.complex64(2.0)):
+        with pytest.raises(ValueError, match=rf"^{name}: {argument} must be an int"):
+            call(name, argument, value)
+
+    def build(value: jax.Array) -> jax.Array:
+        call(name, argument, value)
+        return value
+
+    with pytest.raises(ValueError, match=rf"^{name}: {argument} .* cannot be traced"):
+        jax.eval_shape(build, jax.ShapeDtypeStruct((), jnp.int32))
+
+
 @every_number
 def test_rounding_may_reach_an_open_end(name: str, argument: str) -> None:
     """As where `optax.inject_hyperparams` casts b2 = 0.999 to bfloat16."""

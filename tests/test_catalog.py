@@ -164,6 +164,7 @@ def test_functions_are_the_public_ones_in_order() -> None:
     public = [n for n in optimizers.__all__ if inspect.isfunction(vars(optimizers)[n])]
     assert list(every) == public
     assert "scale_by_adam" in catalog.functions(optax, Kind.PRIMITIVE)
+    assert "nadam" in catalog.functions(optax, Kind.OPTIMIZER)  # functools.partial
     assert not any(name.startswith("_") for name in catalog.functions(optax))
 
 

@@ -5,7 +5,6 @@
 of these two instead.
 """
 
-import inspect
 import os
 import sys
 import warnings
@@ -18,7 +17,8 @@ import jax
 import optax
 import optax.contrib
 
-from optimizers import testing
+from optimizers import catalog, testing
+from optimizers.catalog import Kind
 
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
 DEVICES = 8  # for the rules about sharding
@@ -40,13 +40,12 @@ OTHERS = {
 
 
 def checked() -> dict[str, Callable[..., Any]]:
-    """Returns optax's public functions with a learning rate first, and `OTHERS`."""
-    found = {}
-    for prefix, module in (("", optax), ("contrib.", optax.contrib)):
-        for name, thing in vars(module).items():
-            if name.startswith(("_", "scale_by_")) or not _is_alias(thing):
-                continue
-            found[prefix + name] = thing
+    """Returns optax's public optimizers by name, and `OTHERS`."""
+    found = {
+        prefix + name: factory
+        for prefix, module in (("", optax), ("contrib.", optax.contrib))
+        for name, factory in catalog.functions(module, Kind.OPTIMIZER).items()
+    }
     aliases = {name: found[name] for name in sorted(found) if name not in NOT_CHECKED}
     return aliases | OTHERS
 
@@ -74,16 +73,6 @@ def render(reports: Iterable[tuple[str, testing.Report]]) -> str:
         f"| optimizer | passed | failed | rules that failed |\n|---|---:|---:|---|\n"
         f"{''.join(rows)}"
     )
-
-
-def _is_alias(thing: object) -> bool:
-    if inspect.isclass(thing) or inspect.ismodule(thing) or not callable(thing):
-        return False
-    try:
-        first = next(iter(inspect.signature(thing).parameters), "")
-    except ValueError:
-        return False
-    return first.endswith("learning_rate")
 
 
 def _count(report: testing.Report, outcome: str) -> int:

@@ -84,12 +84,35 @@ def positive_integers(function: str, **values: Any) -> None:
     JAX arrays may hold the integer in a floating-point dtype, as older versions of
     `optax.inject_hyperparams` pass it.
     """
-    _require_integers(function, 1, values)
+    for name, value in values.items():
+        if isinstance(value, jax.core.Tracer):
+            continue
+        is_integer = _has_integer_dtype(value)
+        if isinstance(value, jax.Array):
+            number = _number(value)
+            is_integer = number.is_integer() or number == math.inf
+        if not is_integer or not _number(value) >= 1:
+            msg = f"{function}: {name} must be an integer >= 1, got {value!r}."
+            raise ValueError(msg)
 
 
-def non_negative_integers(function: str, **values: Any) -> None:
-    """Raises ValueError unless each value is an integer >= 0; see above."""
-    _require_integers(function, 0, values)
+def size(function: str, name: str, value: Any, smallest: int = 1) -> int:
+    """The integer that determines shapes of arrays.
+
+    Raises:
+      ValueError: The value is not an integer >= `smallest`, or it is traced.
+    """
+    if isinstance(value, jax.core.Tracer):
+        msg = (
+            f"{function}: {name} determines shapes of arrays and cannot be traced. "
+            "Pass a Python integer; optax.inject_hyperparams needs "
+            f'static_args="{name}".'
+        )
+        raise ValueError(msg)  # noqa: TRY004
+    if not _has_integer_dtype(value) or not _number(value) >= smallest:
+        msg = f"{function}: {name} must be an integer >= {smallest}, got {value!r}."
+        raise ValueError(msg)
+    return int(value)
 
 
 def one_of(function: str, name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -148,17 +171,8 @@ def _require(function: str, allowed: _Range, values: dict[str, Any]) -> None:
             raise ValueError(msg)
 
 
-def _require_integers(function: str, smallest: int, values: dict[str, Any]) -> None:
-    for name, value in values.items():
-        if isinstance(value, jax.core.Tracer):
-            continue
-        number = _number(value)
-        is_integer = jnp.issubdtype(np.asarray(value).dtype, np.integer)
-        if isinstance(value, jax.Array):
-            is_integer = number.is_integer() or (number == math.inf)
-        if not is_integer or not number >= smallest:
-            msg = f"{function}: {name} must be an integer >= {smallest}, got {value!r}."
-            raise ValueError(msg)
+def _has_integer_dtype(value: Any) -> bool:
+    return jnp.issubdtype(np.asarray(value).dtype, np.integer)
 
 
 def _number(value: Any) -> float:

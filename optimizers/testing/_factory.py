@@ -57,10 +57,11 @@ def full_name(factory: Factory, kwargs: Mapping[str, Any]) -> str:
 
 def learning_rate_name(factory: Factory) -> str | None:
     """Returns the parameter that takes the learning rate, if there is one."""
-    names = list(parameters(factory))
-    if "learning_rate" in names:
+    known = parameters(factory)
+    if "learning_rate" in known:
         return "learning_rate"
-    return names[0] if names and names[0].endswith("_learning_rate") else None
+    first = next(iter(known.values()), None)
+    return first.name if first and catalog.takes_learning_rate(first) else None
 
 
 def default_learning_rate(factory: Factory, kwargs: Mapping[str, Any]) -> float:

@@ -90,5 +90,5 @@ def exemptions() -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def tables() -> dict[str, Any]:
-    return {"variants": VARIANTS}
+def variants() -> dict[str, Any]:
+    return VARIANTS

@@ -20,8 +20,8 @@ def test_rule(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Where the rules allow for methods that blow roundings up, ours agree to 1e-5: what
-    # 1 - b2 changes when b2 = 0.999 is injected, and so rounded to float32.
+    # The rules allow for methods that amplify rounding errors; ours agree to 1e-5. This
+    # is the error of 1 - b2 if b2 = 0.999 is injected, and hence rounded to float32.
     strict = functools.partial(_compare.assert_close, rtol=1e-5)
     monkeypatch.setattr(_compare, "assert_agree", strict)
     reason = exemptions.get(case.name, {}).get(rule.name)
@@ -34,7 +34,7 @@ def test_rule(
         pytest.skip(str(why))
 
 
-# Two laws of this library beyond optax's contract, whose own Adam breaks both.
+# Two rules of this library beyond optax's contract; optax's own Adam breaks both.
 
 
 def test_second_moments_of_complex_leaves_are_real(alias: Case) -> None:
@@ -59,10 +59,10 @@ def test_zero_gradients_are_safe_without_eps(alias: Case) -> None:
 def test_tables_name_what_exists(
     cases: list[Case],
     exemptions: dict[str, dict[str, str]],
-    tables: dict[str, Any],
+    variants: dict[str, Any],
 ) -> None:
     public, rules = set(optimizers.__all__), {rule.name for rule in RULES}
-    assert tables["variants"].keys() <= public
+    assert variants.keys() <= public
     assert exemptions.keys() <= {case.name for case in cases}
     for names in exemptions.values():
         assert names.keys() <= rules

@@ -114,7 +114,7 @@ def descend(
 
 
 def point_of(
-    prefix: optax.GradientTransformationExtraArgs,
+    transform: optax.GradientTransformationExtraArgs,
     grads: PyTree,
     params: PyTree,
     state: PyTree = None,
@@ -127,6 +127,6 @@ def point_of(
         asked.append(point)
         return grads
 
-    state = prefix.init(params) if state is None else state
-    prefix.update(grads, state, params, **{keyword: record})
+    state = transform.init(params) if state is None else state
+    transform.update(grads, state, params, **{keyword: record})
     return asked[-1]

@@ -1,7 +1,7 @@
 """Gradient sequences, and how an optimizer and a NumPy reference run through them.
 
 Everything here is open loop: gradients are given, so that an error of one step is
-not hidden or blown up by a loss. A trajectory holds the parameters after each step,
+not hidden or amplified by a loss. A trajectory holds the parameters after each step,
 stacked along a leading axis, one leaf for each parameter.
 """
 
@@ -34,6 +34,13 @@ TWELVE_DIGITS = 5e-12
 def cast(tree: PyTree, dtype: jax.typing.DTypeLike) -> PyTree:
     """The tree as JAX arrays of that dtype."""
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
+
+
+def flat(tree: PyTree, batch: int = 0) -> np.ndarray:
+    """The leaves in one array, behind the leading batch axes."""
+    return np.concatenate(
+        [np.reshape(x, (*x.shape[:batch], -1)) for x in jax.tree.leaves(tree)], batch
+    )
 
 
 def run(

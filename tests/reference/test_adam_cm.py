@@ -11,7 +11,14 @@ import pytest
 
 import optimizers
 from tests.reference import support
-from tests.reference.support import T5, PyTree, assert_close, assert_worked_numbers, run
+from tests.reference.support import (
+    T5,
+    PyTree,
+    assert_close,
+    assert_worked_numbers,
+    flat,
+    run,
+)
 
 
 def reference(
@@ -50,12 +57,6 @@ def reference(
         "buffer": np.stack(buffer) if buffer else np.zeros((0, *start.shape)),
         "keys": np.array(keys),
     }
-
-
-def flat(tree: PyTree, batch: int = 0) -> np.ndarray:
-    return np.concatenate(
-        [np.reshape(x, (*x.shape[:batch], -1)) for x in jax.tree.leaves(tree)], batch
-    )
 
 
 def states(

@@ -51,8 +51,8 @@ def test_worked_numbers(x64: None) -> None:
 
 @pytest.mark.parametrize(("sigma", "decay"), [(1.0, 0.95), (0.3, 0.5)])
 def test_follows_the_equations(sigma: float, decay: float, x64: None) -> None:
-    prefix = friendly_sam_gradient(0.1, sigma, decay)
-    actual = run(optax.chain(prefix, optax.sgd(0.5)), Z, 25)
+    transform = friendly_sam_gradient(0.1, sigma, decay)
+    actual = run(optax.chain(transform, optax.sgd(0.5)), Z, 25)
     expected = reference(Z, 25, 0.5, 0.1, sigma, decay)
     np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
@@ -69,34 +69,34 @@ def test_radius_zero_equals_the_base_exactly() -> None:
 
 def test_average_is_of_the_gradients_themselves() -> None:
     """Not of what is left of them, as some releases have it."""
-    prefix = friendly_sam_gradient(decay=0.5)
+    transform = friendly_sam_gradient(decay=0.5)
     x = jnp.zeros(1, jnp.bfloat16)
-    state: Any = prefix.init(x)
+    state: Any = transform.init(x)
     for g, expected in ((4.0, 4.0), (2.0, 3.0), (8.0, 5.5)):
         grads = jnp.full(1, g, jnp.bfloat16)
-        _, state = prefix.update(grads, state, x, grad_fn=lambda x: x)
+        _, state = transform.update(grads, state, x, grad_fn=lambda x: x)
         assert state.mu.dtype == jnp.float32
         np.testing.assert_allclose(state.mu, [expected])
     assert state.count == 3
 
 
 def test_constant_gradients_give_no_perturbation() -> None:
-    prefix, x = friendly_sam_gradient(0.5), jnp.array([3.0, 4.0])
-    state: Any = prefix.init(x)
-    np.testing.assert_allclose(point_of(prefix, x, 0 * x, state), 0.1 * x, rtol=1e-6)
+    transform, x = friendly_sam_gradient(0.5), jnp.array([3.0, 4.0])
+    state: Any = transform.init(x)
+    np.testing.assert_allclose(point_of(transform, x, 0 * x, state), 0.1 * x, rtol=1e-6)
     with jax.debug_nans(True):
-        _, state = prefix.update(x, state, x, grad_fn=lambda x: x)
-        np.testing.assert_array_equal(point_of(prefix, x, 0 * x, state), 0 * x)
+        _, state = transform.update(x, state, x, grad_fn=lambda x: x)
+        np.testing.assert_array_equal(point_of(transform, x, 0 * x, state), 0 * x)
 
 
 def test_leaves_without_gradients_are_unchanged() -> None:
     params = {"i": jnp.arange(2), "k": jax.random.key(0), "n": None, "w": jnp.ones(2)}
     loss = lambda p: jnp.sum(p["w"] ** 2)  # noqa: E731
     grads = jax.grad(loss, allow_int=True)(params)
-    prefix = friendly_sam_gradient()
-    state: Any = prefix.init(params)
+    transform = friendly_sam_gradient()
+    state: Any = transform.init(params)
     for _ in range(2):
-        found, state = prefix.update(grads, state, params, value_fn=loss)
+        found, state = transform.update(grads, state, params, value_fn=loss)
         assert found["i"] is grads["i"]
         assert found["k"] is grads["k"]
     assert len(jax.tree.leaves(state.mu)) == 1

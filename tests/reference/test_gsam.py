@@ -66,8 +66,8 @@ def test_ascent_step_is_orthogonal_to_the_perturbed_gradient(
     g, higher = (jnp.asarray(scale * rng.normal(size=50)) for _ in range(2))
     directions = []
     for alpha in (0.0, 1.0):
-        prefix = gsam_gradient(0.1, alpha)
-        found, _ = prefix.update(g, prefix.init(g), g, grad_fn=lambda x: higher)
+        transform = gsam_gradient(0.1, alpha)
+        found, _ = transform.update(g, transform.init(g), g, grad_fn=lambda x: higher)
         directions.append(np.asarray(found) / scale)
     across = directions[0] - directions[1]
     assert np.linalg.norm(across) > 1.0
@@ -76,9 +76,11 @@ def test_ascent_step_is_orthogonal_to_the_perturbed_gradient(
 
 def test_zero_gradients_give_zero() -> None:
     zeros = {"a": jnp.zeros((2, 2)), "n": None, "i": jnp.arange(2)}
-    prefix = gsam_gradient()
+    transform = gsam_gradient()
     with jax.debug_nans(True):
-        found, _ = prefix.update(zeros, prefix.init(zeros), zeros, grad_fn=lambda x: x)
+        found, _ = transform.update(
+            zeros, transform.init(zeros), zeros, grad_fn=lambda x: x
+        )
     np.testing.assert_array_equal(found["a"], zeros["a"])
     assert found["i"] is zeros["i"]
 
@@ -86,8 +88,8 @@ def test_zero_gradients_give_zero() -> None:
 def test_radius_and_mask() -> None:
     params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
     grads = {"a": jnp.array([3.0, 4.0]), "b": jnp.ones(1)}
-    prefix = gsam_gradient(0.5, mask={"a": True, "b": False})
-    point = point_of(prefix, grads, params)
+    transform = gsam_gradient(0.5, mask={"a": True, "b": False})
+    point = point_of(transform, grads, params)
     np.testing.assert_allclose(point["a"], [0.3, 0.4], rtol=1e-6)
     np.testing.assert_array_equal(point["b"], [0.0])
 
@@ -99,13 +101,13 @@ def test_radius_follows_the_learning_rate() -> None:
     counts = [jnp.asarray(t) for t in (0, 1, 2, 4, 9)]
     radii = [rho(count) for count in counts]
     np.testing.assert_allclose(radii, [0.1, 0.08, 0.06, 0.02, 0.02], rtol=1e-5)
-    prefix = gsam_gradient(rho)
+    transform = gsam_gradient(rho)
     grads = jnp.array([1.0, 0.0])
-    state: Any = prefix.init(grads)
+    state: Any = transform.init(grads)
     for radius in (0.1, 0.08):
-        point = point_of(prefix, grads, jnp.zeros(2), state)
+        point = point_of(transform, grads, jnp.zeros(2), state)
         np.testing.assert_allclose(point, [radius, 0.0], rtol=1e-5)
-        _, state = prefix.update(grads, state, grads, grad_fn=lambda x: x)
+        _, state = transform.update(grads, state, grads, grad_fn=lambda x: x)
     constant = {"learning_rate_min": 0.5, "learning_rate_max": 0.5}
     rho = gsam_rho_schedule(lambda t: 0.5, rho_min=0.02, rho_max=0.1, **constant)
     np.testing.assert_allclose(rho(counts[0]), 0.1, rtol=1e-6)

@@ -46,8 +46,8 @@ def test_worked_numbers(tail_weight: float, expected: Any, x64: None) -> None:
 
 
 def test_follows_the_equations(x64: None) -> None:
-    prefix = imbsam_gradient(0.3, tail_weight=1.5)
-    tx = optax.chain(prefix, optax.sgd(0.5))
+    transform = imbsam_gradient(0.3, tail_weight=1.5)
+    tx = optax.chain(transform, optax.sgd(0.5))
     actual = run(tx, HEAD, 25, tail_grad_fn=jax.grad(TAIL.loss))
     np.testing.assert_allclose(actual, reference(25, 0.3, 1.5), rtol=1e-12, atol=1e-12)
 
@@ -72,8 +72,8 @@ def test_without_radius_it_weights_the_tail() -> None:
         calls.append(x)
         return jnp.array([10.0, 20.0])
 
-    prefix = imbsam_gradient(0.0, tail_weight=0.5)
-    found, _ = prefix.update(grads, (), jnp.zeros(2), tail_grad_fn=tail_grad_fn)
+    transform = imbsam_gradient(0.0, tail_weight=0.5)
+    found, _ = transform.update(grads, (), jnp.zeros(2), tail_grad_fn=tail_grad_fn)
     np.testing.assert_array_equal(found, [6.0, 12.0])
     assert len(calls) == 1
 
@@ -86,8 +86,8 @@ def test_only_the_tail_is_perturbed() -> None:
         asked.append(x)
         return tail
 
-    prefix = imbsam_gradient(0.5)
-    found, _ = prefix.update(head, (), jnp.zeros(2), tail_grad_fn=tail_grad_fn)
+    transform = imbsam_gradient(0.5)
+    found, _ = transform.update(head, (), jnp.zeros(2), tail_grad_fn=tail_grad_fn)
     np.testing.assert_array_equal(asked[0], [0.0, 0.0])
     np.testing.assert_allclose(asked[1], [0.3, 0.4], rtol=1e-6)
     np.testing.assert_array_equal(found, head + tail)
@@ -96,10 +96,10 @@ def test_only_the_tail_is_perturbed() -> None:
 def test_leaves_python_numbers_and_dtypes() -> None:
     params = {"f": 1.0, "i": jnp.arange(2), "n": None, "w": jnp.ones(2)}
     grads = {"f": 0.5, "i": params["i"], "n": None, "w": jnp.ones(2, jnp.bfloat16)}
-    prefix = imbsam_gradient()
+    transform = imbsam_gradient()
     with jax.debug_nans(True):
-        found, _ = prefix.update(
-            grads, prefix.init(params), params, tail_grad_fn=NOTHING
+        found, _ = transform.update(
+            grads, transform.init(params), params, tail_grad_fn=NOTHING
         )
     assert found["i"] is grads["i"]
     assert found["w"].dtype == jnp.bfloat16
@@ -107,13 +107,13 @@ def test_leaves_python_numbers_and_dtypes() -> None:
 
 
 def test_schedule() -> None:
-    prefix = imbsam_gradient(optax.linear_schedule(0.5, 0.0, 2))
+    transform = imbsam_gradient(optax.linear_schedule(0.5, 0.0, 2))
     x = jnp.array([1.0, 0.0])
-    state: Any = prefix.init(x)
+    state: Any = transform.init(x)
     for radius in (0.5, 0.25, 0.0):
-        point = point_of(prefix, x, 0 * x, state, "tail_grad_fn")
+        point = point_of(transform, x, 0 * x, state, "tail_grad_fn")
         np.testing.assert_allclose(point, [radius, 0.0])
-        _, state = prefix.update(x, state, x, tail_grad_fn=lambda x: x)
+        _, state = transform.update(x, state, x, tail_grad_fn=lambda x: x)
 
 
 def test_errors() -> None:

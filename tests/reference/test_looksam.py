@@ -55,8 +55,8 @@ def test_worked_numbers(x64: None) -> None:
 
 
 def test_follows_the_equations(x64: None) -> None:
-    prefix = looksam_gradient(0.1, 4, 0.3)
-    actual = run(optax.chain(prefix, optax.sgd(0.5)), Z, 25)
+    transform = looksam_gradient(0.1, 4, 0.3)
+    actual = run(optax.chain(transform, optax.sgd(0.5)), Z, 25)
     expected = reference(Z, 25, 0.5, 0.1, 4, 0.3)
     np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
@@ -78,10 +78,10 @@ def test_second_gradient_is_computed_once_per_period() -> None:
         jax.debug.callback(lambda: calls.append(1))
         return x * jnp.array([1.0, 10.0])
 
-    prefix = looksam_gradient(period=3)
+    transform = looksam_gradient(period=3)
     params = jnp.array([1.0, 1.0])
-    step = jax.jit(lambda g, s: prefix.update(g, s, params, grad_fn=gradient))
-    state = prefix.init(params)
+    step = jax.jit(lambda g, s: transform.update(g, s, params, grad_fn=gradient))
+    state = transform.init(params)
     counts = []
     for _ in range(7):
         _, state = step(params, state)
@@ -97,12 +97,12 @@ def test_without_jit_the_second_gradient_is_computed_once_per_period() -> None:
         calls.append(x)
         return x * jnp.array([1.0, 10.0])
 
-    prefix = looksam_gradient(period=3)
+    transform = looksam_gradient(period=3)
     params = jnp.array([1.0, 1.0])
-    state = prefix.init(params)
+    state = transform.init(params)
     counts = []
     for _ in range(7):
-        _, state = prefix.update(params, state, params, grad_fn=gradient)
+        _, state = transform.update(params, state, params, grad_fn=gradient)
         counts.append(len(calls))
     assert counts == [1, 1, 1, 2, 2, 2, 3]
 
@@ -112,9 +112,9 @@ def test_stored_direction_is_orthogonal_to_the_gradient(scale: float) -> None:
     rng = np.random.default_rng(0)
     draw = lambda: jnp.asarray(scale * rng.normal(size=50), jnp.bfloat16)  # noqa: E731
     g, higher = draw(), draw()
-    prefix = looksam_gradient()
-    state = prefix.init(g)
-    found, state = prefix.update(g, state, g, grad_fn=lambda x: higher)
+    transform = looksam_gradient()
+    state = transform.init(g)
+    found, state = transform.update(g, state, g, grad_fn=lambda x: higher)
     np.testing.assert_array_equal(found, higher)
     assert state.across.dtype == jnp.float32
     v, g = np.asarray(state.across, np.float64), np.asarray(g, np.float64) / scale
@@ -122,7 +122,7 @@ def test_stored_direction_is_orthogonal_to_the_gradient(scale: float) -> None:
     assert abs(v @ g) < 1e-5 * np.linalg.norm(g)
     # The next step goes across by alpha |g|.
     g = jnp.asarray(scale * g, jnp.float32)
-    found, _ = prefix.update(g, state, g, grad_fn=lambda x: higher)
+    found, _ = transform.update(g, state, g, grad_fn=lambda x: higher)
     added = (np.asarray(found, np.float64) - np.asarray(g, np.float64)) / scale
     length = 0.7 * np.linalg.norm(np.asarray(g, np.float64) / scale)
     np.testing.assert_allclose(np.linalg.norm(added), length, rtol=1e-5)
@@ -132,10 +132,10 @@ def test_rounding_errors_are_not_amplified() -> None:
     """On a sphere both gradients are parallel: there is nothing to remember."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=100), jnp.float32)
-    prefix = looksam_gradient(0.1)
-    _, state = prefix.update(x, prefix.init(x), x, grad_fn=lambda x: x)
+    transform = looksam_gradient(0.1)
+    _, state = transform.update(x, transform.init(x), x, grad_fn=lambda x: x)
     np.testing.assert_array_equal(state.across, np.zeros(100))
-    found, _ = prefix.update(x, state, x, grad_fn=lambda x: x)
+    found, _ = transform.update(x, state, x, grad_fn=lambda x: x)
     np.testing.assert_array_equal(found, x)
 
 
@@ -147,12 +147,12 @@ def test_leaves_without_gradients_are_unchanged() -> None:
         "w": jnp.array([1.0, 2.0]),
     }
     loss = lambda p: p["w"][0] ** 2 + 3 * p["w"][1] ** 2  # noqa: E731
-    prefix = looksam_gradient(period=2)
-    state: Any = prefix.init(params)
+    transform = looksam_gradient(period=2)
+    state: Any = transform.init(params)
     assert jax.tree.leaves(state.across)[0].shape == (2,)
     grads = jax.grad(loss, allow_int=True)(params)
     for _ in range(2):
-        found, state = prefix.update(grads, state, params, value_fn=loss)
+        found, state = transform.update(grads, state, params, value_fn=loss)
         assert found["i"] is grads["i"]
         assert found["k"] is grads["k"]
         assert not np.array_equal(found["w"], grads["w"])
@@ -160,11 +160,11 @@ def test_leaves_without_gradients_are_unchanged() -> None:
 
 def test_zero_gradients_give_zero() -> None:
     x = jnp.zeros(3)
-    prefix = looksam_gradient(period=2)
-    state: Any = prefix.init(x)
+    transform = looksam_gradient(period=2)
+    state: Any = transform.init(x)
     with jax.debug_nans(True):
         for _ in range(2):
-            found, state = prefix.update(x, state, x, grad_fn=lambda x: x)
+            found, state = transform.update(x, state, x, grad_fn=lambda x: x)
             np.testing.assert_array_equal(found, x)
 
 

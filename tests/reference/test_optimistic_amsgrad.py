@@ -10,7 +10,14 @@ import pytest
 
 import optimizers
 from tests.reference import support
-from tests.reference.support import T5, PyTree, assert_close, assert_worked_numbers, run
+from tests.reference.support import (
+    T5,
+    PyTree,
+    assert_close,
+    assert_worked_numbers,
+    flat,
+    run,
+)
 
 # (gradients so far, newest last) -> prediction of the next
 Guess = Callable[[list[np.ndarray]], np.ndarray]
@@ -163,12 +170,6 @@ def test_follows_the_equations(
         lambda x, g: reference(x, g, guess=guess, **options), sequence
     )
     assert_close(params, expected, 1e-12)
-
-
-def flat(tree: PyTree, batch: int = 0) -> np.ndarray:
-    return np.concatenate(
-        [np.reshape(x, (*x.shape[:batch], -1)) for x in jax.tree.leaves(tree)], batch
-    )
 
 
 def predictions(predictor: optimizers.Predictor, gradients: PyTree) -> PyTree:

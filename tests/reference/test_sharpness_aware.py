@@ -1,4 +1,4 @@
-"""SAM, ASAM and m-sharpness against NumPy, worked numbers, optax and their theory."""
+"""SAM and ASAM against NumPy, worked numbers, optax and their theory."""
 
 import math
 from collections.abc import Callable
@@ -237,8 +237,8 @@ def flat(tree: PyTree) -> np.ndarray:
     return np.concatenate(leaves)
 
 
-def step_of(prefix: Any, grads: PyTree) -> PyTree:
-    return point_of(prefix, grads, jax.tree.map(jnp.zeros_like, grads))
+def step_of(transform: Any, grads: PyTree) -> PyTree:
+    return point_of(transform, grads, jax.tree.map(jnp.zeros_like, grads))
 
 
 @pytest.mark.parametrize("p", [*NORMS, 1.5, 3, 50])
@@ -291,11 +291,11 @@ def test_point_is_rounded_once() -> None:
 def test_zero_gradient_gives_no_perturbation(p: float, adaptive: bool) -> None:
     params = {"a": jnp.ones((2, 2)), "b": jnp.ones(2)}
     zeros = jax.tree.map(jnp.zeros_like, params)
-    prefix = sharpness_aware(p=p, adaptive=adaptive)
+    transform = sharpness_aware(p=p, adaptive=adaptive)
     with jax.debug_nans(True):
-        point = point_of(prefix, zeros, params)
+        point = point_of(transform, zeros, params)
         updates, _ = jax.jit(
-            lambda g, x: prefix.update(g, prefix.init(x), x, grad_fn=lambda x: x)
+            lambda g, x: transform.update(g, transform.init(x), x, grad_fn=lambda x: x)
         )(zeros, params)
     np.testing.assert_array_equal(flat(point), flat(params))
     np.testing.assert_array_equal(flat(updates), flat(params))
@@ -311,9 +311,9 @@ def test_nan_is_propagated(p: float) -> None:
 def test_scale_of_the_loss_has_no_effect_on_any_bit() -> None:
     grads = random_tree(1)
     for p in NORMS:
-        prefix = sharpness_aware(0.05, p=p)
-        scaled = step_of(prefix, jax.tree.map(lambda g: 2.0**12 * g, grads))
-        np.testing.assert_array_equal(flat(scaled), flat(step_of(prefix, grads)))
+        transform = sharpness_aware(0.05, p=p)
+        scaled = step_of(transform, jax.tree.map(lambda g: 2.0**12 * g, grads))
+        np.testing.assert_array_equal(flat(scaled), flat(step_of(transform, grads)))
 
 
 def test_clipping_before_it_has_no_effect(x64: None) -> None:
@@ -366,9 +366,10 @@ def test_sharpness_is_invariant_to_rescaled_weights(x64: None) -> None:
     networks = [[jnp.asarray(first * c), jnp.asarray(second / c)] for c in (1.0, 7.0)]
 
     def highest(**options: Any) -> list[float]:
-        prefix = sharpness_aware(0.5, **options)
+        transform = sharpness_aware(0.5, **options)
         return [
-            float(loss(point_of(prefix, jax.grad(loss)(net), net))) for net in networks
+            float(loss(point_of(transform, jax.grad(loss)(net), net)))
+            for net in networks
         ]
 
     one, other = highest(adaptive=True, eta=0.0)
@@ -414,30 +415,32 @@ def test_leaves_without_gradients_are_unchanged() -> None:
         {"p": 4, "mask": lambda p: {**all_leaves(p), "w": True}},
         {"p": math.inf, "per_leaf": True},
     ):
-        prefix = sharpness_aware(0.5, **options)
-        state = prefix.init(params)
+        transform = sharpness_aware(0.5, **options)
+        state = transform.init(params)
 
         @jax.jit
-        def update(params: PyTree, prefix: Any = prefix, state: Any = state) -> PyTree:
+        def update(
+            params: PyTree, transform: Any = transform, state: Any = state
+        ) -> PyTree:
             grads = jax.grad(loss, allow_int=True)(params)
-            return prefix.update(grads, state, params, value_fn=loss)[0]["w"]
+            return transform.update(grads, state, params, value_fn=loss)[0]["w"]
 
-        updates, _ = prefix.update(grads, state, params, value_fn=loss)
+        updates, _ = transform.update(grads, state, params, value_fn=loss)
         assert np.all(np.abs(updates["w"]) > np.abs(grads["w"]))
         np.testing.assert_allclose(update(params), updates["w"], rtol=1e-6)
         for name in ("flag", "key", "steps"):
             assert updates[name] is grads[name]
-        point = point_of(prefix, grads, params)
+        point = point_of(transform, grads, params)
         np.testing.assert_array_equal(point["steps"], params["steps"])
         assert jnp.array_equal(point["key"], params["key"])
 
 
 def test_value_fn_replaces_grad_fn() -> None:
-    prefix = sharpness_aware(0.1)
+    transform = sharpness_aware(0.1)
     grads, params = jnp.array([1.0, 2.0]), jnp.array([0.5, -1.0])
-    state = prefix.init(params)
-    expected, _ = prefix.update(grads, state, params, grad_fn=jax.grad(Q.loss))
-    actual, _ = prefix.update(grads, state, params, value_fn=Q.loss)
+    state = transform.init(params)
+    expected, _ = transform.update(grads, state, params, grad_fn=jax.grad(Q.loss))
+    actual, _ = transform.update(grads, state, params, value_fn=Q.loss)
     np.testing.assert_array_equal(actual, expected)
 
 
@@ -454,9 +457,9 @@ def test_complex_leaves_ascend() -> None:
             np.linalg.norm(np.abs(np.asarray(point - z)), p), 0.5, rtol=1e-5
         )
         assert loss(point) > loss(z)
-    prefix = sharpness_aware(0.5)
-    expected, _ = prefix.update(grads, prefix.init(z), z, grad_fn=conjugated)
-    actual, _ = prefix.update(grads, prefix.init(z), z, value_fn=loss)
+    transform = sharpness_aware(0.5)
+    expected, _ = transform.update(grads, transform.init(z), z, grad_fn=conjugated)
+    actual, _ = transform.update(grads, transform.init(z), z, value_fn=loss)
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
     _, returned = sam_value_and_grad(loss, 0.5)(z)
     np.testing.assert_allclose(np.conj(returned), expected, rtol=1e-6)
@@ -466,9 +469,9 @@ def test_gradients_keep_their_dtype() -> None:
     params = {"a": jnp.ones((2, 2)), "b": jnp.ones(2, jnp.bfloat16)}
     grads = {"a": jnp.ones((2, 2), jnp.bfloat16), "b": jnp.ones(2, jnp.float32)}
     for options in ({}, {"p": 3}, {"adaptive": True, "ascent_steps": 2}):
-        prefix = sharpness_aware(**options)
-        updates, _ = prefix.update(
-            grads, prefix.init(params), params, grad_fn=lambda x: x
+        transform = sharpness_aware(**options)
+        updates, _ = transform.update(
+            grads, transform.init(params), params, grad_fn=lambda x: x
         )
         assert [x.dtype for x in updates.values()] == [jnp.bfloat16, jnp.float32]
 
@@ -477,13 +480,13 @@ def test_gradients_keep_their_dtype() -> None:
 
 
 def test_schedule_counts_from_zero() -> None:
-    prefix = sharpness_aware(lambda count: 0.1 * (count + 1).astype(jnp.float32))
+    transform = sharpness_aware(lambda count: 0.1 * (count + 1).astype(jnp.float32))
     params, grads = jnp.zeros(2), jnp.array([3.0, 4.0])
-    state = prefix.init(params)
+    state = transform.init(params)
     for radius in (0.1, 0.2, 0.3):
-        point = point_of(prefix, grads, params, state)
+        point = point_of(transform, grads, params, state)
         np.testing.assert_allclose(np.linalg.norm(point), radius, rtol=1e-6)
-        _, state = prefix.update(grads, state, params, grad_fn=lambda x: x)
+        _, state = transform.update(grads, state, params, grad_fn=lambda x: x)
     assert state.count == 3
     assert sharpness_aware(0.1).init(params) == optax.EmptyState()
     assert jax.eval_shape(lambda r: sharpness_aware(r).init(params), 0.1) == ()
@@ -495,13 +498,17 @@ def test_hyperparameters_may_be_traced(name: str) -> None:
     options = {"rho": 0.5, "p": 2, "ascent_steps": 3, "eta": 0.1, "adaptive": True}
 
     def update(value: Any) -> jax.Array:
-        prefix = sharpness_aware(**{**options, name: value})
-        return prefix.update(grads, prefix.init(params), params, value_fn=jnp.sum)[0]
+        transform = sharpness_aware(**{**options, name: value})
+        return transform.update(
+            grads, transform.init(params), params, value_fn=jnp.sum
+        )[0]
 
     def point(value: Any) -> jax.Array:
-        prefix = sharpness_aware(**{**options, name: value})
+        transform = sharpness_aware(**{**options, name: value})
         identity = lambda x: x  # noqa: E731
-        return prefix.update(grads, prefix.init(params), params, grad_fn=identity)[0]
+        return transform.update(
+            grads, transform.init(params), params, grad_fn=identity
+        )[0]
 
     np.testing.assert_allclose(
         jax.jit(point)(options[name]), point(options[name]), rtol=1e-6
@@ -529,36 +536,36 @@ def test_bad_hyperparameters_are_refused(options: Any, words: str) -> None:
 
 
 def test_messages_name_missing_arguments() -> None:
-    prefix, x = sharpness_aware(), jnp.ones(2)
+    transform, x = sharpness_aware(), jnp.ones(2)
     with pytest.raises(ValueError, match=r"grad_fn.*Call update.*grad_fn=jax\.grad"):
-        prefix.update(x, optax.EmptyState(), x)
+        transform.update(x, optax.EmptyState(), x)
     with pytest.raises(ValueError, match=r"needs params.*Call update"):
-        prefix.update(x, optax.EmptyState(), grad_fn=lambda x: x)
+        transform.update(x, optax.EmptyState(), grad_fn=lambda x: x)
     tx = sam(optax.sgd(0.1))
     with pytest.raises(ValueError, match=r"^sam: .*grad_fn"):
         tx.update(x, tx.init(x), x)
 
 
 def test_trees_of_other_structures_are_refused() -> None:
-    prefix, params = sharpness_aware(), {"w": jnp.ones(2)}
+    transform, params = sharpness_aware(), {"w": jnp.ones(2)}
     with pytest.raises(
         ValueError, match="the gradients must have the structure of the params"
     ):
-        prefix.update({"v": jnp.ones(2)}, (), params, grad_fn=lambda x: x)
+        transform.update({"v": jnp.ones(2)}, (), params, grad_fn=lambda x: x)
     with pytest.raises(
         ValueError, match=r"gradients must have .* at \['w'\] got \(1,\)"
     ):
-        prefix.update({"w": jnp.ones(1)}, (), params, grad_fn=lambda x: x)
+        transform.update({"w": jnp.ones(1)}, (), params, grad_fn=lambda x: x)
     with pytest.raises(
         ValueError, match=r"grad_fn returns must have .* at \['w'\] got \(\)"
     ):
-        prefix.update(params, (), params, grad_fn=lambda x: {"w": x["w"].sum()})
+        transform.update(params, (), params, grad_fn=lambda x: {"w": x["w"].sum()})
     with pytest.raises(
         ValueError, match="that grad_fn returns must have the structure"
     ):
-        prefix.update(params, (), params, grad_fn=lambda x: x["w"])
+        transform.update(params, (), params, grad_fn=lambda x: x["w"])
     with pytest.raises(TypeError, match=r"grad_fn must be .* got a dict\. Call update"):
-        prefix.update(params, (), params, grad_fn=params)
+        transform.update(params, (), params, grad_fn=params)
 
 
 @pytest.mark.parametrize("wrapper", [sam, asam])
@@ -569,106 +576,6 @@ def test_base_must_be_a_transformation(wrapper: Any, base: Any) -> None:
         TypeError, match=rf"(?s){name}: optimizer must be .*{name}\(opt"
     ):
         wrapper(base)
-
-
-# As a function of the loss.
-
-
-ROWS = np.array([[1.0, 2.0, 1.0], [-1.0, 0.5, -1.0]])  # inputs and sign
-
-
-def loss_of_rows(params: PyTree, rows: jax.Array) -> jax.Array:
-    margins = rows[:, 2] * (rows[:, :2] @ params["w"] + params["b"])
-    return jnp.mean(jnp.logaddexp(0.0, -margins))
-
-
-def test_value_and_grad_is_the_transform(x64: None) -> None:
-    params = jax.tree.map(jnp.asarray, Z.start)
-    for options in ({}, {"p": 4}, {"adaptive": True, "ascent_steps": 2}):
-        value, grads = sam_value_and_grad(loss_of_rows, 0.1, **options)(params, ROWS)
-        prefix = sharpness_aware(0.1, **options)
-        expected, _ = prefix.update(
-            jax.grad(Z.loss)(params), (), params, grad_fn=jax.grad(Z.loss)
-        )
-        np.testing.assert_allclose(value, 0.554554207373, rtol=TWELVE_DIGITS)
-        np.testing.assert_allclose(flat(grads), flat(expected), rtol=1e-12)
-
-
-def test_value_and_grad_with_radius_zero_equals_jax() -> None:
-    params = jax.tree.map(jnp.float32, Z.start)
-    rows = jnp.asarray(ROWS, jnp.float32)
-    ours = sam_value_and_grad(loss_of_rows, 0.0)(params, rows)
-    expected = jax.value_and_grad(loss_of_rows)(params, rows)
-    np.testing.assert_array_equal(flat(ours), flat(expected))
-
-
-def test_worked_microbatches(x64: None) -> None:
-    params = jax.tree.map(jnp.asarray, Z.start)
-    value_and_grad = sam_value_and_grad(loss_of_rows, 0.1, microbatches=2)
-    value, grads = jax.jit(value_and_grad)(params, ROWS)
-    moved = Z.vector(jax.tree.map(lambda x, g: x - 0.5 * g, params, grads))
-    assert_worked(moved, (0.73587683266, -0.0328297097084, 0.132210132637))
-    np.testing.assert_allclose(value, 0.554554207373, rtol=TWELVE_DIGITS)
-
-
-def test_one_microbatch_is_sam() -> None:
-    params = jax.tree.map(jnp.float32, Z.start)
-    rows = jnp.asarray(ROWS, jnp.float32)
-    whole = sam_value_and_grad(loss_of_rows)(params, rows)
-    one = sam_value_and_grad(loss_of_rows, microbatches=1)(params, rows)
-    np.testing.assert_array_equal(flat(one), flat(whole))
-
-
-def test_value_and_aux_are_those_of_the_first_pass_with_the_same_key() -> None:
-    def loss(x: jax.Array, rows: jax.Array, key: jax.Array, *, scale: float) -> Any:
-        drawn = jax.random.normal(key, x.shape)
-        return scale * jnp.sum((rows @ x) ** 2) + jnp.sum(drawn * x), {"params": x}
-
-    x, rows, key = jnp.array([1.0, 2.0]), jnp.eye(2), jax.random.key(0)
-    value_and_grad = sam_value_and_grad(loss, 0.5, has_aux=True)
-    (value, aux), grads = value_and_grad(x, rows, key, scale=2.0)
-    drawn = jax.random.normal(key, x.shape)
-    np.testing.assert_array_equal(aux["params"], x)
-    np.testing.assert_allclose(value, 10.0 + drawn @ x, rtol=1e-6)
-    # The gradient is 4 x + drawn; another key would give a point at another distance.
-    point = (grads - drawn) / 4.0
-    np.testing.assert_allclose(np.linalg.norm(point - x), 0.5, rtol=1e-5)
-
-
-def test_microbatches_split_the_named_arguments() -> None:
-    def loss(x: jax.Array, table: Any, batch: Any) -> Any:
-        errors = batch["rows"] @ x - batch["targets"] + table[0]
-        return jnp.mean(errors**2), batch["rows"].sum()
-
-    x, table = jnp.array([1.0, 2.0]), jnp.ones(3)
-    rows = jnp.arange(8.0).reshape(4, 2)
-    batch = {"rows": rows, "targets": jnp.ones(4)}
-    options: Any = {"has_aux": True, "microbatches": 2, "batch_argnums": (2,)}
-    (value, aux), grads = sam_value_and_grad(loss, 0.1, **options)(x, table, batch)
-    halves = [jax.tree.map(lambda v, i=i: v[i : i + 2], batch) for i in (0, 2)]
-    single = sam_value_and_grad(loss, 0.1, has_aux=True)
-    groups = [single(x, table, half) for half in halves]
-    np.testing.assert_allclose(value, np.mean([g[0][0] for g in groups]), rtol=1e-6)
-    np.testing.assert_allclose(aux, [g[0][1] for g in groups])
-    mean = np.mean([g[1] for g in groups], axis=0)
-    np.testing.assert_allclose(grads, mean, rtol=1e-6)
-
-
-def test_examples_that_cannot_be_split_are_refused() -> None:
-    params = jax.tree.map(jnp.float32, Z.start)
-    halves = sam_value_and_grad(loss_of_rows, microbatches=2)
-    with pytest.raises(
-        ValueError, match=r"argument 1 has the shape \(3, 3\).* 2 micro"
-    ):
-        halves(params, jnp.ones((3, 3)))
-    with pytest.raises(ValueError, match=r"argument 1\['a'\] has the shape \(\)"):
-        halves(params, {"a": 1.0})
-    with pytest.raises(ValueError, match=r"batch_argnums has 1, .*by position"):
-        halves(params, rows=jnp.ones((2, 3)))
-    with pytest.raises(ValueError, match="microbatches must be an integer >= 1, got 0"):
-        sam_value_and_grad(loss_of_rows, microbatches=0)
-    with pytest.raises(ValueError, match="rho must be a number"):
-        sam_value_and_grad(loss_of_rows, lambda count: 0.1)
 
 
 def test_public_names_are_all_defined() -> None:

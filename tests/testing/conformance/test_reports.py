@@ -106,6 +106,16 @@ def test_a_wrong_factory_is_a_failure(factory: Any, says: str) -> None:
     assert says in only.reason
 
 
+def test_a_learning_rate_of_another_name_fails_one_rule() -> None:
+    def short(lr: Any) -> Any:
+        return sound_adam(lr)
+
+    rules = [RULES["explicit_signature"], RULES["has_right_sign"]]
+    (failure,) = testing.check(short, rules=rules).failures
+    assert failure.rule == "explicit_signature"
+    assert "'lr'" in failure.reason
+
+
 def test_a_class_without_a_file_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     body = {"__module__": "__main__", "__call__": lambda self: 1 / 0}

@@ -87,10 +87,10 @@ FAULTS = {
     "ignores eps_root": Fault(
         ignores_eps_root, "eps_root_makes_meta_gradients_finite", "nan"
     ),
-    "takes a root of the rate": Fault(
+    "takes a root of the learning rate": Fault(
         takes_roots_of_the_rate, "learning_rate_is_differentiable", "nan"
     ),
-    "takes a root of the rate beside a search": Fault(
+    "takes a root of the learning rate beside a search": Fault(
         searches_and_takes_roots, "learning_rate_is_differentiable", "nan"
     ),
     "divides zero by zero": Fault(
@@ -110,7 +110,7 @@ FAULTS = {
         "extreme_gradients_are_safe",
         "nan",
     ),
-    "divides by the rate": Fault(
+    "divides by the learning rate": Fault(
         divides_by_the_rate, "zero_learning_rate_is_safe", "nan"
     ),
     "takes logarithms": Fault(
