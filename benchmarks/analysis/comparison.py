@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.analysis.stats import ALPHA, Cells, log_cost
 
 # With five pairs the smallest two-sided p of a sign-flip test is 1/16: a test that
-# cannot come out significant is not a test.
+# can never be significant is not a test.
 MIN_SEEDS = 8
 RESAMPLES = 2000
 FLIPS = 20_000
@@ -225,7 +225,7 @@ def ecdf(
     problems: tuple[str, ...],
     optimizer: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fraction of (problem, target, seed) reached within a fraction of the budget.
+    """Fraction of targets reached within a fraction of the budget, over all seeds.
 
     Every problem has the same weight. Returns fractions of the budget, ascending, and
     the fraction reached at each: a step function that starts at 0.

@@ -147,7 +147,7 @@ def targets(axes: Axes, levels: np.ndarray) -> None:
 
 def label_room(styles: LineStyles) -> float:
     """Inches that the longest name needs at the right of a panel."""
-    return 0.34 + 0.062 * max(map(len, styles), default=0)
+    return 0.3 + 0.066 * max(map(len, styles), default=0)
 
 
 def label_ends(axes: Axes, ends: dict[str, float], styles: LineStyles) -> None:
@@ -167,12 +167,14 @@ def label_ends(axes: Axes, ends: dict[str, float], styles: LineStyles) -> None:
     for i in reversed(range(len(heights))):
         heights[i] = min(heights[i], ceiling)
         ceiling = heights[i] - gap_between
+    width = figure.get_figwidth() * axes.get_position().width
+    turn, marker, text = (1.0 + inches / width for inches in (0.11, 0.14, 0.2))
     for name, height in zip(order, heights, strict=True):
         style = styles[name]
         start = min(max(ends[name], 0.0), 1.0)
         place = {"transform": axes.transAxes, "clip_on": False}
         axes.plot(
-            [1.0, 1.045],
+            [1.0, turn],
             [start, height],
             color=style.color,
             linewidth=0.8,
@@ -180,7 +182,7 @@ def label_ends(axes: Axes, ends: dict[str, float], styles: LineStyles) -> None:
             **place,
         )
         axes.plot(
-            [1.055],
+            [marker],
             [height],
             color=style.color,
             marker=style.marker,
@@ -188,7 +190,7 @@ def label_ends(axes: Axes, ends: dict[str, float], styles: LineStyles) -> None:
             markeredgewidth=0,
             **place,
         )
-        axes.text(1.08, height, name, va="center", fontsize=7.5, **place)
+        axes.text(text, height, name, va="center", fontsize=7.5, **place)
 
 
 def _height_of(axes: Axes, value: float) -> float:

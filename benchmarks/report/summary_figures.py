@@ -53,7 +53,7 @@ def speedup_figure(comparison: Comparison) -> RenderedFigure:
 def ecdf_figure(
     reached: dict[str, tuple[np.ndarray, np.ndarray]], styles: LineStyles
 ) -> RenderedFigure:
-    """Fraction of (problem, target, seed) reached against fraction of the budget.
+    """Fraction of targets reached against fraction of the budget, over all seeds.
 
     Args:
       reached: Fractions of the budget and of the targets reached, by optimizer.

@@ -33,7 +33,10 @@ def _gradient_table(analysis: Analysis) -> Table:
         f"{formats.BOUNDARY} best learning rate at the grid boundary"
     )
     if comparison:
-        caption += f"\nspeed-up: relative to {comparison.reference}"
+        caption += (
+            "\nspeed-up: geometric mean over all targets, relative to "
+            f"{comparison.reference}"
+        )
     table = Table(
         title="Median gradients to the middle target; fewest in bold",
         caption=caption,

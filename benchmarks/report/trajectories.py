@@ -15,12 +15,18 @@ GRID = 160
 LEVELS = 9
 
 
-def window(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower left and upper right corner that show most of the points `[..., 2]`."""
-    flat = points.reshape(-1, 2)
-    low, high = np.quantile(flat, (0.02, 0.98), axis=0)
+def window(points: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower left and upper right corner that show most of the points `[..., 2]`.
+
+    Of the ends `[..., 2]`, those that are at most twice as far out are shown too.
+    """
+    low, high = np.quantile(points.reshape(-1, 2), (0.02, 0.98), axis=0)
     margin = 0.3 * (high - low) + 1e-6
-    return low - margin, high + margin
+    low, high = low - margin, high + margin
+    near = np.clip(ends.reshape(-1, 2), low - (high - low), high + (high - low))
+    near = near[(near == ends.reshape(-1, 2)).all(axis=1)]
+    low = np.minimum(low, np.min(near - 0.2 * margin, axis=0, initial=np.inf))
+    return low, np.maximum(high, np.max(near + 0.2 * margin, axis=0, initial=-np.inf))
 
 
 def contours(
@@ -66,7 +72,8 @@ def trajectory_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFi
         }
         if not runs:
             continue
-        low, high = window(np.concatenate(list(runs.values())))
+        ends = np.stack([points[0, [0, -1]] for points in runs.values()])
+        low, high = window(np.concatenate(list(runs.values())), ends)
         x, y, values = contours(problem, low, high)
         positive = np.maximum(values, values.max() * 1e-6)
         levels = np.geomspace(positive.min(), positive.max(), LEVELS + 1)[1:]

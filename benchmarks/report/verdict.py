@@ -116,7 +116,7 @@ def significance(comparison: Comparison, identical: dict[str, str]) -> str:
         f"Significant differences were found in {different} of "
         f"{counted(pairs, 'pair')} of optimizers (sign-flip tests paired by problem "
         "and seed, Holm's correction for all pairs, 5 % level); "
-        f"{pairs - different} remained undecided. Confidence intervals are not "
+        f"{pairs - different} are not significant. Confidence intervals are not "
         "corrected for the number of optimizers."
     ]
     home = names.index(reference)
@@ -168,7 +168,7 @@ def other_problems(comparison: Comparison) -> str:
     if names[first] == leader(comparison) and names[first] not in clear:
         text += ", so its lead may not carry over to other problems"
     if clear:
-        return f"{text}. Such wider intervals exclude 1 for {listed(clear)}."
+        return f"{text}. Even then, the interval excludes 1 for {listed(clear)}."
     return f"{text}. No such wider interval excludes 1."
 
 
@@ -208,7 +208,8 @@ def failures(analysis: Analysis) -> str:
     if manifest.failed:
         parts.append(f"{counted(len(manifest.failed), 'cell')} failed with an error.")
     if manifest.skipped:
-        parts.append(f"{counted(len(manifest.skipped), 'cell')} had to be skipped.")
+        was = "was" if len(manifest.skipped) == 1 else "were"
+        parts.append(f"{counted(len(manifest.skipped), 'cell')} {was} skipped.")
     compared = analysis.comparison.optimizers if analysis.comparison else ()
     left_out = [n for n in manifest.optimizers if n not in compared]
     if compared and left_out:
@@ -227,8 +228,8 @@ def limitations(analysis: Analysis) -> str:
     if len(grid) > 1:
         values = f"{len(grid)} values from {grid[0]:g} to {grid[-1]:g}"
     text = (
-        "Limitations: the problems are small, so nothing follows for large models or "
-        "long training. Only the learning rate is tuned "
+        "Limitations: the problems are small, so the results may not carry over to "
+        "large models or long training. Only the learning rate is tuned "
         f"({values}, {settings.schedule} schedule, {seeds(settings.tune_seeds)})"
         f"{', and weights for Pareto fronts' if analysis.fronts else ''}; "
         "every other hyperparameter keeps its default. Budgets count gradients, so an "
@@ -238,8 +239,8 @@ def limitations(analysis: Analysis) -> str:
     if not analysis.scored:
         return text
     return (
-        f"{text} A missed target counts as {MISSED:g} budgets, so speed-ups over an "
-        "optimizer that misses many targets are lower bounds."
+        f"{text} A missed target counts as {MISSED:g} times the budget, so speed-ups "
+        "over an optimizer that misses many targets are lower bounds."
     )
 
 

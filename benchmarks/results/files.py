@@ -33,8 +33,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             temporary.unlink()
         if error.errno in _FULL:
             msg = (
-                f"the disk is full, {path} cannot be written: make room and run the "
-                "same command again; what is finished is kept."
+                f"the disk is full, {path} cannot be written: free some space and run "
+                "the same command again; finished runs are kept."
             )
         else:
             msg = f"{path} cannot be written: {error.strerror or error}."
