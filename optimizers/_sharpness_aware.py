@@ -113,7 +113,7 @@ def sharpness_aware(
       mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
         function from the params to one. Other leaves count in no norm.
       ascent_steps: Number of ascent steps (1) to (3), each from the end of the previous
-        one.
+        one. Reverse-mode derivatives through `update` need a number that is not traced.
       per_leaf: Whether each leaf has its own norm; then :math:`\|e_t\|_2` is
         :math:`\rho` times the square root of the number of leaves.
       reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,

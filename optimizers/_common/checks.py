@@ -164,7 +164,7 @@ def _require_integers(function: str, smallest: int, values: dict[str, Any]) -> N
 def _number(value: Any) -> float:
     """The value as a float; NaN if it is not a real number, which is in no range."""
     if isinstance(value, jax.Array):
-        value = value.real  # injected in the dtype of complex params
+        value = np.asarray(value).real  # injected in the dtype of complex params
     if np.ndim(value) != 0:
         return math.nan
     dtype = np.asarray(value).dtype

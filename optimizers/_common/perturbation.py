@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from optimizers._common import ascent, checks, masks, numerics, reductions, trees
@@ -80,13 +82,22 @@ def sam_gradient(
 
         point = ascended(params, grads)
         if not numerics.is_number(ascent_steps, 1):
-            steps = jnp.asarray(ascent_steps).astype(jnp.int32) - 1
             point = lax.fori_loop(
-                0, steps, lambda _, x: ascended(x, gradient(x)), point
+                0,
+                _number_of_steps(ascent_steps) - 1,
+                lambda _, x: ascended(x, gradient(x)),
+                point,
             )
         return gradient(point)  # (3)
 
     return gradient_nearby
+
+
+def _number_of_steps(ascent_steps: Scalar) -> int | jax.Array:
+    """A Python integer unless traced: JAX can then differentiate in reverse mode."""
+    if isinstance(ascent_steps, jax.core.Tracer):
+        return ascent_steps.real.astype(jnp.int32)
+    return int(np.asarray(ascent_steps).real)
 
 
 def _adapts(adaptive: bool | Mask, params: PyTree) -> PyTree:
