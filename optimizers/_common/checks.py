@@ -1,10 +1,9 @@
 """Hyperparameter validation, run when an optimizer is constructed.
 
 Python, NumPy and JAX numbers are held to the same ranges. Schedules and traced values
-are not checked, because their numbers are not known yet. An array of a floating-point
-dtype narrower than 32 bits may also lie on an open end of a range, because rounding can
-put it there: `optax.inject_hyperparams` casts hyperparameters to the dtype of the
-params, and b2 = 0.999 is 1 in bfloat16.
+are not checked, because their numbers are not known yet. Their dtypes are known:
+`optax.inject_hyperparams` casts hyperparameters to the dtype of the params, and decay
+rates are refused in 16 bits, because 0.999 is 1 in bfloat16.
 """
 
 import math
@@ -24,11 +23,11 @@ class _Range(NamedTuple):
     includes_low: bool = True
     includes_high: bool = True
 
-    def contains(self, number: float, *, rounded: bool) -> bool:
+    def contains(self, number: float) -> bool:
         if number == self.low:
-            return self.includes_low or rounded
+            return self.includes_low
         if number == self.high:
-            return self.includes_high or rounded
+            return self.includes_high
         return self.low < number < self.high
 
 
@@ -42,9 +41,22 @@ _POSITIVE = _Range(
 )
 _AT_LEAST_ONE = _Range("at least 1", 1.0, math.inf)
 
+_ADVICE = (
+    "optax.inject_hyperparams casts hyperparameters to the dtype of the params; pass "
+    "hyperparam_dtype=jnp.float32 to it."
+)
+
 
 def decay_rates(function: str, **values: Any) -> None:
-    """Raises ValueError unless each value is in [0, 1)."""
+    """Raises ValueError unless each value is in [0, 1), in at least 32 bits."""
+    for name, value in values.items():
+        if _is_narrow(value):
+            msg = (
+                f"{function}: {name} must be a number of at least 32 bits, got "
+                f"{value!r}: in 16 bits, decay rates such as 0.999 are rounded to 1. "
+                f"{_ADVICE}"
+            )
+            raise ValueError(msg)
     _require(function, _DECAY_RATE, values)
 
 
@@ -143,9 +155,13 @@ def _require(function: str, allowed: _Range, values: dict[str, Any]) -> None:
     for name, value in values.items():
         if callable(value) or isinstance(value, jax.core.Tracer):
             continue
-        if not allowed.contains(_number(value), rounded=_is_narrow(value)):
-            msg = f"{function}: {name} must be {allowed.description}, got {value!r}."
-            raise ValueError(msg)
+        if not allowed.contains(_number(value)):
+            advice = _ADVICE if _is_narrow(value) else ""
+            msg = (
+                f"{function}: {name} must be {allowed.description}, got {value!r}. "
+                f"{advice}"
+            )
+            raise ValueError(msg.rstrip())
 
 
 def _require_integers(function: str, smallest: int, values: dict[str, Any]) -> None:
@@ -174,8 +190,7 @@ def _number(value: Any) -> float:
 
 
 def _is_narrow(value: Any) -> bool:
+    dtype = getattr(value, "dtype", None)
     return (
-        isinstance(value, jax.Array)
-        and jnp.issubdtype(value.dtype, jnp.floating)
-        and value.dtype.itemsize < 4
+        dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
     )
