@@ -190,6 +190,7 @@ def _scale_by_adam_cm(
     checks.decay_rates(name, b1=b1, b2=b2)
     checks.non_negative(name, eps=eps)
     checks.unit_interval(name, decay=decay)
+    checks.functions(name, reduce=reduce)
     if not isinstance(capacity, jax.core.Tracer):
         _size(name, capacity)
 

@@ -133,6 +133,7 @@ def bloop(
     name = "bloop"
     weights, number = auxiliary.checked_weights(name, aux_weight)
     checks.unit_interval(name, ema_rate=ema_rate)
+    checks.functions(name, reduce=reduce)
 
     def init(params: PyTree) -> BloopState:
         return BloopState(

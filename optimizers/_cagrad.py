@@ -86,6 +86,7 @@ def cagrad(
     """
     name = "cagrad"
     checks.non_negative(name, c=c)
+    checks.functions(name, reduce=reduce)
 
     def init(params: PyTree) -> optax.EmptyState:
         del params

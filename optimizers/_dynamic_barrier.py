@@ -87,6 +87,7 @@ def dynamic_barrier(
     """
     name = "dynamic_barrier"
     checks.non_negative(name, aux_weight=aux_weight)
+    checks.functions(name, reduce=reduce)
     weights = (aux_weight,)
 
     def init(params: PyTree) -> DynamicBarrierState:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import ascent, checks, numerics, schedules, trees
+from optimizers._common import ascent, checks, masks, numerics, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["FriendlySamState", "friendly_sam", "friendly_sam_gradient"]
@@ -147,6 +147,8 @@ def _gradient(
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, sigma=sigma)
     checks.decay_rates(name, decay=decay)
+    checks.functions(name, reduce=reduce)
+    mask = masks.checked(name, "mask", mask, rho)
 
     def init(params: PyTree) -> FriendlySamState:
         ascent.require_unmasked(name, params)

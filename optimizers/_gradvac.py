@@ -88,6 +88,7 @@ def gradvac(
     """
     name = "gradvac"
     checks.unit_interval(name, ema_rate=ema_rate)
+    checks.functions(name, reduce=reduce)
 
     def init(params: PyTree) -> GradvacState:
         leaves = [x for x in jax.tree.leaves(params) if trees.is_inexact(x)]

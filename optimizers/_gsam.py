@@ -6,7 +6,15 @@ from typing import Any
 import jax
 import optax
 
-from optimizers._common import ascent, checks, numerics, reductions, schedules, trees
+from optimizers._common import (
+    ascent,
+    checks,
+    masks,
+    numerics,
+    reductions,
+    schedules,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["gsam", "gsam_gradient", "gsam_rho_schedule"]
@@ -180,6 +188,8 @@ def _gradient(
     name: str, rho: ScalarOrSchedule, alpha: Scalar, mask: Mask, reduce: Reduce | None
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, alpha=alpha)
+    checks.functions(name, reduce=reduce)
+    mask = masks.checked(name, "mask", mask, rho)
 
     def init(params: PyTree) -> Any:
         ascent.require_unmasked(name, params)

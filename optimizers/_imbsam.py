@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from optimizers._common import ascent, checks, numerics, schedules, trees
+from optimizers._common import ascent, checks, masks, numerics, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["imbsam", "imbsam_gradient"]
@@ -143,6 +143,8 @@ def _gradient(
     reduce: Reduce | None,
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, tail_weight=tail_weight)
+    checks.functions(name, reduce=reduce)
+    mask = masks.checked(name, "mask", mask, rho)
 
     def init(params: PyTree) -> Any:
         ascent.require_unmasked(name, params)

@@ -9,7 +9,15 @@ import optax
 from jax import lax
 from jax.core import Tracer
 
-from optimizers._common import ascent, checks, numerics, reductions, schedules, trees
+from optimizers._common import (
+    ascent,
+    checks,
+    masks,
+    numerics,
+    reductions,
+    schedules,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["LooksamState", "looksam", "looksam_gradient"]
@@ -156,6 +164,8 @@ def _gradient(
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, alpha=alpha)
     checks.positive_integers(name, period=period)
+    checks.functions(name, reduce=reduce)
+    mask = masks.checked(name, "mask", mask, rho)
 
     def init(params: PyTree) -> LooksamState:
         ascent.require_unmasked(name, params)

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, reductions, trees
+from optimizers._common import auxiliary, checks, reductions, trees
 from optimizers._common.typing import PyTree, Reduce
 
 __all__ = ["mgda"]
@@ -74,6 +74,7 @@ def mgda(*, reduce: Reduce | None = None) -> optax.GradientTransformationExtraAr
       >>> bool(0.0 < x[0] < 3.0), bool(abs(x[1]) < 0.1)  # neither can gain alone
       (True, True)
     """
+    checks.functions("mgda", reduce=reduce)
 
     def init(params: PyTree) -> optax.EmptyState:
         del params

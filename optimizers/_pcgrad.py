@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, numerics, reductions, schedules, trees
+from optimizers._common import auxiliary, checks, numerics, reductions, schedules, trees
 from optimizers._common.auxiliary import AuxWeight
 from optimizers._common.typing import PyTree, Reduce
 
@@ -88,6 +88,7 @@ def pcgrad(
       (True, True)
     """
     name = "pcgrad"
+    checks.functions(name, reduce=reduce)
     weights, number = auxiliary.checked_weights(name, aux_weight)
 
     def init(params: PyTree) -> PcgradState:

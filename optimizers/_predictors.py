@@ -134,6 +134,7 @@ def rmpe_predictor(
     name = "rmpe_predictor"
     checks.non_negative(name, regularization=regularization)
     checks.positive_integers(name, window=window)
+    checks.functions(name, reduce=reduce)
     window = int(window)
 
     def init(params: PyTree) -> RmpeState:

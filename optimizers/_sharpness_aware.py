@@ -108,7 +108,8 @@ def sharpness_aware(
       p: Order of the norm that bounds the perturbation, from 1 to infinity.
       adaptive: True for ASAM, (1) in leaves with two or more axes; or which leaves are
         adaptive: a tree of booleans, a prefix of one that is not a boolean, or a
-        function from the params to one.
+        function from the params to one. With `optax.inject_hyperparams`, name a
+        function in static_args.
       eta: Added to the absolute value of the params in adaptive leaves.
       mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
         function from the params to one. Other leaves count in no norm.
@@ -292,7 +293,8 @@ def asam(
       eta: Added to the absolute value of the weights.
       p: Order of the norm that bounds the perturbation, from 1 to infinity.
       adaptive: Which leaves are weights, instead of those with two or more axes: a tree
-        of booleans, or a function from the params to one.
+        of booleans, or a function from the params to one. With
+        `optax.inject_hyperparams`, name a function in static_args.
       mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
         function from the params to one.
       ascent_steps: Number of ascent steps (1) to (3), each from the end of the previous

@@ -106,14 +106,33 @@ def non_negative_integers(function: str, **values: Any) -> None:
 
 def one_of(function: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless the value is one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         expected = ", ".join(map(repr, choices))
         msg = f"{function}: {name} must be one of {expected}, got {value!r}."
         raise ValueError(msg)
 
 
-def one_mask(function: str, mask: Any, weight_decay_mask: Any) -> Any:
-    """The mask under either of its names.
+def functions(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is a function or None."""
+    for name, value in values.items():
+        if value is not None and not callable(value):
+            msg = (
+                f"{function}: {name} must be a function or None, got {value!r}. "
+                f"{static_advice(name)}"
+            )
+            raise ValueError(msg)
+
+
+def static_advice(argument: str) -> str:
+    """What to do if `optax.inject_hyperparams` called the function `argument`."""
+    return (
+        "optax.inject_hyperparams calls functions as schedules: if this was a "
+        f'function, pass static_args="{argument}" to it.'
+    )
+
+
+def one_mask(function: str, mask: Any, weight_decay_mask: Any) -> tuple[str, Any]:
+    """The mask under either of its names, and the name.
 
     Raises:
       ValueError: Both are given.
@@ -124,7 +143,9 @@ def one_mask(function: str, mask: Any, weight_decay_mask: Any) -> Any:
             "give only weight_decay_mask."
         )
         raise ValueError(msg)
-    return mask if weight_decay_mask is None else weight_decay_mask
+    if mask is not None:
+        return "mask", mask
+    return "weight_decay_mask", weight_decay_mask
 
 
 def inner_optimizer(
@@ -180,7 +201,7 @@ def _require_integers(function: str, smallest: int, values: dict[str, Any]) -> N
 def _number(value: Any) -> float:
     """The value as a float; NaN if it is not a real number, which is in no range."""
     if isinstance(value, jax.Array):
-        value = np.asarray(value).real  # injected in the dtype of complex params
+        value = np.real(np.asarray(value))  # injected in the dtype of complex params
     if np.ndim(value) != 0:
         return math.nan
     dtype = np.asarray(value).dtype

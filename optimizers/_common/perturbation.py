@@ -37,6 +37,13 @@ def sam_gradient(
     checks.at_least_one(function, p=p)
     checks.non_negative(function, eta=eta)
     checks.positive_integers(function, ascent_steps=ascent_steps)
+    checks.functions(function, reduce=reduce)
+    numbers = (p, eta, ascent_steps)
+    mask = masks.checked(function, "mask", mask, *numbers)
+    if masks.is_boolean(adaptive) and not isinstance(adaptive, jax.Array):
+        adaptive = bool(adaptive)
+    else:
+        adaptive = masks.checked(function, "adaptive", adaptive)
     is_euclidean = numerics.is_number(p, 2)
     is_maximum = numerics.is_number(p, math.inf)
     if reduce is not None and not (is_euclidean or is_maximum):
@@ -97,7 +104,7 @@ def _number_of_steps(ascent_steps: Scalar) -> int | jax.Array:
     """A Python integer unless traced: JAX can then differentiate in reverse mode."""
     if isinstance(ascent_steps, jax.core.Tracer):
         return ascent_steps.real.astype(jnp.int32)
-    return int(np.asarray(ascent_steps).real)
+    return int(np.real(np.asarray(ascent_steps)))
 
 
 def _adapts(adaptive: bool | Mask, params: PyTree) -> PyTree:
