@@ -46,7 +46,9 @@ def mgda(*, reduce: Reduce | None = None) -> optax.GradientTransformationExtraAr
 
     Returns:
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
-      returns :math:`d_t` in the dtypes of the gradients.
+      returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
+      a chain: after it, the updates point downhill, and aux_grads, which are added to
+      them, uphill.
 
     Raises:
       ValueError: In `update`, aux_grads is missing or does not have the structure,

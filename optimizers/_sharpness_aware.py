@@ -122,7 +122,8 @@ def sharpness_aware(
         a p of 2 or infinity.
 
     Returns:
-      The transformation. Its updates have the dtypes of the gradients.
+      The transformation; put it before the optimizer in a chain: after it, the updates
+      would point uphill. They have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; reduce is given and p is not 2
