@@ -8,6 +8,7 @@ import optax
 
 from optimizers._common import (
     checks,
+    masks,
     moments,
     numerics,
     schedules,
@@ -398,6 +399,9 @@ def _scale_by_bound(
     if base_learning_rate is not None:
         checks.positive(name, base_learning_rate=base_learning_rate)
     checks.one_of(name, "variant", variant, _VARIANTS)
+    weight_decay_mask = masks.checked(
+        name, "weight_decay_mask", weight_decay_mask, weight_decay
+    )
 
     def init(params: PyTree) -> ScaleByAdaboundState | ScaleByAmsboundState:
         count = jnp.zeros([], jnp.int32)

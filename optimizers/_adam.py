@@ -258,7 +258,7 @@ def adamw(
       >>> print(f"{loss(params):.2f}")
       0.00
     """
-    mask = checks.one_mask("adamw", mask, weight_decay_mask)
+    argument, mask = checks.one_mask("adamw", mask, weight_decay_mask)
     checks.non_negative("adamw", learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(
         _scale_by_adam(
@@ -271,7 +271,7 @@ def adamw(
             nesterov=nesterov,
             nu_dtype=nu_dtype,
         ),
-        transforms.add_decayed_weights("adamw", weight_decay, mask),
+        transforms.add_decayed_weights("adamw", weight_decay, mask, argument),
         transforms.scale_by_learning_rate(learning_rate),  # (6)
     )
 

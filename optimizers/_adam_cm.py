@@ -189,6 +189,7 @@ def _scale_by_adam_cm(
     checks.decay_rates(name, b1=b1, b2=b2)
     checks.non_negative(name, eps=eps)
     checks.unit_interval(name, decay=decay)
+    checks.functions(name, reduce=reduce)
     slots = _CAPACITY if capacity is None else capacity
     if not isinstance(slots, jax.core.Tracer):
         checks.size(name, "capacity", slots, smallest=0)

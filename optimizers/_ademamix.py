@@ -233,7 +233,7 @@ def ademamix(
       0.00
     """
     name = "ademamix"
-    mask = checks.one_mask(name, mask, weight_decay_mask)
+    argument, mask = checks.one_mask(name, mask, weight_decay_mask)
     checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
     return optax.chain(
         _scale_by_ademamix(
@@ -247,7 +247,7 @@ def ademamix(
             mu_dtype,
             warmup_steps=warmup_steps,
         ),
-        transforms.add_decayed_weights(name, weight_decay, mask),
+        transforms.add_decayed_weights(name, weight_decay, mask, argument),
         transforms.scale_by_learning_rate(learning_rate),  # (5)
     )
 

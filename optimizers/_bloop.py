@@ -104,7 +104,9 @@ def bloop(
 
     Returns:
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
-      returns :math:`d_t` in the dtypes of the gradients.
+      returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
+      a chain: after it, the updates point downhill, and aux_grads, which are added to
+      them, uphill.
 
     Raises:
       ValueError: A weight is not a finite number >= 0, or ema_rate not in [0, 1]; in
@@ -133,6 +135,7 @@ def bloop(
     name = "bloop"
     weights, number = auxiliary.checked_weights(name, aux_weight)
     checks.unit_interval(name, ema_rate=ema_rate)
+    checks.functions(name, reduce=reduce)
 
     def init(params: PyTree) -> BloopState:
         return BloopState(

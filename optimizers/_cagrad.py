@@ -60,7 +60,9 @@ def cagrad(
 
     Returns:
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
-      returns :math:`d_t` in the dtypes of the gradients.
+      returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
+      a chain: after it, the updates point downhill, and aux_grads, which are added to
+      them, uphill.
 
     Raises:
       ValueError: c is not a finite number >= 0; in `update`, aux_grads is missing or
@@ -86,6 +88,7 @@ def cagrad(
     """
     name = "cagrad"
     checks.non_negative(name, c=c)
+    checks.functions(name, reduce=reduce)
 
     def init(params: PyTree) -> optax.EmptyState:
         del params

@@ -68,6 +68,7 @@ def clip_by_global_norm(
       ['0.60', '0.80']
     """
     checks.limits("clip_by_global_norm", max_norm=max_norm)
+    checks.functions("clip_by_global_norm", reduce=reduce)
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
@@ -167,6 +168,7 @@ def adaptive_grad_clip(
     name = "adaptive_grad_clip"
     checks.limits(name, clipping=clipping)
     checks.non_negative(name, eps=eps)
+    checks.functions(name, axis_fn=axis_fn)
     if axis is not None and axis_fn is not None:
         msg = f"{name}: give axis for all leaves or axis_fn for each, not both."
         raise ValueError(msg)

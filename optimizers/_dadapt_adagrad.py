@@ -12,6 +12,7 @@ from optimizers._common import (
     checks,
     distance,
     donation,
+    masks,
     moments,
     numerics,
     reductions,
@@ -217,6 +218,10 @@ def _scale_by_dadapt_adagrad(
     )
     checks.decay_rates(name, momentum=momentum)
     checks.non_negative(name, eps=eps)
+    checks.functions(name, reduce=reduce)
+    weight_decay_mask = masks.checked(
+        name, "weight_decay_mask", weight_decay_mask, weight_decay
+    )
     has_momentum = not numerics.is_number(momentum, 0)
 
     def init(params: PyTree) -> ScaleByDadaptAdagradState:

@@ -13,6 +13,7 @@ from optimizers._common import (
     checks,
     distance,
     donation,
+    masks,
     numerics,
     reductions,
     schedules,
@@ -232,6 +233,10 @@ def _scale_by_dadapt_adam(
     )
     checks.decay_rates(name, b1=b1, b2=b2)
     checks.non_negative(name, eps=eps)
+    checks.functions(name, reduce=reduce)
+    weight_decay_mask = masks.checked(
+        name, "weight_decay_mask", weight_decay_mask, weight_decay
+    )
 
     def init(params: PyTree) -> ScaleByDadaptAdamState:
         return ScaleByDadaptAdamState(

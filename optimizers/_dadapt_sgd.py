@@ -11,6 +11,7 @@ from optimizers._common import (
     checks,
     distance,
     donation,
+    masks,
     moments,
     numerics,
     reductions,
@@ -212,6 +213,10 @@ def _scale_by_dadapt_sgd(
     )
     checks.decay_rates(name, momentum=momentum)
     checks.non_negative(name, d_coef=d_coef)
+    checks.functions(name, reduce=reduce)
+    weight_decay_mask = masks.checked(
+        name, "weight_decay_mask", weight_decay_mask, weight_decay
+    )
     has_momentum = not numerics.is_number(momentum, 0)
 
     def init(params: PyTree) -> ScaleByDadaptSgdState:

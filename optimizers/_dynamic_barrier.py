@@ -57,7 +57,9 @@ def dynamic_barrier(
 
     Returns:
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
-      returns :math:`d_t` in the dtypes of the gradients.
+      returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
+      a chain: after it, the updates point downhill, and aux_grads, which are added to
+      them, uphill.
 
     Raises:
       ValueError: The weight is not a finite number >= 0; in `update`, aux_grads is
@@ -87,6 +89,7 @@ def dynamic_barrier(
     """
     name = "dynamic_barrier"
     checks.non_negative(name, aux_weight=aux_weight)
+    checks.functions(name, reduce=reduce)
     weights = (aux_weight,)
 
     def init(params: PyTree) -> DynamicBarrierState:

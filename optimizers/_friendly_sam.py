@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import ascent, checks, numerics, schedules, trees
+from optimizers._common import ascent, checks, masks, numerics, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["FriendlySamState", "friendly_sam", "friendly_sam_gradient"]
@@ -41,7 +41,8 @@ def friendly_sam_gradient(
         e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The transformation. Its updates have the dtypes of the gradients.
+      The transformation; put it before the optimizer in a chain: after it, the updates
+      would point uphill. They have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `init` and `update`, the
@@ -147,6 +148,8 @@ def _gradient(
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, sigma=sigma)
     checks.decay_rates(name, decay=decay)
+    checks.functions(name, reduce=reduce)
+    mask = masks.checked(name, "mask", mask, rho)
 
     def init(params: PyTree) -> FriendlySamState:
         ascent.require_unmasked(name, params)

@@ -61,7 +61,9 @@ def gradvac(
 
     Returns:
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
-      returns :math:`d_t` in the dtypes of the gradients.
+      returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
+      a chain: after it, the updates point downhill, and aux_grads, which are added to
+      them, uphill.
 
     Raises:
       ValueError: ema_rate is not in [0, 1]; in `update`, aux_grads is missing or does
@@ -88,6 +90,7 @@ def gradvac(
     """
     name = "gradvac"
     checks.unit_interval(name, ema_rate=ema_rate)
+    checks.functions(name, reduce=reduce)
 
     def init(params: PyTree) -> GradvacState:
         leaves = [x for x in jax.tree.leaves(params) if trees.is_inexact(x)]

@@ -6,7 +6,15 @@ from typing import Any
 import jax
 import optax
 
-from optimizers._common import ascent, checks, numerics, reductions, schedules, trees
+from optimizers._common import (
+    ascent,
+    checks,
+    masks,
+    numerics,
+    reductions,
+    schedules,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["gsam", "gsam_gradient", "gsam_rho_schedule"]
@@ -86,7 +94,8 @@ def gsam_gradient(
         e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The transformation. Its updates have the dtypes of the gradients.
+      The transformation; put it before the optimizer in a chain: after it, the updates
+      would point uphill. They have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `init` and `update`, the
@@ -180,6 +189,8 @@ def _gradient(
     name: str, rho: ScalarOrSchedule, alpha: Scalar, mask: Mask, reduce: Reduce | None
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, alpha=alpha)
+    checks.functions(name, reduce=reduce)
+    mask = masks.checked(name, "mask", mask, rho)
 
     def init(params: PyTree) -> Any:
         ascent.require_unmasked(name, params)

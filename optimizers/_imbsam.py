@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from optimizers._common import ascent, checks, numerics, schedules, trees
+from optimizers._common import ascent, checks, masks, numerics, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["imbsam", "imbsam_gradient"]
@@ -30,7 +30,8 @@ def imbsam_gradient(
         e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The transformation. Its updates have the dtypes of the gradients.
+      The transformation; put it before the optimizer in a chain: after it, the updates
+      would point uphill. They have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `init` and `update`, the
@@ -143,6 +144,8 @@ def _gradient(
     reduce: Reduce | None,
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, tail_weight=tail_weight)
+    checks.functions(name, reduce=reduce)
+    mask = masks.checked(name, "mask", mask, rho)
 
     def init(params: PyTree) -> Any:
         ascent.require_unmasked(name, params)

@@ -10,6 +10,7 @@ from jax import lax
 from optimizers._common import (
     checks,
     donation,
+    masks,
     moments,
     numerics,
     schedules,
@@ -197,6 +198,9 @@ def _scale_by_innaprop(
     checks.positive(name, beta=beta)
     checks.decay_rates(name, b2=b2)
     checks.non_negative(name, eps=eps, weight_decay=weight_decay)
+    weight_decay_mask = masks.checked(
+        name, "weight_decay_mask", weight_decay_mask, weight_decay
+    )
 
     def init(params: PyTree) -> ScaleByInnapropState:
         return ScaleByInnapropState(

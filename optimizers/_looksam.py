@@ -9,7 +9,15 @@ import optax
 from jax import lax
 from jax.core import Tracer
 
-from optimizers._common import ascent, checks, numerics, reductions, schedules, trees
+from optimizers._common import (
+    ascent,
+    checks,
+    masks,
+    numerics,
+    reductions,
+    schedules,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar, ScalarOrSchedule
 
 __all__ = ["LooksamState", "looksam", "looksam_gradient"]
@@ -44,7 +52,8 @@ def looksam_gradient(
         e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``.
 
     Returns:
-      The transformation. Its updates have the dtypes of the gradients.
+      The transformation; put it before the optimizer in a chain: after it, the updates
+      would point uphill. They have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `init` and `update`, the
@@ -156,6 +165,8 @@ def _gradient(
 ) -> optax.GradientTransformationExtraArgs:
     checks.non_negative(name, rho=rho, alpha=alpha)
     checks.positive_integers(name, period=period)
+    checks.functions(name, reduce=reduce)
+    mask = masks.checked(name, "mask", mask, rho)
 
     def init(params: PyTree) -> LooksamState:
         ascent.require_unmasked(name, params)

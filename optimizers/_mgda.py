@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, reductions, trees
+from optimizers._common import auxiliary, checks, reductions, trees
 from optimizers._common.typing import PyTree, Reduce
 
 __all__ = ["mgda"]
@@ -46,7 +46,9 @@ def mgda(*, reduce: Reduce | None = None) -> optax.GradientTransformationExtraAr
 
     Returns:
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
-      returns :math:`d_t` in the dtypes of the gradients.
+      returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
+      a chain: after it, the updates point downhill, and aux_grads, which are added to
+      them, uphill.
 
     Raises:
       ValueError: In `update`, aux_grads is missing or does not have the structure,
@@ -74,6 +76,7 @@ def mgda(*, reduce: Reduce | None = None) -> optax.GradientTransformationExtraAr
       >>> bool(0.0 < x[0] < 3.0), bool(abs(x[1]) < 0.1)  # neither can gain alone
       (True, True)
     """
+    checks.functions("mgda", reduce=reduce)
 
     def init(params: PyTree) -> optax.EmptyState:
         del params

@@ -46,7 +46,9 @@ def mixed_gradients(aux_weight: AuxWeight) -> optax.GradientTransformationExtraA
 
     Returns:
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
-      returns :math:`d_t` in the dtypes of the gradients.
+      returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
+      a chain: after it, the updates point downhill, and aux_grads, which are added to
+      them, uphill.
 
     Raises:
       ValueError: A weight is not a finite number >= 0; in `update`, aux_grads is

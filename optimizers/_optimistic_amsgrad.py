@@ -9,6 +9,7 @@ import optax
 from optimizers._common import (
     checks,
     donation,
+    masks,
     moments,
     numerics,
     reductions,
@@ -236,6 +237,9 @@ def _scale_by_optimistic_amsgrad(
     checks.decay_rates(name, b1=b1, b2=b2)
     checks.non_negative(name, eps=eps)
     checks.one_of(name, "second_moment", second_moment, _SECOND_MOMENTS)
+    weight_decay_mask = masks.checked(
+        name, "weight_decay_mask", weight_decay_mask, weight_decay
+    )
     if predictor is not None and not isinstance(predictor, Predictor):
         msg = f"{name}: predictor must be a Predictor or None, got {predictor!r}."
         raise ValueError(msg)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import auxiliary, numerics, reductions, schedules, trees
+from optimizers._common import auxiliary, checks, numerics, reductions, schedules, trees
 from optimizers._common.auxiliary import AuxWeight
 from optimizers._common.typing import PyTree, Reduce
 
@@ -62,7 +62,9 @@ def pcgrad(
 
     Returns:
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
-      returns :math:`d_t` in the dtypes of the gradients.
+      returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
+      a chain: after it, the updates point downhill, and aux_grads, which are added to
+      them, uphill.
 
     Raises:
       ValueError: A weight is not a finite number >= 0; in `update`, aux_grads is
@@ -88,6 +90,7 @@ def pcgrad(
       (True, True)
     """
     name = "pcgrad"
+    checks.functions(name, reduce=reduce)
     weights, number = auxiliary.checked_weights(name, aux_weight)
 
     def init(params: PyTree) -> PcgradState:

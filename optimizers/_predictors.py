@@ -133,6 +133,7 @@ def rmpe_predictor(
     """
     name = "rmpe_predictor"
     checks.non_negative(name, regularization=regularization)
+    checks.functions(name, reduce=reduce)
     window = checks.size(name, "window", window)
 
     def init(params: PyTree) -> RmpeState:

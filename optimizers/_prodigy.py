@@ -13,6 +13,7 @@ from optimizers._common import (
     checks,
     distance,
     donation,
+    masks,
     numerics,
     reductions,
     schedules,
@@ -272,6 +273,10 @@ def _scale_by_prodigy(
     if b3 is not None:
         checks.decay_rates(name, b3=b3)
     checks.non_negative(name, eps=eps, d_coef=d_coef)
+    checks.functions(name, reduce=reduce)
+    weight_decay_mask = masks.checked(
+        name, "weight_decay_mask", weight_decay_mask, weight_decay
+    )
 
     def init(params: PyTree) -> ScaleByProdigyState:
         return ScaleByProdigyState(

@@ -70,7 +70,8 @@ def sam_value_and_grad(
       eta: Added to the absolute value of the params in adaptive leaves.
       mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
         function from the params to one.
-      ascent_steps: Number of ascent steps, each of the length rho.
+      ascent_steps: Number of ascent steps, each of the length rho. Reverse-mode
+        derivatives of the gradient need a number that is not traced.
       per_leaf: Whether each leaf has its own norm.
       reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
         e.g. ``lambda x: jax.lax.psum(x, "data")``. Leave None under ``jax.jit``. Needs

@@ -107,13 +107,14 @@ def sharpness_aware(
         through unchanged.
       p: Order of the norm that bounds the perturbation, from 1 to infinity.
       adaptive: Which leaves are adaptive. False: none. True: those with two or more
-        axes, as in ASAM. Otherwise a tree of booleans, a prefix of one, or a function
-        from the params to one.
+        axes, as in ASAM. Otherwise a tree of booleans, a prefix of one that is not a
+        single boolean, or a function from the params to one. With
+        `optax.inject_hyperparams`, name a function in static_args.
       eta: Added to the absolute value of the params in adaptive leaves.
       mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
         function from the params to one. The norms leave out the other leaves.
       ascent_steps: Number of ascent steps (1) to (3), each from the end of the previous
-        one.
+        one. Reverse-mode derivatives through `update` need a number that is not traced.
       per_leaf: Whether each leaf has its own norm; then :math:`\|e_t\|_2` is
         :math:`\rho` times the square root of the number of leaves.
       reduce: All-reduce for global norms under ``jax.shard_map`` with sharded params,
@@ -121,7 +122,8 @@ def sharpness_aware(
         a p of 2 or infinity.
 
     Returns:
-      The transformation. Its updates have the dtypes of the gradients.
+      The transformation; put it before the optimizer in a chain: after it, the updates
+      would point uphill. They have the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; reduce is given and p is not 2
@@ -292,7 +294,8 @@ def asam(
       eta: Added to the absolute value of the weights.
       p: Order of the norm that bounds the perturbation, from 1 to infinity.
       adaptive: Which leaves are weights, instead of those with two or more axes: a tree
-        of booleans, or a function from the params to one.
+        of booleans, or a function from the params to one. With
+        `optax.inject_hyperparams`, name a function in static_args.
       mask: Which leaves are perturbed: a tree of booleans, a prefix of one, or a
         function from the params to one.
       ascent_steps: Number of ascent steps (1) to (3), each from the end of the previous

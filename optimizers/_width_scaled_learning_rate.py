@@ -93,7 +93,8 @@ def width_scaled_learning_rate(
         labels, a prefix of one, or a function from the updates (which have the
         structure and shapes of the params) to one. Layers whose number of inputs does
         not grow with the network, and biases, are embeddings; layers whose number of
-        outputs does not grow are readouts.
+        outputs does not grow are readouts. With `optax.inject_hyperparams`, name a
+        function in static_args.
       width_ratio: Width of this network over that of the network whose learning rate is
         used.
       parameterization: Initialization and multipliers of the weights, by the name in
@@ -183,20 +184,26 @@ def _resolved(labels: Mask, updates: PyTree) -> PyTree:
     if masks.is_function(labels):
         labels = labels(updates)
         _require_layers(labels)
-    try:
-        jax.tree.map(lambda layer, subtree: None, labels, updates)
-    except ValueError as error:
+    difference = masks.difference(labels, "updates", updates)
+    if difference is not None:
         msg = (
             f"{_NAME}: the labels have the structure {jax.tree.structure(labels)}, "
             f"but the updates have {jax.tree.structure(updates)}; the labels must be "
-            "the same or a prefix of it."
+            f"the same or a prefix of it: {difference}."
         )
-        raise ValueError(msg) from error
+        raise ValueError(msg)
     return labels
 
 
 def _require_layers(labels: PyTree) -> None:
     for path, label in jax.tree_util.tree_leaves_with_path(labels):
+        if not path and not isinstance(label, str):
+            msg = (
+                f"{_NAME}: labels must be a tree of labels like the updates, a prefix "
+                "of one, or a function from the updates to one; got "
+                f"{label!r}. {checks.static_advice('labels')}"
+            )
+            raise ValueError(msg)
         where = f"the label at {jax.tree_util.keystr(path)}" if path else "the label"
         checks.one_of(_NAME, where, label, _LAYERS)
 

@@ -223,15 +223,40 @@ def test_sizes_must_be_known(name: str, argument: str) -> None:
 
 
 @every_number
-def test_rounding_may_reach_an_open_end(name: str, argument: str) -> None:
-    """As where `optax.inject_hyperparams` casts b2 = 0.999 to bfloat16."""
-    number = {DECAY_RATE: 1.0, FRACTION: 1.0, POSITIVE: 0.0}.get(
-        allowed(name, argument)
-    )
-    if number is not None:
-        call(name, argument, jnp.bfloat16(number))
-    with pytest.raises(ValueError, match=rf"^{name}: {argument} must be .*got"):
-        call(name, argument, jnp.bfloat16(-1.5))
+def test_decay_rates_of_16_bits_are_refused(name: str, argument: str) -> None:
+    """`optax.inject_hyperparams` casts b2 = 0.999 to bfloat16, where it is 1."""
+
+    def traced(dtype: Any) -> None:
+        def build(value: jax.Array) -> jax.Array:
+            call(name, argument, value)
+            return value
+
+        jax.eval_shape(build, jax.ShapeDtypeStruct((), dtype))
+
+    number = allowed(name, argument).inside[0]
+    for dtype in (jnp.bfloat16, jnp.float16):
+        if allowed(name, argument) is not DECAY_RATE:
+            if allowed(name, argument).dtype == "float":
+                call(name, argument, jnp.asarray(number, dtype))
+            continue
+        message = rf"^{name}: {argument} must be .*got .*hyperparam_dtype=jnp\.float32"
+        for value in (jnp.asarray(number, dtype), np.asarray(number, dtype)):
+            with pytest.raises(ValueError, match=message):
+                call(name, argument, value)
+        with pytest.raises(ValueError, match=message):
+            traced(dtype)
+
+
+@every_number
+def test_numbers_of_16_bits_outside_the_range_are_refused(
+    name: str, argument: str
+) -> None:
+    refused = allowed(name, argument)
+    for number in refused.outside if refused.dtype == "float" else ():
+        with pytest.raises(
+            ValueError, match=rf"^{name}: {argument} must be .*got .*hyperparam_dtype"
+        ):
+            call(name, argument, jnp.bfloat16(number))
 
 
 def test_a_range_is_read_from_the_docstring() -> None:

@@ -5,6 +5,8 @@ import inspect
 import re
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import optax
 import pytest
 
@@ -65,6 +67,26 @@ def _misplaced_numbers(doc: str) -> list[str]:
 def test_arguments_are_documented_in_order(factory: Callable) -> None:
     documented = re.findall(r"^  (\w+): \S", _section(factory, "Args"), re.MULTILINE)
     assert documented == list(inspect.signature(factory).parameters)
+
+
+@pytest.mark.parametrize(
+    "factory", catalog.functions(optimizers, Kind.GRADIENT_TRANSFORMATION).values()
+)
+def test_an_order_that_ascends_is_documented(factory: Callable) -> None:
+    """After an optimizer, the method must not turn the direction, or document it."""
+    grad_fn = jax.grad(lambda x: jnp.sum(x**2))
+    x, aux_grads = jnp.array([1.0, 2.0]), jnp.array([3.0, 1.0])
+
+    def step(*chain: optax.GradientTransformation) -> jax.Array:
+        tx = optax.chain(*chain)
+        extra = {"grad_fn": grad_fn, "tail_grad_fn": grad_fn, "aux_grads": aux_grads}
+        return tx.update(grad_fn(x), tx.init(x), x, **extra)[0]
+
+    method, base = catalog.example(factory), optax.sgd(0.1)
+    before, after, alone = step(method, base), step(base, method), step(base)
+    assert before @ grad_fn(x) < 0.0
+    cosine = after @ alone / jnp.linalg.norm(after) / jnp.linalg.norm(alone)
+    assert (cosine < 0.999) == ("uphill" in _section(factory, "Returns"))
 
 
 @factories

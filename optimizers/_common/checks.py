@@ -1,10 +1,9 @@
 """Hyperparameter validation, run when an optimizer is constructed.
 
 Python, NumPy and JAX numbers are held to the same ranges. Schedules and traced values
-are not checked, because their numbers are not known yet. An array of a floating-point
-dtype narrower than 32 bits may also lie on an open end of a range, because rounding can
-put it there: `optax.inject_hyperparams` casts hyperparameters to the dtype of the
-params, and b2 = 0.999 is 1 in bfloat16.
+are not checked, because their numbers are not known yet. Their dtypes are known:
+`optax.inject_hyperparams` casts hyperparameters to the dtype of the params, and decay
+rates are refused in 16 bits, because 0.999 is 1 in bfloat16.
 """
 
 import math
@@ -24,11 +23,11 @@ class _Range(NamedTuple):
     includes_low: bool = True
     includes_high: bool = True
 
-    def contains(self, number: float, *, rounded: bool) -> bool:
+    def contains(self, number: float) -> bool:
         if number == self.low:
-            return self.includes_low or rounded
+            return self.includes_low
         if number == self.high:
-            return self.includes_high or rounded
+            return self.includes_high
         return self.low < number < self.high
 
 
@@ -42,9 +41,22 @@ _POSITIVE = _Range(
 )
 _AT_LEAST_ONE = _Range("at least 1", 1.0, math.inf)
 
+_ADVICE = (
+    "optax.inject_hyperparams casts hyperparameters to the dtype of the params; pass "
+    "hyperparam_dtype=jnp.float32 to it."
+)
+
 
 def decay_rates(function: str, **values: Any) -> None:
-    """Raises ValueError unless each value is in [0, 1)."""
+    """Raises ValueError unless each value is in [0, 1), in at least 32 bits."""
+    for name, value in values.items():
+        if _is_narrow(value):
+            msg = (
+                f"{function}: {name} must be a number of at least 32 bits, got "
+                f"{value!r}: in 16 bits, decay rates such as 0.999 are rounded to 1. "
+                f"{_ADVICE}"
+            )
+            raise ValueError(msg)
     _require(function, _DECAY_RATE, values)
 
 
@@ -117,14 +129,33 @@ def size(function: str, name: str, value: Any, smallest: int = 1) -> int:
 
 def one_of(function: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless the value is one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         expected = ", ".join(map(repr, choices))
         msg = f"{function}: {name} must be one of {expected}, got {value!r}."
         raise ValueError(msg)
 
 
-def one_mask(function: str, mask: Any, weight_decay_mask: Any) -> Any:
-    """The mask under either of its names.
+def functions(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is a function or None."""
+    for name, value in values.items():
+        if value is not None and not callable(value):
+            msg = (
+                f"{function}: {name} must be a function or None, got {value!r}. "
+                f"{static_advice(name)}"
+            )
+            raise ValueError(msg)
+
+
+def static_advice(argument: str) -> str:
+    """What to do if `optax.inject_hyperparams` called the function `argument`."""
+    return (
+        "optax.inject_hyperparams calls functions as schedules: if this was a "
+        f'function, pass static_args="{argument}" to it.'
+    )
+
+
+def one_mask(function: str, mask: Any, weight_decay_mask: Any) -> tuple[str, Any]:
+    """The mask under either of its names, and the name.
 
     Raises:
       ValueError: Both are given.
@@ -135,7 +166,9 @@ def one_mask(function: str, mask: Any, weight_decay_mask: Any) -> Any:
             "give only weight_decay_mask."
         )
         raise ValueError(msg)
-    return mask if weight_decay_mask is None else weight_decay_mask
+    if mask is not None:
+        return "mask", mask
+    return "weight_decay_mask", weight_decay_mask
 
 
 def inner_optimizer(
@@ -166,9 +199,13 @@ def _require(function: str, allowed: _Range, values: dict[str, Any]) -> None:
     for name, value in values.items():
         if callable(value) or isinstance(value, jax.core.Tracer):
             continue
-        if not allowed.contains(_number(value), rounded=_is_narrow(value)):
-            msg = f"{function}: {name} must be {allowed.description}, got {value!r}."
-            raise ValueError(msg)
+        if not allowed.contains(_number(value)):
+            advice = _ADVICE if _is_narrow(value) else ""
+            msg = (
+                f"{function}: {name} must be {allowed.description}, got {value!r}. "
+                f"{advice}"
+            )
+            raise ValueError(msg.rstrip())
 
 
 def _has_integer_dtype(value: Any) -> bool:
@@ -178,7 +215,7 @@ def _has_integer_dtype(value: Any) -> bool:
 def _number(value: Any) -> float:
     """The value as a float; NaN if it is not a real number, which is in no range."""
     if isinstance(value, jax.Array):
-        value = value.real  # injected in the dtype of complex params
+        value = np.real(np.asarray(value))  # injected in the dtype of complex params
     if np.ndim(value) != 0:
         return math.nan
     dtype = np.asarray(value).dtype
@@ -188,8 +225,7 @@ def _number(value: Any) -> float:
 
 
 def _is_narrow(value: Any) -> bool:
+    dtype = getattr(value, "dtype", None)
     return (
-        isinstance(value, jax.Array)
-        and jnp.issubdtype(value.dtype, jnp.floating)
-        and value.dtype.itemsize < 4
+        dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
     )

@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from optimizers._common import ascent, checks, masks, numerics, reductions, trees
@@ -35,6 +37,13 @@ def sam_gradient(
     checks.at_least_one(function, p=p)
     checks.non_negative(function, eta=eta)
     checks.positive_integers(function, ascent_steps=ascent_steps)
+    checks.functions(function, reduce=reduce)
+    numbers = (p, eta, ascent_steps)
+    mask = masks.checked(function, "mask", mask, *numbers)
+    if masks.is_boolean(adaptive) and not isinstance(adaptive, jax.Array):
+        adaptive = bool(adaptive)
+    else:
+        adaptive = masks.checked(function, "adaptive", adaptive)
     is_euclidean = numerics.is_number(p, 2)
     is_maximum = numerics.is_number(p, math.inf)
     if reduce is not None and not (is_euclidean or is_maximum):
@@ -80,13 +89,22 @@ def sam_gradient(
 
         point = ascended(params, grads)
         if not numerics.is_number(ascent_steps, 1):
-            steps = jnp.asarray(ascent_steps).astype(jnp.int32) - 1
             point = lax.fori_loop(
-                0, steps, lambda _, x: ascended(x, gradient(x)), point
+                0,
+                _number_of_steps(ascent_steps) - 1,
+                lambda _, x: ascended(x, gradient(x)),
+                point,
             )
         return gradient(point)  # (3)
 
     return gradient_nearby
+
+
+def _number_of_steps(ascent_steps: Scalar) -> int | jax.Array:
+    """A Python integer unless traced: JAX can then differentiate in reverse mode."""
+    if isinstance(ascent_steps, jax.core.Tracer):
+        return ascent_steps.real.astype(jnp.int32)
+    return int(np.real(np.asarray(ascent_steps)))
 
 
 def _adapts(adaptive: bool | Mask, params: PyTree) -> PyTree:

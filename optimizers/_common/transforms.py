@@ -58,9 +58,17 @@ def add_decay(
 
 
 def add_decayed_weights(
-    function: str, weight_decay: ScalarOrSchedule, mask: Mask = None
+    function: str,
+    weight_decay: ScalarOrSchedule,
+    mask: Mask = None,
+    argument: str = "weight_decay_mask",
 ) -> optax.GradientTransformationExtraArgs:
-    """The transformation that adds w x to the direction d; see `add_decay`."""
+    """The transformation that adds w x to the direction d; see `add_decay`.
+
+    Raises:
+      ValueError: The mask is not a mask; names the argument.
+    """
+    mask = masks.checked(function, argument, mask, weight_decay)
 
     def init(params: PyTree) -> Any:
         del params

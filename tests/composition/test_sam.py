@@ -357,6 +357,70 @@ def test_nnx_optimizer_steps_as_by_hand() -> None:
     assert_close({"a": model.a[...], "b": model.b[...]}, expected)
 
 
+def quartic(x: jax.Array, rows: jax.Array) -> jax.Array:
+    return jnp.mean(jnp.cos(rows @ x) + 0.1 * (rows @ x) ** 4)
+
+
+ROWS = np.array([[1.0, 0.5], [-0.3, 2.0], [0.7, -0.4], [1.1, 0.2]])
+
+
+def trained(make: Any, options: dict[str, Any], x: jax.Array) -> jax.Array:
+    """The loss after three steps in a scan from x."""
+    rows = jnp.asarray(ROWS)
+    optimizer = make(optax.sgd(0.1), 0.3, **options)
+
+    def train(carry: Any, _: None) -> tuple[Any, None]:
+        x, state = carry
+        grad_fn = jax.grad(quartic)
+        updates, state = optimizer.update(
+            grad_fn(x, rows), state, x, grad_fn=lambda x: grad_fn(x, rows)
+        )
+        return (optax.apply_updates(x, updates), state), None
+
+    (x, _), _ = jax.lax.scan(train, (x, optimizer.init(x)), length=3)
+    return quartic(x, rows)
+
+
+def trained_by_gradients(options: dict[str, Any], x: jax.Array) -> jax.Array:
+    """As `trained`, with `sam_value_and_grad`."""
+    value_and_grad = sam_value_and_grad(quartic, 0.3, **options)
+
+    def train(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        return x - 0.1 * value_and_grad(x, jnp.asarray(ROWS))[1], None
+
+    return quartic(jax.lax.scan(train, x, length=3)[0], jnp.asarray(ROWS))
+
+
+def chained(base: Any, rho: float, **options: Any) -> Any:
+    return optax.chain(sharpness_aware(rho, **options), base)
+
+
+LOOPS = {
+    "sharpness_aware": functools.partial(trained, chained, {"ascent_steps": 3}),
+    "sharpness_aware, JAX integer": functools.partial(
+        trained, chained, {"ascent_steps": jnp.asarray(2)}
+    ),
+    "sam": functools.partial(trained, sam, {"ascent_steps": 2}),
+    "asam": functools.partial(
+        trained, _sharpness_aware.asam, {"ascent_steps": 3, "adaptive": lambda _: True}
+    ),
+    "looksam": functools.partial(trained, _looksam.looksam, {"period": 2}),
+    "sam_value_and_grad": functools.partial(
+        trained_by_gradients, {"ascent_steps": 3, "microbatches": 2}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_are_differentiable_in_both_modes(name: str, x64: None) -> None:
+    end, x, direction = LOOPS[name], jnp.array([0.8, -0.6]), jnp.array([0.6, 0.8])
+    reverse = jax.jit(jax.grad(end))(x)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(end))(x), reverse, rtol=1e-12)
+    h = 1e-5
+    quotient = (end(x + h * direction) - end(x - h * direction)) / (2.0 * h)
+    np.testing.assert_allclose(reverse @ direction, quotient, rtol=1e-6)
+
+
 @wrappers
 def test_every_wrapper_learns_in_a_scan(wrapper: Any) -> None:
     path = run(wrapper(optax.adam(0.05)), Q, 150, tail_grad_fn=jax.grad(Q.loss))

@@ -24,6 +24,9 @@ def scale_by_sound_adam(
         if isinstance(value, NUMBERS) and not 0 <= value < below:
             msg = f"scale_by_sound_adam: {name} must be in [0, {below}), got {value}."
             raise ValueError(msg)
+        if name != "eps" and getattr(value, "dtype", jnp.float32) == jnp.bfloat16:
+            msg = f"scale_by_sound_adam: {name} is rounded; set hyperparam_dtype."
+            raise ValueError(msg)
 
     def init(params: Tree) -> ScaleBySoundAdamState:
         return ScaleBySoundAdamState(
@@ -52,9 +55,7 @@ def scale_by_sound_adam(
             mu = lift(decay) * lift(m) + lift(1 - decay) * lift(g)
             square = jnp.square(jnp.abs(g).astype(real))
             nu = slow * v.astype(real) + (1 - slow) * square
-            # In bfloat16 an injected b2 is 1, and nothing is there to correct.
-            mass = 1 - slow**t
-            root = jnp.sqrt(nu / jnp.where(mass > 0, mass, 1)) + tiny
+            root = jnp.sqrt(nu / (1 - slow**t)) + tiny
             mean = mu / lift(1 - decay**t)
             size = lift(jnp.where(root > 0, root, 1))
             direction = jnp.where(root > 0, mean / size, 0)

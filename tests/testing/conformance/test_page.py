@@ -19,7 +19,7 @@ KNOWN = {
         "gradients_may_differ_from_params",
         "strict_promotion_holds",
         "other_shape_is_refused",
-        "injected_bfloat16_is_finite",
+        "injected_bfloat16_is_accurate_or_refused",
         "learning_rate_of_any_type_keeps_dtypes",
     ],
     "adafactor": ["counter_saturates", "hyperparameters_may_be_injected"],

@@ -158,8 +158,8 @@ def hyperparameters_may_be_injected(case: Case) -> None:
     _compare.assert_same_types(last, state, "state with injection")
 
 
-def injected_bfloat16_is_finite(case: Case) -> None:
-    """With bfloat16 params, injected hyperparameters give finite bfloat16 updates.
+def injected_bfloat16_is_accurate_or_refused(case: Case) -> None:
+    """With bfloat16 params, injected hyperparameters change no update, or are refused.
 
     Injection casts hyperparameters to the dtype of the params, and b2 = 0.999 rounds
     to 1 in bfloat16; with hyperparam_dtype=float32 they can promote the updates.
@@ -167,16 +167,25 @@ def injected_bfloat16_is_finite(case: Case) -> None:
     shapes = _inputs.shapes_for("bfloat16")
     params = _inputs.make_params("bfloat16", shapes)
     stream = _inputs.make_stream(3, "bfloat16", shapes)
-    updates, state = run(_injected(case), params, stream)
-    # Without the hyperparameters, where an infinity may mean "no limit".
-    case.assert_finite(Run(updates, state.inner_state), "bfloat16 with injection")
     wide = _injected(case, hyperparam_dtype=jnp.float32)
+    expected, _ = run(wide, params, stream)
+    try:
+        updates, state = run(_injected(case), params, stream)
+    except ValueError as error:
+        text = str(error)
+        assert "hyperparam_dtype" in text, (
+            f"bfloat16 hyperparameters: the message does not name hyperparam_dtype: "
+            f"{text}"
+        )
+    else:
+        # Without the hyperparameters, where an infinity may mean "no limit".
+        case.assert_finite(Run(updates, state.inner_state), "bfloat16 with injection")
+        _compare.assert_close(updates, expected, "bfloat16 hyperparameters", rtol=0.02)
     state, last, traced = abstract_steps(wide, params, stream[0])
     _compare.assert_same_dtypes(traced, params, "updates, float32 hyperparameters")
     _compare.assert_same_types(last, state, "state, float32 hyperparameters")
-    updates, _ = run(wide, params, stream)
-    expected, _ = run(case.tx, params, stream)
-    _compare.assert_close(updates, expected, "float32 hyperparameters", rtol=0.02)
+    plain, _ = run(case.tx, params, stream)
+    _compare.assert_close(expected, plain, "float32 hyperparameters", rtol=0.02)
 
 
 def _injected(case: Case, **options: Any) -> Any:
@@ -265,10 +274,10 @@ RULES = (
         "and do not use them as shapes.",
     ),
     rule(
-        injected_bfloat16_is_finite,
+        injected_bfloat16_is_accurate_or_refused,
         (28, 37),
-        "Guard against 1 - b2 ** count = 0, and cast hyperparameters to the dtype of "
-        "the computation.",
+        "Refuse 16-bit decay rates by their dtype with a ValueError that names "
+        "hyperparam_dtype, and cast others to the dtype of the computation.",
     ),
     rule(
         bad_values_are_refused,

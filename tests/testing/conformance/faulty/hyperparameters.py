@@ -37,6 +37,17 @@ def divides_by_bias_of_b2(learning_rate: Any = 0.1, b2: Any = 0.999) -> Transfor
     return optax.chain(sound_adam(learning_rate), optax.scale((1 - b2) / (1 - b2)))
 
 
+def rounds_b2(learning_rate: Any = 0.1, b2: Any = 0.999) -> Transformation:
+    return sound_adam(learning_rate, b2=jnp.asarray(b2).astype(jnp.float32))
+
+
+def refuses_without_advice(learning_rate: Any = 0.1, b2: Any = 0.999) -> Transformation:
+    if getattr(b2, "dtype", jnp.float32) == jnp.bfloat16:
+        msg = "refuses_without_advice: b2 is rounded."
+        raise ValueError(msg)
+    return sound_adam(learning_rate, b2=b2)
+
+
 def calls_an_int(learning_rate: Any = 0.1) -> Transformation:
     if isinstance(learning_rate, int):
         return sound_adam(lambda count: learning_rate(count))
@@ -61,7 +72,15 @@ FAULTS = {
         needs_a_concrete_rate, "hyperparameters_may_be_injected", "oncret"
     ),
     "divides by 1 - b2": Fault(
-        divides_by_bias_of_b2, "injected_bfloat16_is_finite", "nan"
+        divides_by_bias_of_b2, "injected_bfloat16_is_accurate_or_refused", "nan"
+    ),
+    "rounds b2 to bfloat16": Fault(
+        rounds_b2, "injected_bfloat16_is_accurate_or_refused", "differs by 0.1"
+    ),
+    "refuses bfloat16 without advice": Fault(
+        refuses_without_advice,
+        "injected_bfloat16_is_accurate_or_refused",
+        "does not name hyperparam_dtype",
     ),
     "counts schedules from one": Fault(
         counts_schedules_from_one, "schedules_count_from_zero", "update 0 called"
