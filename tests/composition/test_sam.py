@@ -165,7 +165,7 @@ def test_partition_and_masks_after_it() -> None:
 
 @prefixes
 def test_partition_and_masks_around_it_raise(prefix: Any) -> None:
-    message = r"MaskedNode.*Put it outside.*chain.*own mask"
+    message = r"MaskedNode.*Put it outside.*chain.*argument mask"
     for tx in (
         optax.masked(prefix(), {"a": True, "b": False}),
         optax.partition({"x": prefix(), "y": optax.sgd(0.1)}, {"a": "x", "b": "y"}),
