@@ -98,7 +98,6 @@ def test_a_single_value_is_no_mask(name: str, argument: str, value: Any) -> None
         ({"w": True, "b": True, "c": True}, "the params have no leaf at ['c']"),
         ([True, False], "no value for the leaf of the params at ['b']"),
     ],
-    ids=str,
 )
 def test_masks_of_another_kind_are_refused(
     name: str, argument: str, mask: Any, found: str
