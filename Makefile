@@ -11,7 +11,7 @@ XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=fa
   --xla_cpu_parallel_codegen_split_count=1
 
 # The subset for the oldest versions: all equations and trajectories, and the contract
-# for one method of each kind. It takes about three minutes on two cores.
+# for one method of each kind. It takes about two minutes on two cores.
 OLDEST_TESTS := tests/golden tests/reference tests/test_identities.py \
   tests/contract/test_contract.py --ignore tests/reference/test_claims.py \
   -k 'not test_rule or adamw- or dadapt_sgd- or gsam- or bloop or lookahead-'
