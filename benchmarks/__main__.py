@@ -4,8 +4,6 @@ import io
 import os
 import sys
 
-from benchmarks.cli.main import main
-
 # One thread per program, so that numbers do not depend on the number of devices that
 # share the cores. If the user sets this flag, it is left alone.
 _FLAG = "--xla_cpu_multi_thread_eigen"
@@ -17,9 +15,23 @@ def _set_flags() -> None:
         os.environ["XLA_FLAGS"] = f"{given} {_FLAG}=false".strip()
 
 
-if __name__ == "__main__":
+def _main() -> None:
     _set_flags()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # × and µ on a terminal without UTF-8
-    main(prog_name="python -m benchmarks")
+    try:
+        from benchmarks.cli.main import main
+
+        main(prog_name="python -m benchmarks")
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("benchmarks"):
+            raise
+        sys.exit(
+            f"error: {sys.executable} has no module {error.name!r}: run make install, "
+            "then .venv/bin/python -m benchmarks."
+        )
+
+
+if __name__ == "__main__":
+    _main()

@@ -57,6 +57,19 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+def test_a_missing_package_is_named_with_the_way_to_install_it() -> None:
+    code = (
+        "import runpy, sys; sys.modules['jax'] = None; sys.argv[1:] = ['list']; "
+        "runpy.run_module('benchmarks', run_name='__main__')"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert found.returncode == 1
+    assert found.stderr.startswith(f"error: {sys.executable} has no module 'jax': run ")
+    assert "Traceback" not in found.stderr
+
+
 def test_help_names_every_command_and_needs_no_jax() -> None:
     code = (
         "import sys; from benchmarks.cli.main import main; main(['-h'], 'x', "
