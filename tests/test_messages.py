@@ -23,12 +23,7 @@ BAD_GRADIENTS = {
     "integers": ({"w": jnp.ones((2, 3), jnp.int32), "b": jnp.ones(3)}, "int32"),
 }
 
-FACTORIES: dict[str, Factory] = {
-    name: getattr(optimizers, name)
-    for name in optimizers.__all__
-    if name in catalog.functions(optimizers, Kind.OPTIMIZER)
-    or name.startswith("scale_by_")
-}
+FACTORIES = catalog.functions(optimizers, Kind.OPTIMIZER, Kind.PRIMITIVE)
 factories = pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES)
 
 
