@@ -5,8 +5,8 @@ BIN := .venv/bin
 QUIETLY := -qq --disable-pip-version-check
 SUITE ?= quick
 ARGS ?=
-# Half of the tests' time would go into optimizing programs that run once. An XLA that
-# does not know these flags does without; so does make test XLA_FLAGS=
+# Half of the tests' time would go into optimizing programs that run once. A flag that
+# this XLA does not know is left out; make test XLA_FLAGS= leaves out all of them.
 XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
   --xla_cpu_parallel_codegen_split_count=1
 
@@ -15,9 +15,15 @@ XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=fa
 OLDEST_TESTS := tests/golden tests/reference tests/test_identities.py \
   tests/contract/test_contract.py --ignore tests/reference/test_claims.py \
   -k 'not test_rule or adamw- or dadapt_sgd- or gsam- or bloop or lookahead-'
-# $(call set_xla_flags,PYTHON) exports the flags unless its XLA refuses them.
-set_xla_flags = export XLA_FLAGS='$(XLA_FLAGS)'; \
-  $(1) -c 'import jax; jax.devices()' 2>/dev/null || unset XLA_FLAGS
+# $(call set_xla_flags,PYTHON) exports the flags that its XLA knows: it ends the process
+# at the first one that it does not know.
+set_xla_flags = \
+  knows() { XLA_FLAGS="$$*" $(1) -c 'import jax; jax.devices()' >/dev/null 2>&1; }; \
+  known='$(XLA_FLAGS)'; \
+  if ! knows "$$known"; then \
+    known=; for flag in $(XLA_FLAGS); do ! knows "$$flag" || known="$$known $$flag"; done; \
+  fi; \
+  export XLA_FLAGS="$$known"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
