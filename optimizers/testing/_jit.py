@@ -12,18 +12,24 @@ from jax.experimental.compilation_cache import compilation_cache
 _FOLDER = "jax_compilation_cache_dir"
 
 
+_QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
+
 @cache
 def _options() -> dict[str, Any]:
-    options = {
-        "xla_backend_optimization_level": 0,
-        "xla_cpu_use_fusion_emitters": False,
-        "xla_cpu_parallel_codegen_split_count": 1,
-    }
+    return {name: value for name, value in _QUICK.items() if _is_known(name, value)}
+
+
+def _is_known(name: str, value: Any) -> bool:
     try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
     except jax.errors.JaxRuntimeError:  # this version of XLA has other options
-        return {}
-    return options
+        return False
+    return True
 
 
 def quick_jit(function: Callable[..., Any], **kwargs: Any) -> Callable[..., Any]:
