@@ -5,15 +5,40 @@ from typing import Any
 
 from optimizers.testing._conformance.case import Case
 from optimizers.testing._conformance.report import Report, Result
-from optimizers.testing._conformance.rule import NotApplicable, Rule, describe
+from optimizers.testing._conformance.rule import (
+    SEVERITIES,
+    NotApplicable,
+    Rule,
+    Severity,
+    describe,
+)
 from optimizers.testing._conformance.rules import ALL
 from optimizers.testing._inputs import ExtraArgs
 from optimizers.testing._jit import equal_programs_compile_once
 
 
-def conformance_rules() -> tuple[Rule, ...]:
-    """Returns all rules, for `pytest.mark.parametrize`."""
-    return ALL
+def conformance_rules(severity: Severity | None = None) -> tuple[Rule, ...]:
+    """Returns the rules, for `check` or `pytest.mark.parametrize`.
+
+    Args:
+        severity: Return only the rules of this severity: "promise", "numerics" or
+            "polish", as explained in `Rule`. All rules if None.
+
+    Returns:
+        The rules, neighbors by topic.
+
+    Raises:
+        ValueError: There is no such severity.
+    """
+    if severity is None:
+        return ALL
+    if severity not in SEVERITIES:
+        msg = (
+            f"conformance_rules: severity must be one of {', '.join(SEVERITIES)}, got "
+            f"{severity!r}."
+        )
+        raise ValueError(msg)
+    return tuple(rule for rule in ALL if rule.severity == severity)
 
 
 def check(
