@@ -98,6 +98,7 @@ def is_transformation(optimizer: Any) -> bool:
 
 def _make(optimizer: Any, kwargs: dict[str, Any]) -> Any:
     if not is_transformation(optimizer):
+        _factory.require_arguments(optimizer, kwargs, ("rtol", "scenarios", "name"))
         return optax.with_extra_args_support(_factory.make(optimizer, kwargs))
     if kwargs:
         msg = (
