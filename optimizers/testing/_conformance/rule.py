@@ -91,8 +91,9 @@ def describe(error: BaseException, case: Case) -> str:
     """Returns what the optimizer raised, and where in its own files."""
     text = str(error)
     if isinstance(error, jax.errors.ConcretizationTypeError):
-        # The rest is about the program around it, which differs between rules.
-        text = text.partition("\n")[0]
+        # The dtype and the program around it differ between rules.
+        text = text.partition("\n")[0].partition(" with shape ")[0].rstrip(".")
+        text += "; use jax.numpy instead of float(), int(), if or math"
     what = f"{case.name} raised {type(error).__name__}: {_shorten(text)}"
     return what + _place(error, case)
 

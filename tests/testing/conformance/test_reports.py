@@ -129,6 +129,28 @@ def test_an_impure_optimizer_is_told_of_purity_first_and_nothing_else() -> None:
     )
 
 
+def test_a_number_made_of_a_gradient_is_one_finding() -> None:
+    def normalizing(learning_rate: float = 0.1) -> Any:
+        tx = sound_adam(learning_rate)
+
+        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+            size = float(optax.tree.norm(updates))
+            updates = jax.tree.map(lambda u: u / size, updates)
+            return tx.update(updates, state, params, **extra)
+
+        return optax.GradientTransformationExtraArgs(tx.init, update)
+
+    # Under two of them, the gradients are bfloat16 and complex.
+    names = (
+        "jit_equals_eager",
+        "learning_rate_of_any_type_keeps_dtypes",
+        "complex_is_handled_or_refused",
+    )
+    report = testing.check(normalizing, rules=[RULES[name] for name in names])
+    (cause,) = report.causes
+    assert "; use jax.numpy instead of float(), int(), if or math (" in cause.reason
+
+
 def test_an_error_in_every_rule_hides_no_other_finding() -> None:
     # is_pure fails too, but not because of impurity.
     names = ("is_pure", "jit_equals_eager", "is_hashable")
