@@ -168,9 +168,8 @@ class Report:
         for reason, results in alike.items():
             fixes = dict.fromkeys(result.fix for result in results)
             fix = " ".join(fixes) if len(fixes) <= 2 else _SAME_REASON
-            severity = min(
-                (result.severity for result in results), key=SEVERITIES.index
-            )
+            ranks = [SEVERITIES.index(result.severity) for result in results]
+            severity = SEVERITIES[min(ranks)]
             rules = tuple(result.rule for result in results)
             causes.append(Cause(severity, rules, reason, fix))
 
