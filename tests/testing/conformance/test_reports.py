@@ -127,6 +127,10 @@ def test_an_impure_optimizer_is_told_of_purity_first_and_nothing_else() -> None:
     assert note == (
         "2 more rules failed, probably for this reason: check again after the fix."
     )
+    shown = [
+        cause for _, causes in report.sections(everything=True) for cause in causes
+    ]
+    assert {rule for cause in shown for rule in cause.rules} == set(names)
 
 
 def test_a_number_made_of_a_gradient_is_one_finding() -> None:
