@@ -14,7 +14,8 @@ def render() -> str:
 
 
 _HEADER = (
-    "| rule | what it requires | why | how to fix it | § |\n|---|---|---|---|---|\n"
+    "| rule | severity | what it requires | why | how to fix it | § |\n"
+    "|---|---|---|---|---|---|\n"
 )
 
 
@@ -24,5 +25,6 @@ def _title(rule: testing.Rule) -> str:
 
 def _row(rule: testing.Rule) -> str:
     sections = ", ".join(map(str, rule.sections))
-    cells = (f"`{rule.name}`", rule.summary, rule.why, rule.fix, sections)
+    name = f"`{rule.name}`"
+    cells = (name, rule.severity, rule.summary, rule.why, rule.fix, sections)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"

@@ -230,7 +230,7 @@ def _try_out(name: str, build: specs.Factory, rate_name: str) -> None:
 
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
 
-    def one_update(learning_rate: jax.Array) -> Any:
+    def one_update(learning_rate: Any) -> Any:
         tx = optax.with_extra_args_support(build(learning_rate))
         state = tx.init(params)
         given = extra_arguments(gradient_count.BOWL, params, jnp.ones(()))
@@ -244,10 +244,17 @@ def _try_out(name: str, build: specs.Factory, rate_name: str) -> None:
     try:
         updates = jax.eval_shape(one_update, rate)
     except jax.errors.ConcretizationTypeError:
+        try:
+            jax.eval_shape(lambda: one_update(0.1))
+        except jax.errors.ConcretizationTypeError:  # whatever the learning rate is
+            what = "a gradient, the params or its state"
+            why = "updates are compiled"
+        else:
+            what = rate_name or "the rate"
+            why = "the suite compiles one program for all learning rates"
         msg = (
-            f"{name!r} needs {rate_name or 'the rate'} as a Python number, but the "
-            "suite compiles one program for all learning rates: use jax.numpy instead "
-            "of float(), if or math on it."
+            f"{name!r} needs {what} as a Python number, but {why}: use jax.numpy "
+            "instead of float(), if or math on it."
         )
         raise UserError(msg) from None
     except Exception as error:

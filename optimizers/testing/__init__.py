@@ -5,8 +5,9 @@
     def test_my_optimizer_conforms():
         testing.assert_conforms(my_optimizer, b1=0.95)
 
-`check` returns a report instead, and `conformance_rules` returns the rules, for
-`pytest.mark.parametrize`:
+Pass `rules=conformance_rules("promise")` to check only what breaks code that works with
+optax's optimizers. `check` returns a report instead of raising, and `conformance_rules`
+returns the rules, also for `pytest.mark.parametrize`:
 
     CASE = testing.Case(my_optimizer)
 
@@ -15,7 +16,8 @@
         rule.run(CASE)
 
 `assert_matches_golden` compares an optimizer with numbers recorded in a file, and
-`assert_matches_reference` with equations written in NumPy. `assert_scale_invariant`,
+`assert_matches_reference` with equations written in NumPy, or with params that another
+library recorded. `assert_scale_invariant`,
 `assert_translation_invariant`, `assert_permutation_equivariant`, `assert_elementwise`,
 `assert_descends` and `assert_monotone` check properties that optimizers claim. The
 module `optimizers.testing.strategies` draws trees and gradients with hypothesis.

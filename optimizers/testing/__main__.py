@@ -3,8 +3,8 @@
 import argparse
 import ast
 import importlib
-import inspect
 import sys
+import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
@@ -20,6 +20,7 @@ except ImportError:  # without the extra
 
 from optimizers.testing._conformance.check import check, conformance_rules
 from optimizers.testing._conformance.report import Report
+from optimizers.testing._conformance.rule import SEVERITIES
 
 _STYLES = {"passed": "green", "failed": "bold red", "exempt": "yellow"}
 
@@ -36,14 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kwargs = dict(_split(text, "--arg") for text in options.arg)
         exemptions = dict(_split(text, "--exempt") for text in options.exempt)
         values = {name: _value(text) for name, text in kwargs.items()}
-        _require_arguments(factory, values, options.factory)
-        report = check(factory, exemptions=exemptions, **values)
+        baseline = options.baseline and _find(options.baseline)
+        rules = conformance_rules(options.only)
+        start = time.monotonic()
+        with console.status(f"checking {options.factory}"):  # only on a terminal
+            report = check(
+                factory, exemptions=exemptions, rules=rules, baseline=baseline, **values
+            )
+        seconds = time.monotonic() - start
     except (ValueError, TypeError) as error:
         Console(stderr=True, highlight=False).print(
             f"error: {error}", markup=False, soft_wrap=True
         )
         return 2
     _print_report(console, report, everything=options.all)
+    console.print(f"checked in {seconds:.0f} s", highlight=False)
     return 1 if report.failures else 0
 
 
@@ -82,9 +90,22 @@ def _parser() -> argparse.ArgumentParser:
         help="rule that may fail, and why; may be repeated",
     )
     command.add_argument(
+        "--only",
+        choices=SEVERITIES,
+        help="check only the rules of this severity; `promise` is what code that works "
+        "with optax's optimizers relies on",
+    )
+    command.add_argument(
+        "--baseline",
+        metavar="FACTORY",
+        help="another optimizer, such as optax:adam; rules that it breaks too are only "
+        "named",
+    )
+    command.add_argument(
         "--all",
         action="store_true",
-        help="also show the rules that passed or were skipped",
+        help="show every result: rules that passed or were skipped, and failures that "
+        "probably follow from another one",
     )
     return parser
 
@@ -112,16 +133,6 @@ def _find(target: str) -> Callable[..., Any]:
     return thing
 
 
-def _require_arguments(
-    factory: Callable[..., Any], values: dict[str, Any], target: str
-) -> None:
-    try:
-        inspect.signature(factory).bind_partial(**values)
-    except TypeError as error:
-        msg = f"{target}: {error}."
-        raise ValueError(msg) from error
-
-
 def _split(text: str, option: str) -> tuple[str, str]:
     name, found, value = text.partition("=")
     if not (name and found and value):
@@ -142,17 +153,22 @@ def _print_rules(console: Console) -> None:
     for topic, rules in groupby(conformance_rules(), lambda rule: rule.topic):
         console.print(Text(f"\n{topic}", "bold"))
         for rule in rules:
-            _print_block(console, Text(rule.name), [rule.summary])
+            title = Text.assemble(rule.name, (f" ({rule.severity})", "dim"))
+            _print_block(console, title, [rule.summary])
 
 
 def _print_report(console: Console, report: Report, *, everything: bool) -> None:
-    for rules, reason, fix in report.causes:
-        lines = [reason, f"fix: {fix}"]
-        name = rules[0]
-        if len(rules) > 1:
-            name = f"{len(rules)} rules"
-            lines.append(f"rules: {', '.join(rules)}")
-        _print_block(console, _title("failed", name), lines)
+    for title, causes in report.sections(everything=everything):
+        console.print(Text(title, "bold"))
+        for cause in causes:
+            lines = [cause.reason, f"fix: {cause.fix}"]
+            name = cause.rules[0]
+            if len(cause.rules) > 1:
+                name = f"{len(cause.rules)} rules"
+                lines.append(f"rules: {', '.join(cause.rules)}")
+            _print_block(console, _title("failed", name), lines)
+    for note in report.notes(everything=everything):
+        console.print(Text(note))
     for result in report.results:
         if result.outcome == "exempt" or (everything and result.outcome != "failed"):
             lines = [result.reason] if result.reason else []

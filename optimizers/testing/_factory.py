@@ -1,7 +1,8 @@
 """How to call the factory of an optimizer: name, learning rate, wrapped optimizer."""
 
+import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -78,6 +79,47 @@ def needs_optimizer(factory: Factory, kwargs: Mapping[str, Any]) -> bool:
     """Returns whether a factory is a wrapper whose optimizer is not given yet."""
     first = next(iter(parameters(factory)), "")
     return is_wrapper(factory) and first not in given_arguments(factory, kwargs)
+
+
+def require_arguments(
+    factory: Factory, kwargs: Mapping[str, Any], options: Iterable[str]
+) -> None:
+    """Raises on an argument that a factory does not have, or needs and does not get.
+
+    Args:
+        factory: The factory.
+        kwargs: The keyword arguments of its calls.
+        options: The arguments of the function that the user called.
+
+    Raises:
+        TypeError: An argument is unknown or missing.
+    """
+    try:
+        known = parameters(factory)
+    except (TypeError, ValueError):
+        return  # not a function, or one of C without a signature
+    kinds = {parameter.kind for parameter in known.values()}
+    unknown = [name for name in kwargs if name not in known]
+    if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
+        close = difflib.get_close_matches(unknown[0], [*known, *options], 1, 0.5)
+        hint = f"did you mean {close[0]!r}? Its" if close else "its"
+        msg = (
+            f"{base_name(factory)} has no argument {unknown[0]!r}; {hint} arguments "
+            f"are: {', '.join(known)}."
+        )
+        raise TypeError(msg)
+    supplied = {*kwargs, learning_rate_name(factory)}
+    if needs_optimizer(factory, kwargs):
+        supplied.add(next(iter(known)))
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    for name, parameter in known.items():
+        required = parameter.default is parameter.empty
+        if required and parameter.kind not in variadic and name not in supplied:
+            msg = (
+                f"{base_name(factory)} needs the argument {name!r}, which has no "
+                f"default; pass {name}=... too."
+            )
+            raise TypeError(msg)
 
 
 def descent(learning_rate: Any) -> optax.GradientTransformationExtraArgs:

@@ -211,6 +211,7 @@ BAD_SPECS = {
     "mine_bad:returns_none": "returns an object of type NoneType, not an optax",
     "mine_bad:returns_pair": "returns an object of type tuple, not an optax",
     "mine_bad:python_number": "needs lr as a Python number",
+    "mine_bad:float_gradient": "needs a gradient, the params or its state as a Python",
     "mine_bad:wrong_shape": "its updates have the shapes",
     "mine_bad:wrong_update": "one update of a tiny tree fails with KeyError",
     "mine_bad:growing_state": "changes the structure, shapes or dtypes of its state",
@@ -232,6 +233,9 @@ def test_bad_spec_is_told_in_one_sentence(spec: str, module: Module) -> None:
         def returns_none(lr): pass
         def returns_pair(lr): return (lambda p: p, lambda g, s: (g, s))
         def python_number(lr): return optax.sgd(lr if lr > 0 else 1.0)
+        def float_gradient(lr):
+            clip = lambda g: optax.tree.scale(1 / float(optax.tree.norm(g)), g)
+            return optax.chain(optax.stateless(lambda g, p: clip(g)), optax.sgd(lr))
         def wrong_shape(lr):
             return optax.stateless(lambda updates, params: 1.0)
         def wrong_update(lr):

@@ -1,19 +1,46 @@
 """Checks an optimizer against the rules."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from optimizers.testing import _factory
 from optimizers.testing._conformance.case import Case
 from optimizers.testing._conformance.report import Report, Result
-from optimizers.testing._conformance.rule import NotApplicable, Rule, describe
+from optimizers.testing._conformance.rule import (
+    SEVERITIES,
+    NotApplicable,
+    Rule,
+    Severity,
+    describe,
+)
 from optimizers.testing._conformance.rules import ALL
 from optimizers.testing._inputs import ExtraArgs
 from optimizers.testing._jit import equal_programs_compile_once
 
 
-def conformance_rules() -> tuple[Rule, ...]:
-    """Returns all rules, for `pytest.mark.parametrize`."""
-    return ALL
+def conformance_rules(severity: Severity | None = None) -> tuple[Rule, ...]:
+    """Returns the rules, for `check` or `pytest.mark.parametrize`.
+
+    Args:
+        severity: Return only the rules of this severity: "promise", "numerics" or
+            "polish", as explained in `Rule`. All rules if None.
+
+    Returns:
+        The rules, neighbors by topic.
+
+    Raises:
+        ValueError: There is no such severity.
+    """
+    if severity is None:
+        return ALL
+    if severity not in SEVERITIES:
+        msg = (
+            f"conformance_rules: severity must be one of {', '.join(SEVERITIES)}, got "
+            f"{severity!r}."
+        )
+        raise ValueError(msg)
+    return tuple(rule for rule in ALL if rule.severity == severity)
 
 
 def check(
@@ -21,6 +48,7 @@ def check(
     *,
     exemptions: Mapping[str, str] | None = None,
     rules: Iterable[Rule] | None = None,
+    baseline: Callable[..., Any] | None = None,
     extra_args: ExtraArgs | None = None,
     **kwargs: Any,
 ) -> Report:
@@ -33,7 +61,9 @@ def check(
             `factory(**kwargs)`.
         exemptions: Rules that may fail, as a dict from their names to your reasons. An
             exemption from a rule that holds is itself a failure.
-        rules: The rules to check; all if None.
+        rules: The rules to check, such as `conformance_rules("promise")`; all if None.
+        baseline: Another factory, such as `optax.adam`. A rule that it breaks too,
+            even if for another reason, is not a failure but `shared`.
         extra_args: Function of the gradients and params of an update that returns, as
             a dict, extra arguments that only this optimizer needs; those of optax and
             of this library are always passed. It must accept any tree: bare arrays,
@@ -46,8 +76,9 @@ def check(
         of the optimizer are reported, not raised.
 
     Raises:
-        TypeError: The learning rate is a schedule, or `extra_args` does not return a
-            dict.
+        TypeError: The factory has no argument of that name or needs another one, the
+            learning rate is a schedule, `baseline` does not return a transformation,
+            or `extra_args` does not return a dict.
         ValueError: An exemption does not name a rule.
     """
     exemptions = dict(exemptions or {})
@@ -58,6 +89,8 @@ def check(
         )
         raise ValueError(msg)
     case = Case(factory, kwargs, extra_args)
+    other = None if baseline is None else _baseline(baseline)
+    _factory.require_arguments(factory, kwargs, _OPTIONS)
     # A factory that raises is one failure, not one per rule.
     broken = _broken_factory(case)
     if broken is not None:
@@ -66,9 +99,9 @@ def check(
     chosen = ALL if rules is None else tuple(rules)
     with equal_programs_compile_once():
         results = tuple(
-            _result(rule, case, exemptions.get(rule.name)) for rule in chosen
+            _result(rule, case, exemptions.get(rule.name), other) for rule in chosen
         )
-    return Report(case.name, results)
+    return Report(case.name, results, "" if other is None else other.name)
 
 
 def assert_conforms(
@@ -76,6 +109,7 @@ def assert_conforms(
     *,
     exemptions: Mapping[str, str] | None = None,
     rules: Iterable[Rule] | None = None,
+    baseline: Callable[..., Any] | None = None,
     extra_args: ExtraArgs | None = None,
     **kwargs: Any,
 ) -> None:
@@ -92,6 +126,7 @@ def assert_conforms(
         factory,
         exemptions=exemptions,
         rules=rules,
+        baseline=baseline,
         extra_args=extra_args,
         **kwargs,
     )
@@ -122,18 +157,33 @@ def _require_usable(case: Case) -> None:
         raise TypeError(msg)
 
 
+def _baseline(factory: Callable[..., Any]) -> Case:
+    case = Case(factory)
+    broken = _broken_factory(case)
+    if broken is not None:
+        msg = (
+            "baseline must be a function that returns a transformation, such as "
+            f"optax.adam, but {broken.reason}."
+        )
+        raise TypeError(msg)
+    return case
+
+
 def _broken_factory(case: Case) -> Result | None:
     first = ALL[0]
+    fix = first.fix
     if not callable(case.factory):
         reason = (
             f"{case.name} is not a factory; pass a function that returns a "
             "transformation, such as optax.adam"
         )
-        return Result(first.name, "failed", reason, first.fix)
+        fix = "Pass the function itself, and its arguments by keyword."
+        return Result(first.name, first.severity, "failed", reason, fix)
     try:
         tx = case.build()
     except (Exception, SystemExit) as error:
         reason = describe(error, case)
+        fix = "Make this call of the factory work first; then check again."
     else:
         if all(callable(getattr(tx, name, None)) for name in ("init", "update")):
             return None
@@ -141,19 +191,43 @@ def _broken_factory(case: Case) -> Result | None:
         reason = (
             f"{case.name} returned a {kind}, which has no functions init and update"
         )
-    return Result(first.name, "failed", reason, first.fix)
+    return Result(first.name, first.severity, "failed", reason, fix)
 
 
-def _result(rule: Rule, case: Case, exemption: str | None) -> Result:
+def _result(
+    rule: Rule, case: Case, exemption: str | None, baseline: Case | None
+) -> Result:
+    reason = ""
     try:
         rule.run(case)
     except NotApplicable as why:
-        return Result(rule.name, "skipped", str(why))
+        return Result(rule.name, rule.severity, "skipped", str(why))
     except AssertionError as error:
-        if exemption is not None:
-            return Result(rule.name, "exempt", exemption)
-        return Result(rule.name, "failed", str(error), rule.fix)
-    if exemption is not None:
-        reason = f"the exemption is no longer needed: {exemption}"
-        return Result(rule.name, "failed", reason, "Remove the exemption.")
-    return Result(rule.name, "passed")
+        reason = str(error)
+    if exemption is None:
+        if not reason:
+            return Result(rule.name, rule.severity, "passed")
+        shared = baseline is not None and _breaks(baseline, rule)
+        outcome = "shared" if shared else "failed"
+        return Result(rule.name, rule.severity, outcome, reason, rule.fix)
+    if reason:
+        return Result(rule.name, rule.severity, "exempt", exemption)
+    reason = f"the exemption is no longer needed: {exemption}"
+    return Result(rule.name, rule.severity, "failed", reason, "Remove the exemption.")
+
+
+def _breaks(case: Case, rule: Rule) -> bool:
+    try:
+        rule.run(case)
+    except NotApplicable:
+        return False
+    except AssertionError:
+        return True
+    return False
+
+
+_OPTIONS = [
+    name
+    for name, parameter in inspect.signature(check).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+]

@@ -7,10 +7,15 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import jax
 
 from optimizers.testing._conformance.case import Case
+
+# From the most to the least serious; reports show the failures in this order.
+Severity = Literal["promise", "numerics", "polish"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 _TESTING = Path(__file__).parents[1]
 
@@ -31,6 +36,10 @@ class Rule:
 
     Attributes:
         name: Identifier, unique among the rules.
+        severity: What an optimizer loses that breaks it. "promise": code that works
+            with optax's optimizers does not work with this one. "numerics": a training
+            run may be lost to NaN, stall, or make wrong steps. "polish": training
+            works, but messages, names or strict modes of JAX do not.
         sections: The numbered rules of optax's contract that it checks.
         summary: What the rule requires, in one sentence.
         why: What goes wrong if an optimizer breaks it.
@@ -40,6 +49,7 @@ class Rule:
     """
 
     name: str
+    severity: Severity
     sections: tuple[int, ...]
     summary: str
     why: str
@@ -81,8 +91,9 @@ def describe(error: BaseException, case: Case) -> str:
     """Returns what the optimizer raised, and where in its own files."""
     text = str(error)
     if isinstance(error, jax.errors.ConcretizationTypeError):
-        # The rest is about the program around it, which differs between rules.
-        text = text.partition("\n")[0]
+        # The dtype and the program around it differ between rules.
+        text = text.partition("\n")[0].partition(" with shape ")[0].rstrip(".")
+        text += "; use jax.numpy instead of float(), int(), if or math"
     what = f"{case.name} raised {type(error).__name__}: {_shorten(text)}"
     return what + _place(error, case)
 
@@ -115,7 +126,13 @@ def _place(error: BaseException | None, case: Case) -> str:
     return ""
 
 
-def rule(check: Callable[[Case], None], sections: tuple[int, ...], fix: str) -> Rule:
+def rule(
+    check: Callable[[Case], None],
+    severity: Severity,
+    sections: tuple[int, ...],
+    fix: str,
+) -> Rule:
     """Returns the rule of a check; its docstring is the summary and the why."""
     summary, _, why = inspect.cleandoc(check.__doc__ or "").partition("\n\n")
-    return Rule(check.__name__, sections, summary, " ".join(why.split()), fix, check)
+    why = " ".join(why.split())
+    return Rule(check.__name__, severity, sections, summary, why, fix, check)

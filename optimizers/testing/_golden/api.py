@@ -9,7 +9,7 @@ from optimizers.testing._factory import full_name
 from optimizers.testing._golden.diff import GoldenChange, compare
 from optimizers.testing._golden.format import Leaves, flatten, read, render
 from optimizers.testing._golden.scenarios import is_runnable
-from optimizers.testing._golden.trajectory import is_transformation, record_trajectory
+from optimizers.testing._golden.trajectory import is_transformation, try_scenarios
 
 
 def assert_matches_golden(
@@ -53,8 +53,8 @@ def assert_matches_golden(
             "commit it."
         )
         raise AssertionError(msg)
-    records = _records(optimizer, scenarios, kwargs)
-    change = compare(records, read(path), tolerances)
+    records, refusals = _records(optimizer, scenarios, kwargs)
+    change = compare(records, read(path), tolerances, refusals)
     if change:
         msg = (
             f"{change.name} no longer matches {path}, recorded with "
@@ -92,13 +92,13 @@ def update_golden(
         What moved, false if nothing did. None if there was no readable file.
     """
     path, tolerances = Path(path), _tolerances(rtol)
-    records = _records(optimizer, scenarios, kwargs)
+    records, refusals = _records(optimizer, scenarios, kwargs)
     try:
         file = read(path)
     except (FileNotFoundError, ValueError):
         change = None
     else:
-        change = compare(records, file, tolerances)
+        change = compare(records, file, tolerances, refusals)
         for name, old in file.scenarios.items():
             if not is_runnable(name):
                 records[name] = old
@@ -124,7 +124,8 @@ def _tolerances(rtol: Mapping[str, float] | None) -> Mapping[str, float]:
 
 
 def _records(
-    optimizer: Any, scenarios: Iterable[str] | None, kwargs: Mapping[str, Any]
-) -> dict[str, Leaves]:
-    trajectories = record_trajectory(optimizer, scenarios=scenarios, **kwargs)
-    return {name: flatten(trajectory) for name, trajectory in trajectories.items()}
+    optimizer: Any, scenarios: Iterable[str] | None, kwargs: dict[str, Any]
+) -> tuple[dict[str, Leaves], dict[str, Exception]]:
+    trajectories, refusals = try_scenarios(optimizer, scenarios, kwargs)
+    records = {name: flatten(trajectory) for name, trajectory in trajectories.items()}
+    return records, refusals

@@ -22,6 +22,10 @@ _RTOL = {
     "bfloat16": dict.fromkeys(("state", "updates", "params"), 8 * 2.0**-7),
 }
 
+# The place of a link in a chain, or in chains of chains, before its state.
+_LINK = re.compile(r"state(\[\d+\])+")
+_SHOWN = 6  # lines about leaves in a message
+
 # Some processors flush subnormal float32 to zero.
 _ATOL = float(jnp.finfo(jnp.float32).tiny)
 
@@ -117,7 +121,9 @@ class GoldenChange(NamedTuple):
 
     def __str__(self) -> str:
         """Returns the first difference in full, then the largest ones."""
-        lines = list(self.structure)
+        lines = list(self.structure[:_SHOWN])
+        if len(self.structure) > _SHOWN:
+            lines.append(f"and {len(self.structure) - _SHOWN} more such lines")
         if self.first:
             first = self.first
             lines += [
@@ -137,7 +143,10 @@ class GoldenChange(NamedTuple):
 
 
 def compare(
-    records: Mapping[str, Leaves], file: File, rtol: Mapping[str, float]
+    records: Mapping[str, Leaves],
+    file: File,
+    rtol: Mapping[str, float],
+    refusals: Mapping[str, Exception],
 ) -> GoldenChange:
     """Returns the differences between today's trajectories and those of a file.
 
@@ -145,6 +154,7 @@ def compare(
         records: Today's trajectories by scenario.
         file: The golden file.
         rtol: Relative tolerances by a part of the leaf's path.
+        refusals: What kept the optimizer from scenarios that are not in `records`.
 
     Raises:
         ValueError: A tolerance fits no leaf.
@@ -163,6 +173,10 @@ def compare(
     for scenario in trajectory_scenarios():
         if scenario in records and scenario in file.scenarios:
             got, recorded = records[scenario], file.scenarios[scenario]
+            moved = _moved_links(got, recorded)
+            if moved:
+                structure.setdefault(_moved_text(moved), []).append(scenario)
+                got = {_renamed(leaf, moved): array for leaf, array in got.items()}
             for change in _structural_changes(got, recorded):
                 structure.setdefault(change, []).append(scenario)
             moves += find_moves(scenario, got, recorded, rtol)
@@ -170,7 +184,10 @@ def compare(
         elif scenario in records and "/float64/" not in scenario:
             structure.setdefault("runs, but is not recorded", []).append(scenario)
         elif scenario in file.scenarios and is_runnable(scenario):
-            structure.setdefault("is recorded, but does not run", []).append(scenario)
+            error = refusals.get(scenario)
+            why = f": {type(error).__name__}: {error}" if error else ""
+            text = f"is recorded, but does not run{why}"
+            structure.setdefault(text, []).append(scenario)
     scenarios = tuple(dict.fromkeys(move.scenario for move in moves))
     # Within a step, leaves are in the order of an update: state, updates, params.
     of_first = [move for move in moves if move.scenario == scenarios[0]]
@@ -181,11 +198,66 @@ def compare(
     return GoldenChange(
         file.name,
         file.recorded_with,
-        tuple(f"{', '.join(where)}: {what}" for what, where in structure.items()),
+        tuple(f"{_listed(where)}: {what}" for what, where in structure.items()),
         scenarios,
         first,
         largest,
     )
+
+
+def _listed(scenarios: list[str]) -> str:
+    if len(scenarios) > 2:
+        return f"{scenarios[0]} and {len(scenarios) - 1} more scenarios"
+    return ", ".join(scenarios)
+
+
+def _moved_links(got: Leaves, recorded: Leaves) -> dict[str, str]:
+    """Returns, by its recorded place, where a link of a chain is now.
+
+    Empty unless the state is the same but for the places of its links.
+    """
+    ours, theirs = _links(got), _links(recorded)
+    moved: dict[str, str] = {}
+    for link in dict.fromkeys(theirs.values()):
+        old = [place for place, other in theirs.items() if other == link]
+        new = [place for place, other in ours.items() if other == link]
+        if len(old) != len(new):
+            return {}
+        stays = set(old) & set(new)
+        moved |= zip(
+            (place for place in old if place not in stays),
+            (place for place in new if place not in stays),
+            strict=True,
+        )
+    return moved if len(ours) == len(theirs) else {}
+
+
+def _links(leaves: Leaves) -> dict[str, frozenset[str]]:
+    """Returns the leaves of each link of a chain, with their types, by its place."""
+    links: dict[str, set[str]] = {}
+    for leaf, array in leaves.items():
+        place = _LINK.match(leaf)
+        if place:
+            rest = f"{leaf[place.end() :]} {type_text(array)}"
+            links.setdefault(place[0], set()).add(rest)
+    return {place: frozenset(link) for place, link in links.items()}
+
+
+def _moved_text(moved: Mapping[str, str]) -> str:
+    # A link without a state, such as weight decay, leaves no trace in a file.
+    what = "swapped" if set(moved) == set(moved.values()) else "swapped, new or gone"
+    places = ", ".join(f"{old} is now {new}" for old, new in moved.items())
+    return f"links of the chain are {what}: {places} (below, as recorded)"
+
+
+def _renamed(leaf: str, moved: Mapping[str, str]) -> str:
+    """Returns the recorded path of a leaf whose link moved."""
+    place = _LINK.match(leaf)
+    if place:
+        for old, new in moved.items():
+            if new == place[0]:
+                return old + leaf[place.end() :]
+    return leaf
 
 
 def _structural_changes(got: Leaves, recorded: Leaves) -> Iterator[str]:

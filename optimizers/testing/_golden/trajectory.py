@@ -69,6 +69,13 @@ def record_trajectory(
         ValueError: A scenario is unknown, or there are keyword arguments for a
             transformation.
     """
+    return try_scenarios(optimizer, scenarios, kwargs)[0]
+
+
+def try_scenarios(
+    optimizer: Any, scenarios: Iterable[str] | None, kwargs: dict[str, Any]
+) -> tuple[dict[str, Trajectory], dict[str, Exception]]:
+    """Returns the trajectories, and what kept an optimizer from complex scenarios."""
     known = trajectory_scenarios()
     chosen = known if scenarios is None else tuple(scenarios)
     unknown = [name for name in chosen if name not in known]
@@ -77,7 +84,7 @@ def record_trajectory(
         raise ValueError(msg)
     tx = _make(optimizer, kwargs)
     step = jax.jit(partial(_step, tx))
-    trajectories = {}
+    trajectories, refusals = {}, {}
     for name in chosen:
         if not is_runnable(name):
             continue
@@ -85,10 +92,11 @@ def record_trajectory(
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "Casting (from )?complex")
                 trajectories[name] = _follow(tx, step, name)
-        except _REJECTIONS:
+        except _REJECTIONS as error:
             if "/complex64/" not in name:
                 raise
-    return trajectories
+            refusals[name] = error
+    return trajectories, refusals
 
 
 def is_transformation(optimizer: Any) -> bool:
@@ -98,6 +106,7 @@ def is_transformation(optimizer: Any) -> bool:
 
 def _make(optimizer: Any, kwargs: dict[str, Any]) -> Any:
     if not is_transformation(optimizer):
+        _factory.require_arguments(optimizer, kwargs, ("rtol", "scenarios", "name"))
         return optax.with_extra_args_support(_factory.make(optimizer, kwargs))
     if kwargs:
         msg = (

@@ -8,6 +8,8 @@ import numpy as np
 from optimizers.testing._compare import as_wide
 from optimizers.testing._inputs import Tree
 
+__tracebackhide__ = True  # pytest shows the message alone
+
 _SHOWN = 5  # leaves in a message
 
 

@@ -24,6 +24,8 @@ from optimizers.testing._reference.sequence import (
     with_leaves,
 )
 
+__tracebackhide__ = True  # pytest shows the message alone
+
 _STEPS = 20
 
 

@@ -1,4 +1,4 @@
-"""Compares an optimizer with equations written in NumPy."""
+"""Compares an optimizer with equations in NumPy, or with a recorded trajectory."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,14 +9,20 @@ import numpy as np
 from optimizers.testing._compare import as_wide
 from optimizers.testing._inputs import ExtraArgs, Tree
 from optimizers.testing._reference.differences import differences, named, raise_for
+from optimizers.testing._reference.recorded import is_recorded, leaves_of_steps
 from optimizers.testing._reference.replay import field_of_states, replay
 from optimizers.testing._reference.sequence import (
     Sequence,
     as_tree,
     as_vector,
     checked,
+    number_of_steps,
     with_leaves,
 )
+
+__tracebackhide__ = True  # pytest shows the message alone
+
+_NARROW = 1e-7  # rounding errors of numbers in 32 bits
 
 # (start, gradients) -> params, or a pair of params and state fields, for each step
 Reference = Callable[[np.ndarray, np.ndarray], Iterable[Any]]
@@ -26,7 +32,7 @@ Expected = tuple[list[np.ndarray], dict[str, list[np.ndarray]]]
 
 def assert_matches_reference(
     tx: Any,
-    reference: Reference,
+    reference: Reference | Tree,
     *,
     sequence: Sequence | None = None,
     steps: int = 50,
@@ -34,9 +40,9 @@ def assert_matches_reference(
     per_leaf: bool = True,
     extra_args: ExtraArgs | None = None,
 ) -> None:
-    """Asserts that an optimizer agrees with equations written in NumPy.
+    """Asserts that an optimizer agrees with equations in NumPy, or recorded numbers.
 
-    Both run in 64 bits on the same gradients, whatever the setting of `jax_enable_x64`.
+    It runs in 64 bits on given gradients, whatever the setting of `jax_enable_x64`.
     The message names, for every quantity that is compared, the first step that differs,
     the leaf and entry, both numbers and the relative error. Build constants that `tx`
     closes over as Python or NumPy numbers: a JAX array made elsewhere has 32 bits.
@@ -47,12 +53,15 @@ def assert_matches_reference(
             leading axis of steps. It returns or, as a generator, yields for each step
             the new parameters, or a pair of the parameters and a dictionary of state
             fields by name, such as `{"mu": m}`. A field is found by name at any depth
-            of the state.
-        sequence: Start and gradients; by default `random_sequence(steps)`.
+            of the state. Or the params after each step as another library recorded
+            them: the tree of the start, with a leading axis of steps in every leaf, or
+            a list with one tree for each step.
+        sequence: Start and gradients; by default `random_sequence(steps)`. Recorded
+            params need the sequence that they were recorded with.
         steps: Length of the default sequence.
         rtol: Largest error, relative to the largest absolute value that the entry has
             had so far. 50 steps of Adam in 64 bits have rounding errors of 1e-15, sums
-            over a tree more.
+            over a tree more. Numbers recorded in 32 bits need about 1e-5.
         per_leaf: Whether the reference is called for each leaf. If False, it is called
             once with all entries in one vector, for methods with a norm or another sum
             over the whole tree.
@@ -62,7 +71,8 @@ def assert_matches_reference(
     Raises:
         AssertionError: A number differs.
         ValueError: The reference has the wrong number of steps, a wrong shape or an
-            unknown field.
+            unknown field; or it is recorded, and has another structure than the start
+            or no sequence.
 
     Examples:
         >>> import optax
@@ -74,13 +84,35 @@ def assert_matches_reference(
         ...         x = x - 0.1 * m
         ...         yield x, {"trace": m}
         >>> testing.assert_matches_reference(optax.sgd(0.1, momentum=0.9), heavy_ball)
+
+        Params that another program recorded, here of plain gradient descent:
+
+        >>> import numpy as np
+        >>> sequence = testing.Sequence(
+        ...     {"w": np.array([1.0, 2.0])}, {"w": np.array([[1.0, 0.0], [2.0, 4.0]])}
+        ... )
+        >>> recorded = {"w": np.array([[0.5, 2.0], [-0.5, 0.0]])}
+        >>> testing.assert_matches_reference(
+        ...     optax.sgd(0.5), recorded, sequence=sequence
+        ... )
     """
+    recorded = is_recorded(reference)
+    if recorded and sequence is None:
+        msg = (
+            "a recorded reference needs the start and gradients that it was recorded "
+            "with: pass sequence=testing.Sequence(start, gradients)."
+        )
+        raise ValueError(msg)
     sequence = with_leaves(
         checked(sequence, steps),
         lambda x, g: (as_wide(x), as_wide(g)),
     )
-    follow = _each_leaf if per_leaf else _as_one_vector
-    params, fields = follow(reference, sequence)
+    if recorded:
+        params = leaves_of_steps(reference, sequence.start, number_of_steps(sequence))
+        fields: dict[str, list[np.ndarray]] = {}
+    else:
+        follow = _each_leaf if per_leaf else _as_one_vector
+        params, fields = follow(reference, sequence)
     run = replay(tx, sequence, extra_args)
     found = []
     for field, expected in fields.items():
@@ -88,7 +120,16 @@ def assert_matches_reference(
         found += differences(got, dict(zip(got, expected, strict=True)), rtol)
     got = named("params", run.params)
     found += differences(got, dict(zip(got, params, strict=True)), rtol)
-    raise_for(found, f"differs from the reference (rtol={rtol:g}):")
+    narrow = recorded and any(leaf.dtype.itemsize < 8 for leaf in params)
+    hint = (
+        "The recorded numbers have fewer than 64 bits; pass rtol=1e-5 for 32 bits, or "
+        "record in float64."
+    )
+    raise_for(
+        found,
+        f"differs from the reference (rtol={rtol:g}):",
+        hint if narrow and rtol < _NARROW else "",
+    )
 
 
 def _each_leaf(reference: Reference, sequence: Sequence) -> Expected:

@@ -13,6 +13,8 @@ from optimizers.testing._inputs import ExtraArgs, Tree
 from optimizers.testing._jit import quick_jit
 from optimizers.testing._reference.sequence import Sequence, number_of_steps
 
+__tracebackhide__ = True  # pytest shows the message alone
+
 
 class Replay(NamedTuple):
     """The params, updates and states of an optimizer on a sequence."""

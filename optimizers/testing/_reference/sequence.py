@@ -12,13 +12,16 @@ import numpy as np
 
 from optimizers.testing._inputs import Tree, is_shape
 
+__tracebackhide__ = True  # pytest shows the message alone
+
 
 class Sequence(NamedTuple):
     """The start of a run and the gradients of its steps.
 
     Attributes:
         start: The parameters before the first step, a tree of arrays.
-        gradients: The same tree, with a leading axis of steps in every leaf.
+        gradients: The same tree, with a leading axis of steps in every leaf; or a list
+            with such a tree, without the axis, for each step.
     """
 
     start: Tree
@@ -65,7 +68,7 @@ def checked(sequence: Sequence | None, steps: int) -> Sequence:
     """
     if sequence is None:
         return random_sequence(steps)
-    start, gradients = sequence
+    start, gradients = sequence.start, _stacked(*sequence)
     if jax.tree.structure(start) != jax.tree.structure(gradients):
         msg = (
             f"sequence: start is {jax.tree.structure(start)}, gradients are "
@@ -89,7 +92,30 @@ def checked(sequence: Sequence | None, steps: int) -> Sequence:
             f"least one, got {sorted(lengths)}."
         )
         raise ValueError(msg)
-    return jax.tree.map(np.asarray, sequence)
+    return jax.tree.map(np.asarray, Sequence(start, gradients))
+
+
+def _stacked(start: Tree, gradients: Any) -> Tree:
+    """Returns gradients with steps first, also if they are a list of steps."""
+    structure = jax.tree.structure(start)
+    if not isinstance(gradients, list) or jax.tree.structure(gradients) == structure:
+        return gradients
+    trees = [jax.tree.structure(step) for step in gradients]
+    if set(trees) != {structure}:
+        return gradients
+    for i, step in enumerate(gradients):
+        for (path, g), x in zip(
+            jax.tree_util.tree_leaves_with_path(step),
+            jax.tree.leaves(start),
+            strict=True,
+        ):
+            if np.shape(g) != np.shape(x):
+                msg = (
+                    f"sequence: gradients[{i}]{jax.tree_util.keystr(path)} has shape "
+                    f"{np.shape(g)}, expected {np.shape(x)}, that of the start."
+                )
+                raise ValueError(msg)
+    return jax.tree.map(lambda *steps: np.stack(steps), *gradients)
 
 
 def number_of_steps(sequence: Sequence) -> int:

@@ -1,5 +1,6 @@
 """`python -m optimizers.testing`: outcomes, exit codes and messages."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,9 @@ from tests.testing.conformance.sound import sound_adam
 def only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks one cheap rule, which is enough to see what the command does with it."""
 
-    def check(factory: object, **options: object) -> testing.Report:
-        rules = [r for r in testing.conformance_rules() if r.name == "has_right_sign"]
-        return testing.check(factory, rules=rules, **options)
+    def check(factory: object, rules: object, **options: object) -> testing.Report:
+        chosen = [rule for rule in rules if rule.name == "has_right_sign"]
+        return testing.check(factory, rules=chosen, **options)
 
     monkeypatch.setattr(command, "check", check)
 
@@ -46,6 +47,13 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["my_rates:climbing", "--arg", "scale=-2"], 0, "climbing(scale=-2)"),
         (["my_rates:climbing", "--exempt", "has_right_sign=a game"], 0, "a game"),
         (["my_rates:descending", "--exempt", "has_right_sign=x"], 1, "no longer"),
+        (["my_rates:climbing", "--only", "promise"], 1, "promises of optax"),
+        (["my_rates:climbing", "--only", "polish"], 0, "climbing: checked in"),
+        (
+            ["my_rates:climbing", "--baseline", "my_rates:climbing"],
+            0,
+            "climbing also breaks has_right_sign.",
+        ),
     ],
 )
 def test_check(
@@ -55,6 +63,18 @@ def test_check(
     assert says in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.usefixtures("only", "module")
+def test_check_fits_a_terminal_and_ends_with_its_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    command.main(["check", "my_rates:climbing"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[:2] == ["promises of optax and JAX, 1 rule", "failed: has_right_sign"]
+    assert re.fullmatch(r"checked in \d+ s", lines[-1])
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -62,7 +82,8 @@ def test_check(
         (["no_such_module:x"], "cannot import 'no_such_module': ModuleNotFoundError"),
         (["optax:no_such_name"], "'optax' has no attribute 'no_such_name'"),
         (["optax:__version__"], "is a str, expected a function"),
-        (["optax:sgd", "--arg", "lr=0.1"], "unexpected keyword argument 'lr'"),
+        (["optax:sgd", "--arg", "lr=0.1"], "sgd has no argument 'lr'"),
+        (["optax:sgd", "--baseline", "optax"], "'optax' is not module:function"),
         (["optax:sgd", "--arg", "momentum"], "'momentum' is not name=value"),
         (["optax:sgd", "--exempt", "no_such_rule=why"], "no_such_rule"),
     ],

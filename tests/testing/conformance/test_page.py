@@ -147,6 +147,15 @@ def test_table_has_the_known_failures(table: dict[str, list[str]]) -> None:
         assert set(rules) <= set(table[name]), name
 
 
+def test_most_of_optax_keeps_its_promises(table: dict[str, list[str]]) -> None:
+    promises = {rule.name for rule in testing.conformance_rules("promise")}
+    for name in ("adam", "adamw", "lion", "rmsprop", "sgd"):
+        assert not promises & set(table[name]), name
+    for promise in promises:
+        broken = sum(promise in rules for rules in table.values())
+        assert broken <= len(table) / 4, promise
+
+
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_optimizers_are_not_reported(
     name: str, table: dict[str, list[str]]

@@ -4,7 +4,7 @@ import inspect
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,13 +46,178 @@ def _branching(learning_rate: float = 0.1) -> optax.GradientTransformationExtraA
 def test_a_common_cause_is_reported_once_with_its_line() -> None:
     names = ("jit_equals_eager", "rank_promotion_holds", "x64_follows_leaves")
     report = testing.check(_branching, rules=[RULES[name] for name in names])
-    ((rules, reason, fix),) = report.causes
+    ((severity, rules, reason, fix),) = report.causes
+    assert severity == "promise"  # the highest of the three
     assert set(rules) == set(names)
     line = inspect.getsourcelines(_branching)[1] + 4
     assert reason.endswith(f"(test_reports.py, line {line})")
     assert "same reason" in fix
     assert str(report).count("TracerBoolConversionError") == 1
     assert "\n  3 rules: _branching raised Tracer" in str(report)
+
+
+class _AdamState(NamedTuple):
+    count: Any
+    mu: Any
+    nu: Any
+
+
+def _textbook_adam(learning_rate: float = 0.1) -> optax.GradientTransformation:
+    b1, b2, eps = 0.9, 0.999, 1e-8
+
+    def init(params: Any) -> _AdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return _AdamState(jnp.zeros([], jnp.int32), zeros, zeros)
+
+    def update(grads: Any, state: _AdamState, params: Any = None) -> Any:
+        t = state.count + 1
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, grads)
+
+        def step(m: Any, v: Any) -> Any:
+            root = jnp.sqrt(v / (1 - b2**t)) + eps
+            return -learning_rate * m / (1 - b1**t) / root
+
+        return jax.tree.map(step, mu, nu), _AdamState(t, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def test_the_findings_of_a_textbook_adam_are_in_order_of_severity() -> None:
+    names = (
+        "counter_saturates",
+        "gradients_may_differ_from_params",
+        "schedules_count_from_zero",
+        "buffers_are_fresh",
+    )
+    report = testing.check(_textbook_adam, rules=[RULES[name] for name in names])
+    ours = [line for line in str(report).splitlines() if "fix: " not in line]
+    assert [line.split(": ")[0] for line in ours] == [
+        "_textbook_adam",
+        "promises of optax and JAX, 2 rules:",
+        "  schedules_count_from_zero",
+        "  buffers_are_fresh",
+        "numerics that can lose a training run, 1 rule:",
+        "  counter_saturates",
+        "polish, 1 rule:",
+        "  gradients_may_differ_from_params",
+    ]
+
+
+def _impure(learning_rate: float = 0.1) -> optax.GradientTransformationExtraArgs:
+    tx = sound_adam(learning_rate)
+    calls = []
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        calls.append(None)
+        updates, state = tx.update(updates, state, params, **extra)
+        return jax.tree.map(lambda u: u / len(calls), updates), state
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def test_an_impure_optimizer_is_told_of_purity_first_and_nothing_else() -> None:
+    names = ("ignores_unknown_extra_args", "names_missing_params", "is_pure")
+    report = testing.check(_impure, rules=[RULES[name] for name in names])
+    assert len(report.failures) == 3
+    _, title, finding, fix, note = str(report).splitlines()
+    assert title == "fix this first:"
+    assert finding.startswith("  is_pure: a repeated update: ")
+    assert fix == f"    fix: {RULES['is_pure'].fix}"
+    assert note == (
+        "2 more rules failed, probably for this reason: check again after the fix."
+    )
+    shown = [
+        cause for _, causes in report.sections(everything=True) for cause in causes
+    ]
+    assert {rule for cause in shown for rule in cause.rules} == set(names)
+
+
+def test_a_number_made_of_a_gradient_is_one_finding() -> None:
+    def normalizing(learning_rate: float = 0.1) -> Any:
+        tx = sound_adam(learning_rate)
+
+        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+            size = float(optax.tree.norm(updates))
+            updates = jax.tree.map(lambda u: u / size, updates)
+            return tx.update(updates, state, params, **extra)
+
+        return optax.GradientTransformationExtraArgs(tx.init, update)
+
+    # Under two of them, the gradients are bfloat16 and complex.
+    names = (
+        "jit_equals_eager",
+        "learning_rate_of_any_type_keeps_dtypes",
+        "complex_is_handled_or_refused",
+    )
+    report = testing.check(normalizing, rules=[RULES[name] for name in names])
+    (cause,) = report.causes
+    assert "; use jax.numpy instead of float(), int(), if or math (" in cause.reason
+
+
+def test_an_error_in_every_rule_hides_no_other_finding() -> None:
+    # is_pure fails too, but not because of impurity.
+    names = ("is_pure", "jit_equals_eager", "is_hashable")
+
+    class Unhashable(optax.GradientTransformationExtraArgs):
+        __hash__ = None
+
+    def raising(learning_rate: float = 0.1) -> Any:
+        return Unhashable(sound_adam(learning_rate).init, lambda *a, **k: 1 / 0)
+
+    report = testing.check(raising, rules=[RULES[name] for name in names])
+    assert {rule for cause in report.causes for rule in cause.rules} == set(names)
+    assert all(name in str(report) for name in names)
+
+
+def test_what_the_baseline_breaks_too_is_named_and_does_not_fail() -> None:
+    names = ("bad_values_are_refused", "buffers_are_fresh", "has_right_sign")
+    rules = [RULES[name] for name in names]
+    report = testing.check(_textbook_adam, rules=rules, baseline=optax.adam)
+    outcomes = [result.outcome for result in report.results]
+    assert outcomes == ["shared", "failed", "passed"]
+    assert "1 failed as in adam" in report.summary
+    assert str(report).endswith("\nadam also breaks bad_values_are_refused.")
+    testing.assert_conforms(
+        _textbook_adam, rules=[RULES["bad_values_are_refused"]], baseline=optax.adam
+    )
+
+
+def test_the_baseline_must_be_an_optimizer() -> None:
+    with pytest.raises(TypeError, match="baseline must be a function"):
+        testing.check(sound_adam, rules=[], baseline=optax.adam(0.1))
+
+
+@pytest.mark.parametrize(
+    ("factory", "arguments", "says"),
+    [
+        (
+            sound_adam,
+            {"beta1": 0.5},
+            "sound_adam has no argument 'beta1'; did you mean 'b1'? Its arguments are: "
+            "learning_rate, b1, ",
+        ),
+        (optax.sgd, {"lr": 0.5}, "sgd has no argument 'lr'; its arguments are: "),
+        (optax.sgd, {"exemption": {}}, "'exemption'; did you mean 'exemptions'?"),
+        (
+            optax.clip_by_global_norm,
+            {},
+            "clip_by_global_norm needs the argument 'max_norm', which has no default; "
+            "pass max_norm=... too.",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_the_factory_are_rejected(
+    factory: Any, arguments: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        testing.check(factory, rules=[], **arguments)
+    assert says in str(caught.value)
+
+
+def test_a_factory_that_raises_gets_advice_about_the_call() -> None:
+    (only,) = testing.check(lambda learning_rate, **kwargs: 1 / 0, b3=0.5).results
+    assert only.fix == "Make this call of the factory work first; then check again."
 
 
 def test_an_error_is_not_hidden_by_rejected_extra_arguments() -> None:

@@ -183,6 +183,18 @@ def test_rules_have_distinct_names_and_texts() -> None:
         assert rule.sections, rule.name
 
 
+def test_every_rule_has_one_severity() -> None:
+    parts = [
+        testing.conformance_rules(severity)
+        for severity in ("promise", "numerics", "polish")
+    ]
+    assert all(parts)
+    names = sorted(rule.name for part in parts for rule in part)
+    assert names == sorted(rule.name for rule in testing.conformance_rules())
+    with pytest.raises(ValueError, match="'urgent'"):
+        testing.conformance_rules("urgent")
+
+
 def test_rules_cover_the_contract() -> None:
     # The numbered rules of optax's contract, 1 to 52. Rule 51 is about frameworks,
     # which the package does not import: see tests/contract/test_frameworks.py.

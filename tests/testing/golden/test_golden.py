@@ -71,7 +71,7 @@ def again(
     trajectories: dict[str, testing.Trajectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compares the trajectories at hand, which saves compiling them again."""
-    monkeypatch.setattr(api, "record_trajectory", lambda *_, **__: trajectories)
+    monkeypatch.setattr(api, "try_scenarios", lambda *_: (trajectories, {}))
 
 
 def _edit(path: Path, case: str, leaf: str, edit: Callable[[Any], Any]) -> None:
@@ -365,6 +365,78 @@ def test_new_and_missing_leaves_and_scenarios_are_reported(path: Path) -> None:
         f"{NARROW}: runs, but is not recorded",
     ):
         assert f"  {line}\n" in str(caught.value)
+
+
+_SCALED = optax.scale(-0.1)
+_MOMENTUM, _ADAM = optax.trace(0.9), optax.scale_by_adam()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now", "says"),
+    [
+        (
+            optax.chain(_ADAM, _MOMENTUM, _SCALED),
+            optax.chain(_MOMENTUM, _ADAM, _SCALED),
+            "are swapped: state[0] is now state[1], state[1] is now state[0] (",
+        ),
+        (
+            optax.chain(_MOMENTUM, optax.add_decayed_weights(0.1), _SCALED),
+            optax.chain(optax.add_decayed_weights(0.1), _MOMENTUM, _SCALED),
+            "are swapped, new or gone: state[0] is now state[1] (",
+        ),
+        (
+            optax.chain(_MOMENTUM, optax.chain(_ADAM, _SCALED)),
+            optax.chain(_MOMENTUM, optax.chain(_SCALED, _ADAM)),
+            "are swapped, new or gone: state[1][0] is now state[1][1] (",
+        ),
+    ],
+)
+def test_links_in_another_order_are_one_line(
+    tmp_path: Path, recorded: Any, now: Any, says: str
+) -> None:
+    path, cases = tmp_path / "chain.json", [SMOOTH, SPIKES]
+    testing.update_golden(recorded, path, scenarios=cases)
+    with pytest.raises(AssertionError) as caught:
+        testing.assert_matches_golden(now, path, scenarios=cases)
+    lines = str(caught.value).splitlines()
+    assert f"{SMOOTH}, {SPIKES}: links of the chain {says}" in lines[1]
+    assert lines[2].startswith(f"  first in {SMOOTH}: step ")
+    assert "no longer exists" not in str(caught.value)
+
+
+def test_links_that_moved_and_changed_are_listed_in_a_few_lines(
+    tmp_path: Path,
+) -> None:
+    path, cases = tmp_path / "chain.json", [SMOOTH, SPIKES]
+    testing.update_golden(optax.chain(_ADAM, _SCALED), path, scenarios=cases)
+    with pytest.raises(AssertionError) as caught:
+        testing.assert_matches_golden(
+            optax.chain(_MOMENTUM, _SCALED), path, scenarios=cases
+        )
+    # count, and mu, nu and trace for two leaves each.
+    assert "  and 1 more such lines\n" in str(caught.value)
+    assert "swapped" not in str(caught.value)
+
+
+def test_the_exception_that_keeps_a_recorded_scenario_from_running_is_named(
+    tmp_path: Path,
+) -> None:
+    path, cases = tmp_path / "x.json", ["vector/complex64/smooth"]
+    testing.update_golden(_SCALED, path, scenarios=cases)
+    refusing = optax.GradientTransformation(_refusing, lambda g, s, p=None: (g, s))
+    with pytest.raises(AssertionError) as caught:
+        testing.assert_matches_golden(refusing, path, scenarios=cases)
+    assert (
+        f"  {cases[0]}: is recorded, but does not run: "
+        "ValueError: complex parameters are not supported.\n"
+    ) in str(caught.value)
+
+
+def test_a_misspelt_argument_of_the_factory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="no argument 'rates'; its arguments are:"):
+        testing.update_golden(heavy_ball, tmp_path / "x.json", rates=0.1)
+    with pytest.raises(TypeError, match="'scenario'; did you mean 'scenarios'"):
+        testing.record_trajectory(heavy_ball, scenario=[SMOOTH])
 
 
 def test_a_scenario_that_no_longer_runs_is_reported(path: Path) -> None:

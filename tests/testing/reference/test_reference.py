@@ -1,8 +1,13 @@
 """The comparison with NumPy passes correct equations and reports wrong ones."""
 
 import doctest
+import functools
+import io
+import json
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +17,7 @@ import optax
 import pytest
 
 from optimizers import testing
+from tests.reference.recorded import sequence as recorded_sequence
 
 MOMENTUM = optax.sgd(0.1, momentum=0.9)
 Steps = Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]
@@ -24,6 +30,10 @@ def heavy_ball(x: np.ndarray, gradients: np.ndarray, error: float = 0.0) -> Step
         m = 0.9 * m + g * (1 + error * (t == 3))
         x = x - 0.1 * m
         yield x, {"trace": m}
+
+
+def misprint(x: np.ndarray, gradients: np.ndarray) -> Steps:
+    return heavy_ball(x, gradients, error=0.1)
 
 
 def in_place(x: np.ndarray, gradients: np.ndarray) -> Iterator[np.ndarray]:
@@ -243,6 +253,136 @@ def test_a_sequence_that_does_not_match_is_rejected(
     sequence = testing.Sequence(start, gradients)
     with pytest.raises(ValueError, match=message):
         testing.assert_matches_reference(MOMENTUM, heavy_ball, sequence=sequence)
+
+
+# What PyTorch's Adam did, in the file of test_released.py.
+RELEASED = Path(__file__).parents[2] / "reference" / "recorded" / "released.json"
+RECORDED = json.loads(RELEASED.read_text())["runs"][0]["params"]
+START = {name: np.array(x) for name, x in recorded_sequence.START.items()}
+GRADIENTS = {
+    name: np.array(g) for name, g in recorded_sequence.gradients(drift=0).items()
+}
+
+
+def _by_step(arrays: dict[str, Any]) -> list[OrderedDict[str, np.ndarray]]:
+    """What `model.state_dict()` leaves at each step."""
+    return [
+        OrderedDict((name, np.array(arrays[name][t])) for name in reversed(arrays))
+        for t in range(recorded_sequence.STEPS)
+    ]
+
+
+def _saved(arrays: dict[str, Any]) -> Any:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    file.seek(0)
+    return np.load(file)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda recorded: {name: np.array(x) for name, x in recorded.items()},
+        _by_step,
+        _saved,
+    ],
+    ids=["arrays by leaf", "trees by step", "a file of numpy.savez"],
+)
+def test_a_recorded_trajectory_is_a_reference(form: Callable[[Any], Any]) -> None:
+    sequence = testing.Sequence(START, GRADIENTS)
+    recorded = form(RECORDED)
+    adam = optax.adam(0.1)
+    testing.assert_matches_reference(adam, recorded, sequence=sequence, rtol=1e-12)
+    with pytest.raises(AssertionError) as caught:
+        testing.assert_matches_reference(
+            optax.adam(0.1, b2=0.99), recorded, sequence=sequence
+        )
+    # The first step does not depend on b2.
+    assert "\n  step 2: params['bias'][" in str(caught.value)
+    assert "step 1" not in str(caught.value)
+
+
+def test_gradients_may_be_a_list_of_steps() -> None:
+    steps = [{name: g[t] for name, g in GRADIENTS.items()} for t in range(50)]
+    sequence = testing.Sequence(START, steps)
+    recorded = {name: np.array(x) for name, x in RECORDED.items()}
+    testing.assert_matches_reference(optax.adam(0.1), recorded, sequence=sequence)
+    steps[7]["bias"] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"gradients\[7\]\['bias'\] has shape \(3,\)"):
+        testing.assert_matches_reference(optax.adam(0.1), recorded, sequence=sequence)
+
+
+def test_numbers_recorded_in_32_bits_get_a_hint() -> None:
+    recorded = {name: np.array(x, np.float32) for name, x in RECORDED.items()}
+    compare = functools.partial(
+        testing.assert_matches_reference,
+        optax.adam(0.1),
+        recorded,
+        sequence=testing.Sequence(START, GRADIENTS),
+    )
+    with pytest.raises(AssertionError, match="pass rtol=1e-5 for 32 bits"):
+        compare()
+    compare(rtol=1e-5)
+
+
+class _Tensor:
+    def __array__(self, *arguments: Any, **options: Any) -> Any:
+        msg = "Can't call numpy() on Tensor that requires grad."
+        raise RuntimeError(msg)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "message"),
+    [
+        (
+            {"w": np.ones((4, 2))},
+            r"reference\['w'\] has 4 steps for 3 .* without the st",
+        ),
+        ([{"w": np.ones(2)}] * 4, "reference has 4 steps for 3 gradients"),
+        (
+            {"w": np.ones((3, 2, 1))},
+            r"\['w'\] has shape \(3, 2, 1\), expected \(3, 2\)",
+        ),
+        ([{"w": np.ones(3)}] * 3, r"reference\[0\]\['w'\] has shape \(3,\), expected"),
+        ({"v": np.ones((3, 2))}, r"reference has no \['w'\]\. Give the params"),
+        ([{"w": np.ones(2), "v": 1.0}] * 3, r"no \['v'\], which reference\[0\] has"),
+        ({"w": _Tensor()}, r"is a _Tensor, which NumPy cannot .*detach\(\)\.numpy\(\)"),
+        ({"w": "adam.npz"}, "is 'adam.npz', expected an array of numbers"),
+        ("adam.npz", r"reference has no \['w'\]"),
+    ],
+)
+def test_recorded_arrays_that_do_not_match_are_rejected(
+    recorded: Any, message: str
+) -> None:
+    sequence = testing.Sequence({"w": np.ones(2)}, {"w": np.ones((3, 2))})
+    with pytest.raises(ValueError, match=message):
+        testing.assert_matches_reference(MOMENTUM, recorded, sequence=sequence)
+
+
+def test_a_recorded_trajectory_needs_its_sequence() -> None:
+    with pytest.raises(ValueError, match=r"pass sequence=testing\.Sequence\(start, gr"):
+        testing.assert_matches_reference(MOMENTUM, RECORDED)
+
+
+_SIGN_ERROR = optax.scale(1.0)
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        lambda: testing.assert_matches_reference(MOMENTUM, misprint),
+        lambda: testing.assert_matches_reference(MOMENTUM, lambda x, g: [x]),
+        lambda: testing.assert_scale_invariant(MOMENTUM),
+        lambda: testing.assert_monotone(MOMENTUM, "trace"),
+        lambda: testing.assert_descends(_SIGN_ERROR),
+    ],
+    ids=["reference", "wrong reference", "scale", "monotone", "descends"],
+)
+def test_pytest_shows_no_frame_of_ours(fails: Callable[[], None]) -> None:
+    with pytest.raises((AssertionError, ValueError)) as caught:
+        fails()
+    shown = caught.traceback.filter(caught)
+    assert {Path(entry.path) for entry in shown} == {Path(__file__)}
 
 
 def test_random_sequences_are_wide_and_the_same_each_time() -> None:

@@ -108,20 +108,28 @@ def no_leaked_tracers(case: Case) -> None:
 RULES = (
     rule(
         jit_equals_eager,
+        "promise",
         (7, 15, 47),
         "Branch on arrays with jnp.where, and keep the types of the state stable, weak "
         "types included.",
     ),
     rule(
         params_and_state_may_be_donated,
+        "promise",
         (14,),
         "Copy params that the state keeps: jax.tree.map(jnp.copy, params).",
     ),
-    rule(scan_equals_loop, (15, 47), "Keep the types of the state stable."),
+    rule(scan_equals_loop, "promise", (15, 47), "Keep the types of the state stable."),
     rule(
         vmap_over_models,
+        "promise",
         (47,),
         "Do not branch on values in Python, and reduce only over leaves.",
     ),
-    rule(no_leaked_tracers, (7, 47), "Do not store anything outside the state."),
+    rule(
+        no_leaked_tracers,
+        "promise",
+        (7, 47),
+        "Do not store anything outside the state.",
+    ),
 )

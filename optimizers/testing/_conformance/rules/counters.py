@@ -102,16 +102,19 @@ def _is_count(path: tuple[Any, ...]) -> bool:
 RULES = (
     rule(
         counter_is_int32,
+        "polish",
         (11, 24),
         "Start with jnp.zeros([], jnp.int32) and increment with optax.safe_increment.",
     ),
     rule(
         counter_saturates,
+        "numerics",
         (11,),
         "Increment counters with optax.safe_increment.",
     ),
     rule(
         counter_advances,
+        "promise",
         (11,),
         "Increment the counter exactly once per update, and reserve the name `count` "
         "for it.",

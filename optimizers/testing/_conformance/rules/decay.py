@@ -131,6 +131,7 @@ def _decay_at_rest(case: Case) -> Tree:
 RULES = (
     rule(
         weight_decay_is_decoupled,
+        "promise",
         (40,),
         "Add weight_decay * params after the primitive and its momentum and before "
         "the learning rate, in the dtype of the updates (optax.add_decayed_weights "
@@ -138,6 +139,7 @@ RULES = (
     ),
     rule(
         weight_decay_mask_is_any_mask,
+        "promise",
         (29, 40),
         "Pass the mask to optax.add_decayed_weights. To see whether it is a function, "
         "look at its leaves, since a tree may be callable too.",

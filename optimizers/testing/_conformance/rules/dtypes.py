@@ -218,6 +218,7 @@ def complex_may_be_split(case: Case) -> None:
 RULES = (
     rule(
         updates_have_gradient_dtype,
+        "promise",
         (18, 19),
         "Cast each leaf of the updates with .astype(gradient.dtype), and "
         "hyperparameters with jnp.asarray(x, dtype): 0.9 ** count is weakly typed "
@@ -225,37 +226,44 @@ RULES = (
     ),
     rule(
         gradients_may_differ_from_params,
+        "polish",
         (21,),
         "Cast the new state to the dtypes of the old state.",
     ),
     rule(
         accumulators_are_float32,
+        "numerics",
         (20, 22),
         "Create slow averages in numpy.promote_types(param.dtype, numpy.float32).",
     ),
     rule(
         averages_do_not_stall,
+        "numerics",
         (20, 22),
         "Keep averages that change by a small fraction per step in at least float32.",
     ),
     rule(
         half_precision_is_accurate,
+        "numerics",
         (22,),
         "Compute with 16-bit leaves in float32, and cast the update at the end.",
     ),
     rule(
         moment_dtype_is_kept,
+        "promise",
         (20,),
         "Cast the moment back to its dtype at every update, not only at init.",
     ),
     rule(
         complex_is_handled_or_refused,
+        "numerics",
         (27,),
         "Use |g|², which is real, or apply optax.contrib.split_real_and_imaginary, or "
         "raise a ValueError that mentions 'complex'.",
     ),
     rule(
         complex_may_be_split,
+        "promise",
         (27, 46),
         "Do not depend on the container of the leaves.",
     ),

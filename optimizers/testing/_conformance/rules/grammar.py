@@ -248,24 +248,28 @@ def accepts_any_inner_state(case: Case) -> None:
 RULES = (
     rule(
         has_right_sign,
+        "promise",
         (5,),
         "Flip the sign once, in the last transformation of the alias "
         "(optax.scale_by_learning_rate), and not in the primitive.",
     ),
     rule(
         alias_is_chain,
+        "polish",
         (8, 40),
         "Build the alias with optax.chain from the primitive and optax's "
         "transformations, and give both the same defaults.",
     ),
     rule(
         forwards_extra_args,
+        "promise",
         (3,),
         "Start with optimizer = optax.with_extra_args_support(optimizer) and pass "
         "**extra_args on.",
     ),
     rule(
         accepts_any_inner_state,
+        "promise",
         (3, 16),
         "Select states with jnp.where or jax.lax.cond, not by multiplication.",
     ),

@@ -252,35 +252,41 @@ def _is_refused(case: Case, name: str, value: Any) -> bool:
 RULES = (
     rule(
         learning_rate_of_any_type_keeps_dtypes,
+        "polish",
         (18, 28),
         "Cast the learning rate to the leaf's dtype, or the update at the end.",
     ),
     rule(
         schedules_count_from_zero,
+        "promise",
         (38,),
         "Accept a schedule as the learning rate, and call it before incrementing the "
         "counter.",
     ),
     rule(
         learning_rate_may_be_traced,
+        "promise",
         (39,),
         "Avoid float(learning_rate) and `if learning_rate`, and check only concrete "
         "values.",
     ),
     rule(
         hyperparameters_may_be_injected,
+        "promise",
         (36,),
         "Do not branch on hyperparameters in Python, validate only concrete numbers, "
         "and do not use them as shapes.",
     ),
     rule(
         injected_bfloat16_is_accurate_or_refused,
+        "numerics",
         (28, 37),
         "Refuse 16-bit decay rates by their dtype with a ValueError that names "
         "hyperparam_dtype, and cast others to the dtype of the computation.",
     ),
     rule(
         bad_values_are_refused,
+        "polish",
         (36,),
         "Check concrete values in the factory, with a message such as "
         "`adam: b1 must be in [0, 1), got 1.5`.",

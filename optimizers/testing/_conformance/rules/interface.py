@@ -214,43 +214,51 @@ def is_hashable(case: Case) -> None:
 RULES = (
     rule(
         returns_transformation,
+        "promise",
         (1, 4),
         "Return optax.GradientTransformationExtraArgs(init, update) with "
         "update(updates, state, params=None, **extra_args).",
     ),
     rule(
         explicit_signature,
+        "polish",
         (6,),
         "Write out every argument with optax's name, learning_rate first.",
     ),
     rule(
         ignores_unknown_extra_args,
+        "promise",
         (2,),
         "Add **extra_args to update and ignore them.",
     ),
     rule(
         names_missing_extra_args,
+        "polish",
         (2,),
         "Make required extra arguments keyword-only without a default, or raise a "
         "ValueError that names them.",
     ),
     rule(
         names_missing_params,
+        "polish",
         (4,),
         "If params are required, check `params is None` first; otherwise ignore them.",
     ),
     rule(
         is_pure,
+        "promise",
         (7,),
         "Keep everything that changes in the state, and close over constants only.",
     ),
     rule(
         leaves_inputs_untouched,
+        "promise",
         (7,),
         "Return new containers and arrays; never assign into arguments.",
     ),
     rule(
         is_hashable,
+        "promise",
         (7,),
         "Return optax's NamedTuple of two functions, not an object with its own "
         "__eq__.",

@@ -195,46 +195,59 @@ def loss_goes_down(case: Case) -> None:
 RULES = (
     rule(
         zero_gradients_are_safe,
+        "numerics",
         (22, 23),
         "Guard every division with jnp.where, inside the denominator too, and add eps "
         "in at least float32.",
     ),
     rule(
         some_zero_gradients_are_safe,
+        "numerics",
         (22, 23),
         "Guard divisions elementwise, and select with jnp.where, not by "
         "multiplication.",
     ),
     rule(
         zero_learning_rate_is_safe,
+        "numerics",
         (23,),
         "Guard divisions by products with the learning rate.",
     ),
     rule(
         extreme_gradients_are_safe,
+        "numerics",
         (22, 23),
         "Square in at least float32, and define 0/0 of underflowed squares as 0.",
     ),
     rule(
         no_hidden_nans,
+        "polish",
         (23, 47),
         "Use jnp.where inside the denominator, not only around the quotient.",
     ),
     rule(
         learning_rate_is_differentiable,
+        "numerics",
         (39,),
         "Keep the learning rate an array, and avoid roots and quotients of numbers "
         "that may be 0.",
     ),
     rule(
         eps_root_makes_meta_gradients_finite,
+        "numerics",
         (41,),
         "Add eps_root inside the square root.",
     ),
     rule(
         edge_hyperparameters_are_safe,
+        "numerics",
         (23,),
         "Use the limits: 0 ** 0 is 1 and 0/0 is 0; avoid log(0).",
     ),
-    rule(loss_goes_down, (52,), "Check the sign and the size of the step on ½·|x|²."),
+    rule(
+        loss_goes_down,
+        "numerics",
+        (52,),
+        "Check the sign and the size of the step on ½·|x|².",
+    ),
 )

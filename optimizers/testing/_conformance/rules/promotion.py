@@ -98,22 +98,26 @@ def rank_promotion_holds(case: Case) -> None:
 RULES = (
     rule(
         x64_follows_leaves,
+        "numerics",
         (24,),
         "Take every dtype from the leaf, not from a Python float or a default.",
     ),
     rule(
         strict_promotion_holds,
+        "polish",
         (25,),
         "Cast the counter and the hyperparameters, including the learning rate, to the "
         "dtype of the computation first.",
     ),
     rule(
         strict_promotion_holds_for_float32_gradients,
+        "polish",
         (21, 25),
         "Cast gradients and moments to a common dtype first.",
     ),
     rule(
         rank_promotion_holds,
+        "polish",
         (26,),
         "Combine only arrays of equal shape, or arrays and scalars.",
     ),

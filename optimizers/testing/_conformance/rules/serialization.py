@@ -51,6 +51,6 @@ def _assert_continues(case: Case, state: Tree, restored: Tree, what: str) -> Non
 _FIX = "Keep only arrays in the state, in NamedTuples defined at module level."
 
 RULES = (
-    rule(state_survives_pickle, (10, 50), _FIX),
-    rule(state_survives_numpy, (10, 50), _FIX),
+    rule(state_survives_pickle, "promise", (10, 50), _FIX),
+    rule(state_survives_numpy, "promise", (10, 50), _FIX),
 )

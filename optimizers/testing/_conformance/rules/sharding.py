@@ -148,11 +148,12 @@ _FIX = (
 )
 
 RULES = (
-    rule(eager_init_follows_params, (12, 48), _FIX),
-    rule(jitted_init_takes_shardings, (13, 48), _FIX),
-    rule(explicit_sharding_is_stable, (15, 48), _FIX),
+    rule(eager_init_follows_params, "promise", (12, 48), _FIX),
+    rule(jitted_init_takes_shardings, "promise", (13, 48), _FIX),
+    rule(explicit_sharding_is_stable, "promise", (15, 48), _FIX),
     rule(
         data_parallel_equals_one_device,
+        "promise",
         (49,),
         "Do not call collectives such as jax.lax.psum.",
     ),

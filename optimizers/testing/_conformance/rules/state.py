@@ -217,45 +217,53 @@ def _buffers(name: str, tree: Tree) -> Iterator[tuple[str, int]]:
 RULES = (
     rule(
         state_is_plain,
+        "promise",
         (10, 16),
         "Make the state a NamedTuple defined at module level, numbers arrays with an "
         "explicit dtype, and flags integers.",
     ),
     rule(
         state_vocabulary,
+        "polish",
         (10,),
         "Use optax's field names, and put the paper's symbol in a comment.",
     ),
     rule(
         buffers_are_fresh,
+        "promise",
         (14,),
         "Create every leaf with its own jnp.zeros_like, and copy params with "
         "jax.tree.map(jnp.copy, params).",
     ),
     rule(
         state_types_are_stable,
+        "promise",
         (12, 15, 20),
         "Cast every new leaf to the dtype of the old one, and create scalars with "
         "jnp.asarray(x, dtype), which are not weakly typed.",
     ),
     rule(
         state_is_resettable,
+        "numerics",
         (17,),
         "Guard divisions by leaves of the state that a reset may set to zero.",
     ),
     rule(
         init_is_abstract,
+        "promise",
         (9, 12, 13),
         "Use jax.tree.map(jnp.zeros_like, params), and read shapes and dtypes only.",
     ),
     rule(
         params_are_found_in_state,
+        "promise",
         (12, 13),
         "Create param-shaped leaves with one jax.tree.map over params; do not flatten "
         "and rebuild the tree.",
     ),
     rule(
         trajectory_is_finite,
+        "promise",
         (47,),
         "Run three steps by hand and find the first NaN or zero update.",
     ),

@@ -274,54 +274,66 @@ def _assert_refused(
 RULES = (
     rule(
         any_container_works,
+        "promise",
         (29,),
         "Use jax.tree.map. Do not index params, test whether the tree is callable, or "
         "treat every tuple of three as the results of a leaf.",
     ),
     rule(
         none_is_an_empty_subtree,
+        "promise",
         (30,),
         "Use plain jax.tree.map without is_leaf=lambda x: x is None.",
     ),
     rule(
         masked_node_is_an_empty_subtree,
+        "promise",
         (31,),
         "Do not combine leaves of different trees by position.",
     ),
     rule(
         empty_trees_work,
+        "promise",
         (32,),
         "Start global sums from jnp.zeros([], dtype) and guard the quotient.",
     ),
     rule(
         small_leaves_work,
+        "promise",
         (33,),
         "Do not assume an axis, and do not take max or argmax of a leaf that may be "
         "empty.",
     ),
     rule(
-        python_and_numpy_leaves_work, (33,), "Convert each leaf with jnp.asarray first."
+        python_and_numpy_leaves_work,
+        "polish",
+        (33,),
+        "Convert each leaf with jnp.asarray first.",
     ),
     rule(
         masked_integers_work,
+        "promise",
         (34,),
         "Use plain jax.tree.map, which skips masked leaves. A wrapper should pass "
         "float0 leaves on unchanged.",
     ),
     rule(
         other_structure_is_refused,
+        "polish",
         (35,),
         "Use jax.tree.map(f, gradients, state), gradients first: it raises a "
         "ValueError if the structures differ.",
     ),
     rule(
         other_shape_is_refused,
+        "polish",
         (35,),
         "At the start of update, compare gradient.shape with the leaf in the state, "
         "and raise a ValueError with jax.tree_util.keystr of the path.",
     ),
     rule(
         checks_aux_grads,
+        "polish",
         (2, 35),
         "At the start of update, compare the structure and shapes of aux_grads with "
         "those of the gradients, and name aux_grads in the ValueError.",
