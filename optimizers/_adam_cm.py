@@ -255,7 +255,7 @@ def _add_mean(m: jax.Array, share: jax.Array, *critical: jax.Array) -> jax.Array
 def _norm(grads: PyTree, dtype: Any, reduce: Reduce | None) -> jax.Array:
     """Returns the norm of the whole tree, clipped to finite numbers."""
     square = jnp.zeros(1, dtype)
-    for leaf in jax.tree.leaves(jax.tree.map(_sum_of_squares, grads)):
+    for leaf in trees.per_leaf(_sum_of_squares, grads):
         square = square + leaf.astype(dtype)
     if reduce is not None:
         square = reduce(square)

@@ -140,7 +140,7 @@ def bloop(
     def init(params: PyTree) -> BloopState:
         return BloopState(
             count=schedules.init_count(weights),
-            grad_average=tuple(jax.tree.map(_zeros, params) for _ in weights),
+            grad_average=tuple(trees.optional_averages_like(params) for _ in weights),
         )
 
     def update(
@@ -201,13 +201,6 @@ def _eps(tree: PyTree) -> float:
     return max(
         (float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(tree)), default=0
     )
-
-
-def _zeros(p: Any) -> jax.Array:
-    """Zeros for an average of gradients; unused for a leaf that has no gradient."""
-    if not trees.is_inexact(p):
-        return jnp.zeros(jnp.shape(p), jnp.float32)
-    return jnp.zeros_like(p, dtype=numerics.compute_dtype(numerics.dtype_of(p)))
 
 
 def _averaged(ema_rate: Scalar, grads: PyTree, averages: PyTree) -> PyTree:

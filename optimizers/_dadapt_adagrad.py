@@ -263,17 +263,22 @@ def _scale_by_dadapt_adagrad(
         )
         direction = trees.cast_like(direction, grads)
         # The step reads the old sums, which the new ones overwrite.
-        new_params = donation.updated_params(params, direction)
-        sums = jax.tree.map(
+        new_params = donation.updated_params(
+            trees.with_gradients(name, grads, params), direction
+        )
+        leaves = trees.per_leaf(
             functools.partial(_sums, step_size, outside),
             grads,
             donation.after(state.count, new_params, state.nu),
             donation.after(state.count, new_params, state.grad_sum),
         )
-        leaves = trees.unzip(_Leaf, sums)
         sum_square, square, length = reductions.sums(
-            reduce, leaves.sum_square, leaves.square, leaves.length
+            reduce,
+            [x.sum_square for x in leaves],
+            [x.square for x in leaves],
+            [x.length for x in leaves],
         )
+        nu, grad_sum = trees.unzip(grads, leaves, "nu", "grad_sum")
         error = (
             numerics.as_float_scalar(state.error) + jnp.square(step_size) * square
         )  # (4)
@@ -281,8 +286,8 @@ def _scale_by_dadapt_adagrad(
         return direction, ScaleByDadaptAdagradState(
             count=numerics.increment(state.count),
             mu=trees.cast_like(steps, state.mu) if has_momentum else None,
-            nu=trees.cast_like(leaves.nu, state.nu),
-            grad_sum=trees.cast_like(leaves.grad_sum, state.grad_sum),
+            nu=trees.cast_like(nu, state.nu),
+            grad_sum=trees.cast_like(grad_sum, state.grad_sum),
             distance=distance.grown(state.distance, estimate, growth_rate),  # (7)
             error=error.astype(state.error.dtype),
         )

@@ -271,21 +271,25 @@ def _scale_by_dadapt_adam(
         )
         outside = numerics.as_float_scalar(eps)
         divide = numerics.division(numerics.as_scalar(eps))
-        averages = jax.tree.map(
+        leaves = trees.per_leaf(
             lambda g, m, v, s: _averages(divide, weights, outside, g, m, v, s),
             grads,
             state.mu,
             state.nu,
             state.grad_sum,
         )
-        leaves = trees.unzip(_Leaf, averages)
-        product, length = reductions.sums(reduce, leaves.product, leaves.length)
+        product, length = reductions.sums(
+            reduce, [x.product for x in leaves], [x.length for x in leaves]
+        )
+        mu, nu, grad_sum, step = trees.unzip(
+            grads, leaves, "mu", "nu", "grad_sum", "step"
+        )
         numerator = numerics.as_float_scalar(state.numerator)
         numerator = weights.b3 * numerator + weights.of_sum * product  # (2)
         estimate = numerics.safe_divide(numerator, (1.0 - root) * length)  # (6)
         direction = transforms.add_decay(
             name,
-            leaves.step,
+            step,
             params,
             schedules.value_at(weight_decay, state.count),
             weight_decay_mask,
@@ -293,9 +297,9 @@ def _scale_by_dadapt_adam(
         )
         return trees.cast_like(direction, grads), ScaleByDadaptAdamState(
             count=count,
-            mu=trees.cast_like(leaves.mu, state.mu),
-            nu=trees.cast_like(leaves.nu, state.nu),
-            grad_sum=trees.cast_like(leaves.grad_sum, state.grad_sum),
+            mu=trees.cast_like(mu, state.mu),
+            nu=trees.cast_like(nu, state.nu),
+            grad_sum=trees.cast_like(grad_sum, state.grad_sum),
             distance=distance.grown(state.distance, estimate, growth_rate),  # (7)
             numerator=numerator.astype(state.numerator.dtype),
         )

@@ -239,20 +239,18 @@ def _scale_by_dadapt_sgd(
         )
         step_size = d * schedules.value_at(learning_rate, state.count)
 
-        products = jax.tree.map(reductions.product, grads, state.grad_sum)
+        products = trees.per_leaf(reductions.product, grads, state.grad_sum)
         square, product = reductions.sums(
-            reduce, jax.tree.map(_square, grads), products
+            reduce, trees.per_leaf(_square, grads), products
         )
         norm = jnp.where(norm == 0.0, reductions.safe_sqrt(square), norm)  # (1)
         weight = numerics.safe_divide(step_size, norm)  # (2)
         numerator = numerator + weight * product  # (3)
+        rest = iter(products)
         grad_sum = jax.tree.map(
-            lambda product, g, s: _new_sum(weight, product, g, s),
-            products,
-            grads,
-            state.grad_sum,
+            lambda g, s: _new_sum(weight, next(rest), g, s), grads, state.grad_sum
         )  # (4)
-        (sum_square,) = reductions.sums(reduce, jax.tree.map(_square, grad_sum))
+        (sum_square,) = reductions.sums(reduce, trees.per_leaf(_square, grad_sum))
         estimate = numerics.safe_divide(
             numerics.as_scalar(d_coef) * numerator, reductions.safe_sqrt(sum_square)
         )  # (5)

@@ -154,7 +154,7 @@ def _gradient(
     def init(params: PyTree) -> FriendlySamState:
         ascent.require_unmasked(name, params)
         return FriendlySamState(
-            count=jnp.zeros([], jnp.int32), mu=ascent.optional_averages_like(params)
+            count=jnp.zeros([], jnp.int32), mu=trees.optional_averages_like(params)
         )
 
     def update(
@@ -169,7 +169,10 @@ def _gradient(
         del extra_args
         radius = schedules.value_at(rho, state.count)
         grads = ascent.gradients_of_params(name, updates, params)
-        gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
+        trees.require_shapes_of(
+            name, "the gradients", grads, "the params of init()", state.mu
+        )
+        gradient = ascent.gradient_of_loss(name, grad_fn, value_fn, grads)
         is_first = state.count == 0
         share, weight = 1.0 - numerics.as_scalar(decay), -numerics.as_scalar(sigma)
         noise = trees.map_inexact(
@@ -180,9 +183,9 @@ def _gradient(
             state.mu,
         )  # (1)
         mu = jax.tree.map(
-            lambda g, m: None if m is None else _approach(is_first, share, g, m),
-            grads,
+            lambda m, g: _approach(is_first, share, g, m) if trees.is_inexact(g) else m,
             state.mu,
+            grads,
         )  # (2)
         perturbed = ascent.perturbed_gradient(
             name, gradient, params, grads, radius, noise, mask, reduce

@@ -208,7 +208,7 @@ def _gradient(
         del extra_args
         radius, state = schedules.advance(rho, state)
         grads = ascent.gradients_of_params(name, updates, params)
-        gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
+        gradient = ascent.gradient_of_loss(name, grad_fn, value_fn, grads)
         if numerics.is_number(radius, 0):
             return grads, state
         perturbed = ascent.perturbed_gradient(

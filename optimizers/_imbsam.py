@@ -170,7 +170,8 @@ def _gradient(
             )
             raise ValueError(msg)
         argument = "tail_grad_fn"
-        tail = ascent.gradient_at(name, tail_grad_fn, params, params, grads, argument)
+        x = trees.with_gradients(name, grads, params)
+        tail = ascent.gradient_at(name, tail_grad_fn, x, params, grads, argument)
         tail = ascent.perturbed_gradient(
             name, tail_grad_fn, params, tail, radius, tail, mask, reduce, argument
         )  # (1)

@@ -242,9 +242,10 @@ def _scale_by_innaprop(
             name, direction, params, decay, weight_decay_mask, lr
         )  # (4)
         direction = trees.cast_like(direction, grads)
-        velocity = donation.after(
-            count, donation.updated_params(params, direction), velocity
+        moved = donation.updated_params(
+            trees.with_gradients(name, grads, params), direction
         )
+        velocity = donation.after(count, moved, velocity)
         kept, drive = 1.0 - viscous * lr, (viscous * newton - 1.0) * lr
         velocity = jax.tree.map(
             lambda p, g: _combine(kept, p, drive, g),

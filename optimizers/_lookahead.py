@@ -139,6 +139,7 @@ def lookahead(
             "lookahead", "the gradients", updates, "the params of init()", state.slow
         )
         fast, after = inner.update(updates, state.inner_state, params, **extra_args)
+        params = trees.with_gradients("lookahead", updates, params)
         since = numerics.increment(state.steps_since_sync)
         # As floats, because optax may inject the period in the dtype of the params.
         due = numerics.as_float_scalar(since) >= numerics.as_float_scalar(sync_period)
@@ -224,14 +225,16 @@ def _in_dtypes_of(params: PyTree, slow: PyTree) -> PyTree:
     """The slow weights in the dtypes of the params; the params if there are none."""
 
     def subtree(s: Any, params: PyTree) -> PyTree:
-        # A masked node stands for a whole subtree.
-        if isinstance(s, optax.MaskedNode) or not trees.is_inexact(s):
+        # None and a masked node stand for a whole subtree.
+        if _is_empty(s) or not trees.is_inexact(s):
             return params
         return s.astype(numerics.dtype_of(params))
 
-    return jax.tree.map(
-        subtree, slow, params, is_leaf=lambda node: isinstance(node, optax.MaskedNode)
-    )
+    return jax.tree.map(subtree, slow, params, is_leaf=_is_empty)
+
+
+def _is_empty(node: Any) -> bool:
+    return node is None or isinstance(node, optax.MaskedNode)
 
 
 def _has_momentum(node: Any) -> bool:

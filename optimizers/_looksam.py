@@ -172,7 +172,7 @@ def _gradient(
         ascent.require_unmasked(name, params)
         return LooksamState(
             count=jnp.zeros([], jnp.int32),
-            across=ascent.optional_averages_like(params),
+            across=trees.optional_averages_like(params),
         )
 
     def update(
@@ -187,7 +187,10 @@ def _gradient(
         del extra_args
         radius = schedules.value_at(rho, state.count)
         grads = ascent.gradients_of_params(name, updates, params)
-        gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
+        trees.require_shapes_of(
+            name, "the gradients", grads, "the params of init()", state.across
+        )
+        gradient = ascent.gradient_of_loss(name, grad_fn, value_fn, grads)
         length = reductions.norm(grads, reduce)
 
         def look() -> tuple[PyTree, PyTree]:
@@ -205,14 +208,17 @@ def _gradient(
             axis = reductions.unit(grads, length)
             across, along = reductions.orthogonal(perturbed, axis, reduce)
             across = _direction(across, along, reduce)  # (3)
-            return perturbed, _cast_like_state(across, state.across)
+            new = jax.tree.map(
+                lambda x, v: x.astype(v.dtype) if trees.is_inexact(x) else v,
+                across,
+                state.across,
+            )
+            return perturbed, new
 
         def reuse() -> tuple[PyTree, PyTree]:
             size = numerics.as_scalar(alpha) * length.root / length.scale
-            direction = jax.tree.map(
-                lambda g, v: None if v is None else numerics.add_scaled(g, size, v),
-                grads,
-                state.across,
+            direction = trees.map_inexact(
+                lambda g, v: numerics.add_scaled(g, size, v), grads, state.across
             )  # (4)
             return trees.saturating_cast_like(direction, grads), state.across
 
@@ -221,15 +227,15 @@ def _gradient(
 
             def call() -> Any:
                 direction, across = branch()
-                return jax.tree.map(
-                    lambda d: d if trees.is_inexact(d) else None, direction
-                ), across
+                leaves = jax.tree.leaves(direction)
+                return [d for d in leaves if trees.is_inexact(d)], across
 
             return call
 
         turn = state.count % jnp.asarray(period).astype(jnp.int32) == 0
         found, across = _branch(turn, arrays(look), arrays(reuse))
-        direction = trees.map_inexact(lambda g, d: d, grads, found)
+        rest = iter(found)
+        direction = trees.map_inexact(lambda g: next(rest), grads)
         return direction, LooksamState(numerics.increment(state.count), across)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -249,11 +255,3 @@ def _direction(across: PyTree, along: jax.Array, reduce: Reduce | None) -> PyTre
     size = reductions.norm(across, reduce)
     noise = size.root / size.scale <= rounding * jnp.abs(along)
     return reductions.unit(across, size._replace(root=jnp.where(noise, 0.0, size.root)))
-
-
-def _cast_like_state(across: PyTree, state: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda x, s: None if s is None else x.astype(s.dtype),
-        across,
-        state,
-    )

@@ -313,7 +313,9 @@ def _scale_by_optimistic_amsgrad(
         direction = trees.cast_like(direction, grads)
         # The step reads the old state. Computed after the new params, the new state can
         # be written in place of the old one.
-        moved = donation.updated_params(params, direction)
+        moved = donation.updated_params(
+            trees.with_gradients(name, grads, params), direction
+        )
         mu_old = donation.after(state.count, moved, state.mu)
         nu_max_old = donation.after(state.count, moved, state.nu_max)
         new_mu_next = ()

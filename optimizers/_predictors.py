@@ -152,8 +152,8 @@ def rmpe_predictor(
         # Rounded now as it will be stored, so that later differences are the same.
         newest = trees.cast_like(gradient, ring[0])
         products = jnp.zeros_like(state.gram[0])
-        for leaf in jax.tree.leaves(
-            jax.tree.map(lambda g, *ys: _inner_products(place, g, *ys), newest, *ring)
+        for leaf in trees.per_leaf(
+            functools.partial(_inner_products, place), newest, *ring
         ):
             products = products + leaf.astype(products.dtype)
         if reduce is not None:

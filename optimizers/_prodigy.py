@@ -303,6 +303,7 @@ def _scale_by_prodigy(
             )
             raise ValueError(msg)
         grads = trees.gradients(name, updates, state.grad_sum)
+        params = trees.with_gradients(name, grads, params)
         params = jax.tree.map(jnp.asarray, params)
         count = numerics.increment(state.count)
         d = numerics.as_float_scalar(state.distance)
@@ -322,7 +323,7 @@ def _scale_by_prodigy(
             b3=numerics.as_float_scalar(third),
             of_sum=relative * (d if safeguard_warmup else step_size),
         )
-        averages = jax.tree.map(
+        leaves = trees.per_leaf(
             lambda g, m, v, s, x0, x: _averages(weights, g, m, v, s, x0, x),
             grads,
             state.mu,
@@ -331,8 +332,10 @@ def _scale_by_prodigy(
             state.start,
             params,
         )
-        leaves = trees.unzip(_Leaf, averages)
-        product, length = reductions.sums(reduce, leaves.product, leaves.length)
+        product, length = reductions.sums(
+            reduce, [x.product for x in leaves], [x.length for x in leaves]
+        )
+        mu, nu, grad_sum = trees.unzip(grads, leaves, "mu", "nu", "grad_sum")
         numerator = weights.b3 * numerics.as_float_scalar(state.numerator)
         numerator = numerator + relative * step_size * product  # (2)
         estimate = numerics.safe_divide(
@@ -353,7 +356,7 @@ def _scale_by_prodigy(
         floor = new_distance * numerics.as_scalar(eps)
         divide = numerics.division(numerics.as_scalar(d0) * numerics.as_scalar(eps))
         direction = jax.tree.map(
-            lambda m, v: _step(divide, step_size, floor, m, v), leaves.mu, leaves.nu
+            lambda m, v: _step(divide, step_size, floor, m, v), mu, nu
         )
         direction = transforms.add_decay(
             name,
@@ -365,9 +368,9 @@ def _scale_by_prodigy(
         )
         return trees.cast_like(direction, grads), ScaleByProdigyState(
             count=count,
-            mu=trees.cast_like(leaves.mu, state.mu),
-            nu=trees.cast_like(leaves.nu, state.nu),
-            grad_sum=trees.cast_like(leaves.grad_sum, state.grad_sum),
+            mu=trees.cast_like(mu, state.mu),
+            nu=trees.cast_like(nu, state.nu),
+            grad_sum=trees.cast_like(grad_sum, state.grad_sum),
             start=state.start,
             distance=new_distance.astype(state.distance.dtype),
             distance_max=distance_max.astype(state.distance_max.dtype),

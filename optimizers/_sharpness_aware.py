@@ -367,7 +367,7 @@ def _transformation(
         grads = ascent.gradients_of_params(name, updates, params)
         if numerics.is_number(radius, 0):
             return grads, state
-        gradient = ascent.gradient_of_loss(name, grad_fn, value_fn)
+        gradient = ascent.gradient_of_loss(name, grad_fn, value_fn, grads)
         return perturbed_gradient(radius, params, grads, gradient), state
 
     return optax.GradientTransformationExtraArgs(init, update)

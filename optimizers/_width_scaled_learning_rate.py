@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import optax
 
-from optimizers._common import checks, masks, numerics
+from optimizers._common import checks, masks, numerics, trees
 from optimizers._common.typing import Mask, PyTree, Scalar
 
 __all__ = ["width_scaled_learning_rate"]
@@ -184,7 +184,7 @@ def _resolved(labels: Mask, updates: PyTree) -> PyTree:
     if masks.is_function(labels):
         labels = labels(updates)
         _require_layers(labels)
-    difference = masks.difference(labels, "updates", updates)
+    difference = trees.difference(labels, "updates", updates)
     if difference is not None:
         msg = (
             f"{_NAME}: the labels have the structure {jax.tree.structure(labels)}, "

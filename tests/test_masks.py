@@ -1,5 +1,6 @@
 """Masks and other functions as arguments: their types, structures and injection."""
 
+import dataclasses
 import inspect
 import re
 from typing import Any
@@ -36,8 +37,8 @@ def call(name: str, make: Any = None, **arguments: Any) -> Any:
     return catalog.example(function, **arguments)
 
 
-def update(tx: Any) -> Any:
-    params = jax.tree.map(jnp.asarray, PARAMS)
+def update(tx: Any, params: Any = PARAMS) -> Any:
+    params = jax.tree.map(jnp.asarray, params)
     grad_fn = lambda p: jax.tree.map(lambda x: x * jnp.arange(1.0, 3.0), p)  # noqa: E731
     updates, _ = tx.update(
         grad_fn(params), tx.init(params), params, grad_fn=grad_fn, tail_grad_fn=grad_fn
@@ -107,6 +108,29 @@ def test_masks_of_another_kind_are_refused(
         message = rf"^{name}: {argument} must .*{re.escape(found)}"
         with pytest.raises(ValueError, match=message):
             update(call(name, **{argument: value}))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Converting:
+    w: Any
+    b: Any
+
+    def __post_init__(self) -> None:
+        self.w, self.b = jnp.asarray(self.w), jnp.asarray(self.b)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [pair for pair in taking("mask", "adaptive") if "sam" in pair[0]],
+)
+def test_a_class_may_convert_the_booleans(name: str, argument: str) -> None:
+    """The rules of the testing kit ask for the same of masks of weight decay."""
+    expected = update(call(name, **{argument: matrices}))
+    tx = call(name, **{argument: matrices})
+    found = jax.jit(lambda params: update(tx, params))(Converting(**PARAMS))
+    np.testing.assert_allclose(found.w, expected["w"], rtol=1e-6)
+    np.testing.assert_allclose(found.b, expected["b"], rtol=1e-6)
 
 
 def test_traced_booleans_are_refused() -> None:

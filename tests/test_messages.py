@@ -73,6 +73,18 @@ def test_bad_gradients(factory: Factory, fault: str) -> None:
     _assert_names(str(error.value), factory)
 
 
+def test_params_of_another_structure() -> None:
+    optimizer = optimizers.adamw(0.1)
+    for params, found in (
+        ({"w": PARAMS["w"]}, "the params have no leaf at ['b']"),
+        ({**PARAMS, "c": 1.0}, "no value for the leaf of the params at ['c']"),
+        ({"w": PARAMS["w"], "b": (1.0, 1.0)}, "stands for several params"),
+    ):
+        message = f"^adamw: the params must have the structure .*{re.escape(found)}"
+        with pytest.raises(ValueError, match=message):
+            optimizer.update(PARAMS, optimizer.init(PARAMS), params)
+
+
 @factories
 def test_bad_params(factory: Factory) -> None:
     with pytest.raises(ValueError, match="int32") as error:

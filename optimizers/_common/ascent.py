@@ -16,17 +16,6 @@ from optimizers._common import masks, numerics, reductions, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar
 
 
-def optional_averages_like(params: PyTree) -> PyTree:
-    """Zeros in at least float32; None for a leaf that has no gradient."""
-
-    def leaf(p: Any) -> jax.Array | None:
-        if not trees.is_inexact(p):
-            return None
-        return jnp.zeros_like(p, dtype=numerics.compute_dtype(numerics.dtype_of(p)))
-
-    return jax.tree.map(leaf, params)
-
-
 def gradients_of_params(function: str, updates: PyTree, params: PyTree) -> PyTree:
     """The updates as arrays, after validation against the params.
 
@@ -41,6 +30,7 @@ def gradients_of_params(function: str, updates: PyTree, params: PyTree) -> PyTre
         )
         raise ValueError(msg)
     require_unmasked(function, params)
+    params = trees.with_gradients(function, updates, params)
     return _arrays_like(function, "the gradients", updates, params)
 
 
@@ -48,8 +38,9 @@ def gradient_of_loss(
     function: str,
     grad_fn: Callable[..., Any] | None,
     value_fn: Callable[..., Any] | None,
+    grads: PyTree,
 ) -> Callable[[PyTree], PyTree]:
-    """`grad_fn`, or the gradient of `value_fn` if that is None.
+    """`grad_fn`, or the gradient of `value_fn`, in the structure of `grads`, if None.
 
     Raises:
       ValueError: Both are None.
@@ -63,7 +54,7 @@ def gradient_of_loss(
             "Call update(grads, state, params, grad_fn=jax.grad(loss))."
         )
         raise ValueError(msg)
-    return functools.partial(_gradient, value_fn)
+    return functools.partial(_gradient, value_fn, grads)
 
 
 def perturbed_gradient(
@@ -97,10 +88,11 @@ def perturbed_gradient(
     """
     if numerics.is_number(radius, 0):
         return grads
-    chosen = masked(direction, mask, params)
+    x = trees.with_gradients(function, grads, params)
+    chosen = masked(direction, mask, x)
     if length is None or mask is not None:
         length = reductions.norm(chosen, reduce)
-    point = perturbed(params, ball_step(radius, chosen, length))
+    point = perturbed(x, ball_step(radius, chosen, length))
     return gradient_at(function, grad_fn, point, params, grads, argument)
 
 
@@ -114,6 +106,9 @@ def gradient_at(
 ) -> PyTree:
     """The gradient at a point, which is first cast to the dtypes of the params.
 
+    The point has the structure of the gradients. Where they have None, `grad_fn` gets
+    what the params hold.
+
     Raises:
       TypeError: `grad_fn` is not a function.
       ValueError: The result does not have the structure and shapes of the params.
@@ -125,11 +120,15 @@ def gradient_at(
             f"{argument}=jax.grad(loss))."
         )
         raise TypeError(msg)
+    x = trees.with_gradients(function, grads, params)
     nearest = trees.map_inexact(
-        lambda p, x: jnp.asarray(x, numerics.dtype_of(p)), params, point
+        lambda p, x: jnp.asarray(x, numerics.dtype_of(p)), x, point
     )
     found = _arrays_like(
-        function, f"the gradients that {argument} returns", grad_fn(nearest), params
+        function,
+        f"the gradients that {argument} returns",
+        trees.without_others(grad_fn(trees.replaced(params, nearest)), grads),
+        x,
     )
     return trees.saturating_cast_like(found, grads)
 
@@ -143,13 +142,9 @@ def masked(updates: PyTree, mask: Mask, params: PyTree) -> PyTree:
     """The updates, with zeros for leaves outside the mask."""
     if mask is None:
         return updates
-    return jax.tree.map(
-        lambda chosen, g: (
-            jnp.zeros_like(g) if trees.is_inexact(g) and not chosen else g
-        ),
-        masks.full(mask, params),
-        updates,
-    )
+    outside = [not chosen for chosen in masks.full(mask, params)]
+    zero = functools.partial(trees.map_inexact, jnp.zeros_like)
+    return trees.map_chosen(zero, outside, updates)
 
 
 def perturbed(params: PyTree, steps: PyTree) -> PyTree:
@@ -179,9 +174,12 @@ def _add(p: jax.Array, e: jax.Array) -> jax.Array:
     return p + e.astype(p.dtype)
 
 
-def _gradient(value_fn: Callable[[PyTree], Any], params: PyTree) -> PyTree:
+def _gradient(
+    value_fn: Callable[[PyTree], Any], grads: PyTree, params: PyTree
+) -> PyTree:
     """The ascent direction: for complex leaves, the conjugate of JAX's gradient."""
-    return trees.map_inexact(jnp.conj, jax.grad(value_fn, allow_int=True)(params))
+    gradient = jax.grad(lambda x: value_fn(trees.replaced(params, x)), allow_int=True)
+    return trees.map_inexact(jnp.conj, gradient(trees.without_others(params, grads)))
 
 
 def _arrays_like(function: str, what: str, tree: PyTree, params: PyTree) -> PyTree:

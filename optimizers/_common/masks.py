@@ -43,9 +43,11 @@ def checked(function: str, argument: str, mask: Mask, *numbers: Any) -> Mask:
         if not is_function(mask):
             tree = mask
         else:
-            tree = mask(params)
+            # A container may make arrays of the booleans, which jit would trace.
+            with jax.ensure_compile_time_eval():
+                tree = mask(params)
             _require_booleans(function, argument, tree)
-        found = difference(tree, "params", params)
+        found = trees.difference(tree, "params", params)
         if found is not None:
             msg = (
                 f"{function}: {argument} must have the structure of the params or a "
@@ -78,44 +80,16 @@ def is_boolean(leaf: Any) -> bool:
     )
 
 
-def resolved(mask: Mask, params: PyTree) -> PyTree:
-    """The mask as a tree of booleans, or a prefix of one."""
+def full(mask: Mask, params: PyTree) -> list[bool]:
+    """The mask as a list of one boolean for each leaf of the params."""
     if mask is None:
-        return True
-    return mask(params) if is_function(mask) else mask
-
-
-def full(mask: Mask, params: PyTree) -> PyTree:
-    """The mask as a tree with one boolean for each leaf of the params."""
-    return jax.tree.broadcast(resolved(mask, params), params)
-
-
-def difference(prefix: PyTree, of: str, tree: PyTree) -> str | None:
-    """Why the first tree is not a prefix of the other; None if it is.
-
-    Args:
-      prefix: A tree.
-      of: The name of the other tree, in the plural.
-      tree: The other tree.
-
-    Returns:
-      A clause for an error message, with the path of the first leaf that differs.
-    """
-    try:
-        jax.tree.map(lambda leaf, subtree: None, prefix, tree)
-    except ValueError:
-        pass
-    else:
-        return None
-    own = [path for path, _ in jax.tree_util.tree_leaves_with_path(prefix)]
-    others = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    for path in others:
-        if not any(path[: len(start)] == start for start in own):
-            return f"there is no value for the leaf of the {of} at {trees.where(path)}"
-    for start in own:
-        if not any(path[: len(start)] == start for path in others):
-            return f"the {of} have no leaf at {trees.where(start)}"
-    return f"got {jax.tree.structure(prefix)}, not {jax.tree.structure(tree)}"
+        mask = True
+    values, structure = jax.tree.flatten(mask(params) if is_function(mask) else mask)
+    return [
+        bool(value)
+        for value, subtree in zip(values, structure.flatten_up_to(params), strict=True)
+        for _ in jax.tree.leaves(subtree)
+    ]
 
 
 def _require_booleans(function: str, argument: str, mask: PyTree) -> None:

@@ -66,18 +66,16 @@ def sam_gradient(
         grads: PyTree,
         grad_fn: Callable[[PyTree], PyTree],
     ) -> PyTree:
-        adapts = _adapts(adaptive, params)
+        start = trees.with_gradients(function, grads, params)
+        adapts = _adapts(adaptive, start)
 
         def stretched(tree: PyTree, x: PyTree) -> PyTree:
-            return jax.tree.map(
-                lambda adapts, leaf, x: _stretch(leaf, x, eta) if adapts else leaf,
-                adapts,
-                tree,
-                x,
+            return trees.map_chosen(
+                lambda leaf, x: _stretch(leaf, x, eta), adapts, tree, x
             )  # (1)
 
         def ascended(x: PyTree, grads: PyTree) -> PyTree:
-            direction = stretched(ascent.masked(grads, mask, params), x)
+            direction = stretched(ascent.masked(grads, mask, start), x)
             if per_leaf:
                 steps = trees.map_inexact(lambda g: steps_in_ball(radius, g), direction)
             else:
@@ -87,7 +85,7 @@ def sam_gradient(
         def gradient(x: PyTree) -> PyTree:
             return ascent.gradient_at(function, grad_fn, x, params, grads)
 
-        point = ascended(params, grads)
+        point = ascended(start, grads)
         if not numerics.is_number(ascent_steps, 1):
             point = lax.fori_loop(
                 0,
@@ -107,15 +105,13 @@ def _number_of_steps(ascent_steps: Scalar) -> int | jax.Array:
     return int(np.real(np.asarray(ascent_steps)))
 
 
-def _adapts(adaptive: bool | Mask, params: PyTree) -> PyTree:
-    """The leaves in which T differs from 1, as booleans."""
+def _adapts(adaptive: bool | Mask, params: PyTree) -> list[bool]:
+    """Whether T differs from 1, for each leaf."""
+    leaves = jax.tree.leaves(params)
     if adaptive is True:
-        return jax.tree.map(lambda x: trees.is_inexact(x) and jnp.ndim(x) >= 2, params)
-    return jax.tree.map(
-        lambda x, adapts: adapts and trees.is_inexact(x),
-        params,
-        masks.full(adaptive, params),
-    )
+        return [trees.is_inexact(x) and jnp.ndim(x) >= 2 for x in leaves]
+    chosen = masks.full(adaptive, params)
+    return [yes and trees.is_inexact(x) for yes, x in zip(chosen, leaves, strict=True)]
 
 
 def _steepest(radius: Scalar, p: Scalar, grads: PyTree) -> PyTree:

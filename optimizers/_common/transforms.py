@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from optimizers._common import masks, numerics, schedules
+from optimizers._common import masks, numerics, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 
@@ -36,7 +36,8 @@ def add_decay(
       The sum, in the dtypes of the direction.
 
     Raises:
-      ValueError: There are no params.
+      ValueError: There are no params, or they do not have the structure of the
+        direction. Where that has None, the params may hold anything.
     """
     if numerics.is_number(weight_decay, 0):
         return direction
@@ -48,13 +49,13 @@ def add_decay(
         raise ValueError(msg)
 
     amount = learning_rate * weight_decay
-
-    def subtree(decays: bool, direction: PyTree, params: PyTree) -> PyTree:
-        if not decays:
-            return direction
-        return jax.tree.map(lambda d, x: _add_decay(d, amount, x), direction, params)
-
-    return jax.tree.map(subtree, masks.resolved(mask, params), direction, params)
+    params = trees.with_gradients(function, direction, params)
+    return trees.map_chosen(
+        lambda d, x: _add_decay(d, amount, x),
+        masks.full(mask, params),
+        direction,
+        params,
+    )
 
 
 def add_decayed_weights(

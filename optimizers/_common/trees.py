@@ -2,8 +2,13 @@
 
 Trees may hold leaves that have no gradient, such as integers and random keys. The
 arithmetic leaves them as they are; `zeros_like` and the like refuse them.
+
+The containers belong to the user, whose constructors may check or convert their fields.
+Only arrays of the shapes of the params go into them: `per_leaf` returns all else in a
+list.
 """
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +74,21 @@ def averages_like(function: str, params: PyTree) -> PyTree:
     )
 
 
+def optional_averages_like(params: PyTree) -> PyTree:
+    """Zeros in at least float32, also for a leaf that is an array without a gradient.
+
+    None for what is no array, as in the gradients.
+    """
+
+    def leaf(p: Any) -> jax.Array | None:
+        if is_inexact(p):
+            return jnp.zeros_like(p, dtype=numerics.compute_dtype(numerics.dtype_of(p)))
+        is_array = hasattr(p, "dtype") or isinstance(p, numbers.Number)
+        return jnp.zeros(jnp.shape(p), jnp.float32) if is_array else None
+
+    return jax.tree.map(leaf, params)
+
+
 def gradients(function: str, updates: PyTree, like: PyTree) -> PyTree:
     """The updates as arrays, after validation against a state tree of the same params.
 
@@ -106,6 +126,86 @@ def require_shapes_of(
             raise ValueError(msg.rstrip())
 
 
+def with_gradients(function: str, grads: PyTree, params: PyTree) -> PyTree:
+    """The params in the structure of the gradients, with None where those have None.
+
+    What has no gradient may be anything, such as a function, and is left out.
+
+    Raises:
+      ValueError: The params do not have the structure of the gradients elsewhere.
+    """
+    if params is None:
+        return None
+    kept = without_others(params, grads)
+    if jax.tree.structure(kept) != jax.tree.structure(grads):
+        found = difference(grads, "params", params, _is_none)
+        msg = (
+            f"{function}: the params must have the structure of the gradients; "
+            f"{found or 'a gradient stands for several params'}."
+        )
+        raise ValueError(msg)
+    return kept
+
+
+def without_others(tree: PyTree, like: PyTree) -> PyTree:
+    """The tree with None where the other has None; as it is if they differ elsewhere.
+
+    What was there may be anything.
+    """
+    leaves, structure = jax.tree.flatten(like, is_leaf=_is_none)
+    try:
+        own = structure.flatten_up_to(tree)
+    except ValueError:
+        return tree
+    return structure.unflatten(
+        [None if x is None else y for x, y in zip(leaves, own, strict=True)]
+    )
+
+
+def replaced(params: PyTree, new: PyTree) -> PyTree:
+    """The params, with the leaves of the result of `with_gradients` in their places."""
+    leaves, structure = jax.tree.flatten(new, is_leaf=_is_none)
+    own = structure.flatten_up_to(params)
+    return structure.unflatten(
+        [p if x is None else x for x, p in zip(leaves, own, strict=True)]
+    )
+
+
+def difference(
+    prefix: PyTree,
+    of: str,
+    tree: PyTree,
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> str | None:
+    """Why the first tree is not a prefix of the other; None if it is.
+
+    Args:
+      prefix: A tree.
+      of: The name of the other tree, in the plural.
+      tree: The other tree.
+      is_leaf: Which nodes of the first tree are leaves, as for `jax.tree.flatten`.
+
+    Returns:
+      A clause for an error message, with the path of the first leaf that differs.
+    """
+    structure = jax.tree.structure(prefix, is_leaf)
+    try:
+        structure.flatten_up_to(tree)
+    except ValueError:
+        pass
+    else:
+        return None
+    own = [path for path, _ in jax.tree_util.tree_leaves_with_path(prefix, is_leaf)]
+    others = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    for path in others:
+        if not any(path[: len(start)] == start for start in own):
+            return f"there is no value for the leaf of the {of} at {where(path)}"
+    for start in own:
+        if not any(path[: len(start)] == start for path in others):
+            return f"the {of} have no leaf at {where(start)}"
+    return f"got {structure}, not {jax.tree.structure(tree)}"
+
+
 def where(path: Any) -> str:
     """The path of a leaf, as error messages print it."""
     return jax.tree_util.keystr(path) or "(the only leaf)"
@@ -124,19 +224,38 @@ def saturating_cast_like(tree: PyTree, like: PyTree) -> PyTree:
     return map_inexact(lambda y, x: numerics.saturating_cast(x, y.dtype), like, tree)
 
 
-def unzip(kind: Any, tree: PyTree) -> Any:
-    """One NamedTuple of trees, from a tree of NamedTuples of this kind."""
-    leaves, structure = jax.tree.flatten(
-        tree, is_leaf=lambda node: isinstance(node, kind)
-    )
-    fields = [[leaf[i] for leaf in leaves] for i in range(len(kind._fields))]
-    return kind(*(jax.tree.unflatten(structure, field) for field in fields))
+def per_leaf(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> list[Any]:
+    """As `jax.tree.map`, but the results are in a list, one for each leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    others = (structure.flatten_up_to(other) for other in rest)
+    return list(map(function, leaves, *others))
+
+
+def unzip(like: PyTree, rows: list[Any], *fields: str) -> list[PyTree]:
+    """For each field, a tree like the first one, from a NamedTuple for each leaf."""
+    structure = jax.tree.structure(like)
+    return [
+        structure.unflatten([getattr(row, field) for row in rows]) for field in fields
+    ]
 
 
 def map_inexact(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
     """As `jax.tree.map`; a leaf that can have no gradient stays as it is."""
     return jax.tree.map(
         lambda x, *others: function(x, *others) if is_inexact(x) else x, tree, *rest
+    )
+
+
+def map_chosen(
+    function: Callable[..., Any], chosen: list[bool], tree: PyTree, *rest: PyTree
+) -> PyTree:
+    """As `jax.tree.map`; a leaf that is not chosen stays as it is."""
+    leaves, structure = jax.tree.flatten(tree)
+    rows = zip(
+        chosen, leaves, *(structure.flatten_up_to(other) for other in rest), strict=True
+    )
+    return structure.unflatten(
+        [function(x, *others) if yes else x for yes, x, *others in rows]
     )
 
 
@@ -157,6 +276,10 @@ def is_inexact(leaf: Any) -> bool:
     return jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact)
 
 
+def _is_none(node: Any) -> bool:
+    return node is None
+
+
 def _require_inexact(function: str, what: str, tree: PyTree) -> None:
     if all(is_inexact(x) for x in jax.tree.leaves(tree)):
         return
@@ -165,7 +288,7 @@ def _require_inexact(function: str, what: str, tree: PyTree) -> None:
             dtype = getattr(leaf, "dtype", type(leaf).__name__)
             msg = (
                 f"{function}: the {what} leaf at {where(path)} has dtype {dtype}; only "
-                "floating-point and complex leaves have gradients. Leave it out with "
-                "optax.masked or optax.partition."
+                "floating-point and complex leaves have gradients. Put None in its "
+                "place, or leave it out with optax.masked or optax.partition."
             )
             raise ValueError(msg)

@@ -1,5 +1,6 @@
 """The SAM family inside the pipelines that people build: chains, wrappers, devices."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -46,12 +47,43 @@ prefixes = pytest.mark.parametrize("prefix", PREFIXES, ids=lambda f: f.__name__)
 wrappers = pytest.mark.parametrize("wrapper", WRAPPERS, ids=lambda f: f.__name__)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Counted:
+    """Params beside a counter; accepts only arrays."""
+
+    w: Any
+    count: Any
+
+    def __post_init__(self) -> None:
+        if (np.shape(self.w), np.shape(self.count)) != ((2,), ()):
+            msg = f"expected arrays of shapes (2,) and (), got {self.w}, {self.count}"
+            raise TypeError(msg)
+        if self.count is None or self.w is None:
+            msg = "expected arrays, got None"
+            raise TypeError(msg)
+
+
 def loss(params: PyTree) -> jax.Array:
     return jnp.sum(params["a"] ** 2) + 3 * jnp.sum((params["b"] - 1.0) ** 2)
 
 
 PARAMS = {"a": np.array([1.0, -2.0], np.float32), "b": np.ones((2, 2), np.float32) * 3}
 gradient = jax.grad(loss)
+
+
+@prefixes
+def test_checked_containers_may_hold_integers(prefix: Any) -> None:
+    height = lambda p: p.w[0] ** 2 + 3 * p.w[1] ** 2  # noqa: E731
+    slope = jax.grad(height, allow_int=True)
+    params = Counted(jnp.array([1.0, -2.0]), jnp.array(3))
+    grads = slope(params)
+    tx = prefix()
+    given = {"grad_fn": slope, "tail_grad_fn": slope}
+    first, state = tx.update(grads, tx.init(params), params, **given)
+    second, _ = tx.update(grads, state, params, **given)
+    assert first.count is second.count is grads.count
+    assert not np.array_equal(first.w, grads.w)
 
 
 def step(tx: Any, state: Any, params: PyTree) -> tuple[PyTree, Any]:

@@ -16,6 +16,7 @@ from flax import nnx
 from flax.core import FrozenDict
 from flax.training.train_state import TrainState
 
+import optimizers
 from optimizers.testing import Case
 
 Tree = Any
@@ -132,6 +133,55 @@ def test_equinox_filtered_tree(optimizer: Any, start: Tree) -> None:
         model, state = step(model, state)
     expected, _ = _trained(optimizer, start, 3)
     _assert_close({"bias": model.bias, "kernel": model.kernel}, expected)
+
+
+def _matrices(params: Tree) -> Tree:
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def test_whole_equinox_module(alias: Case) -> None:
+    """Functions and frozen arrays are among the params, and the gradients have None."""
+    model = eqx.nn.MLP(2, 3, 3, 1, key=jax.random.key(0))
+    frozen = lambda m: m.layers[0].bias  # noqa: E731
+    spec = eqx.tree_at(frozen, jax.tree.map(eqx.is_array, model), False)
+    trained, rest = eqx.partition(model, spec)
+    leaves, structure = jax.tree.flatten(trained)
+    loss = lambda m: _mean_square(jax.vmap(m)(X))  # noqa: E731
+    loss_of_leaves = lambda p: loss(eqx.combine(structure.unflatten(p), rest))  # noqa: E731
+    gradient = jax.jit(jax.grad(loss_of_leaves))
+    grads = structure.unflatten(gradient(leaves))
+    changes = [{}]
+    if "weight_decay" in alias.parameters:
+        changes = [
+            {"weight_decay": 0.1},
+            {"weight_decay": 0.1, "weight_decay_mask": _matrices},
+        ]
+    elif "mask" in alias.parameters:
+        changes = [{"mask": _matrices}]
+    for given in changes:
+        tx, state = alias.call(**given), alias.call(**given).init(leaves)
+        expected, _ = tx.update(
+            *(gradient(leaves), state, leaves),
+            grad_fn=gradient,
+            tail_grad_fn=gradient,
+        )
+        losses = {"value_fn": loss} if alias.wraps else {}
+        found, _ = tx.update(
+            *(grads, tx.init(trained), model),
+            tail_grad_fn=eqx.filter_grad(loss),
+            **(losses or {"grad_fn": eqx.filter_grad(loss)}),
+        )
+        assert jax.tree.structure(found) == structure
+        for u, v in zip(jax.tree.leaves(found), expected, strict=True):
+            np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-8)
+
+
+def test_slow_weights_of_a_whole_equinox_module() -> None:
+    model = eqx.nn.MLP(2, 3, 3, 1, key=jax.random.key(0))
+    state = optimizers.lookahead(optax.sgd(0.1)).init(eqx.filter(model, eqx.is_array))
+    moved = jax.tree.map(lambda x: x + 1 if eqx.is_array(x) else x, model)
+    slow = optimizers.lookahead_params(state, moved)
+    np.testing.assert_array_equal(jax.vmap(slow)(X), jax.vmap(model)(X))
 
 
 def test_flax_serialization(optimizer: Any, start: Tree) -> None:

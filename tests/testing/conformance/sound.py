@@ -61,9 +61,11 @@ def scale_by_sound_adam(
             direction = jnp.where(root > 0, mean / size, 0)
             return direction.astype(g.dtype), mu.astype(m.dtype), nu.astype(v.dtype)
 
-        triples = jax.tree_util.tree_map_with_path(leaf, updates, state.mu, state.nu)
-        structure = jax.tree.structure(updates)
-        rows = structure.flatten_up_to(triples)
+        pairs, structure = jax.tree_util.tree_flatten_with_path(updates)
+        moments = map(structure.flatten_up_to, (state.mu, state.nu))
+        rows = [
+            leaf(path, g, m, v) for (path, g), m, v in zip(pairs, *moments, strict=True)
+        ]
         direction, mu, nu = (
             structure.unflatten([row[i] for row in rows]) for i in range(3)
         )
@@ -141,7 +143,12 @@ def sound_ascent(rho: Any = 0.05) -> optax.GradientTransformationExtraArgs:
             jnp.asarray(new).astype(jnp.asarray(g).dtype) if _is_inexact(g) else g
         )
         gradient = jax.grad(value_fn) if grad_fn is None else grad_fn
-        climbed = gradient(jax.tree.map(ascend, params, updates))
+        point = jax.tree.map(
+            lambda g, p: p if g is None else ascend(p, g),
+            *(updates, params),
+            is_leaf=lambda node: node is None,
+        )
+        climbed = gradient(point)
         return jax.tree.map(fitted, climbed, updates), state
 
     return optax.GradientTransformationExtraArgs(optax.identity().init, update)

@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +17,7 @@ from optimizers.testing._conformance.rule import applies_if, rule
 from optimizers.testing._conformance.run import Run, run
 from optimizers.testing._extras import bind_extras, update
 from optimizers.testing._inputs import Tree
+from optimizers.testing._jit import quick_jit
 
 
 class _Pair(NamedTuple):
@@ -30,6 +33,34 @@ class _Layer:
 
     def __call__(self, x: Any) -> Any:
         return x @ self.kernel + self.bias
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class _Converting:
+    """Makes its fields arrays, as converters do."""
+
+    bias: Any
+    kernel: Any
+
+    def __post_init__(self) -> None:
+        self.bias, self.kernel = jnp.asarray(self.bias), jnp.asarray(self.kernel)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class _Checking:
+    """Accepts only arrays of the shapes that it declares."""
+
+    bias: Any
+    kernel: Any
+
+    def __post_init__(self) -> None:
+        for name, shape in _inputs.SHAPES["layer"].items():
+            value = getattr(self, name)
+            if not hasattr(value, "dtype") or value.shape != shape:
+                msg = f"{name} must be an array of shape {shape}, got {value!r}"
+                raise TypeError(msg)
 
 
 def _leaves_of(tree: Tree) -> tuple[Any, Any]:
@@ -66,12 +97,116 @@ def any_container_works(case: Case) -> None:
         _compare.assert_close(updates, expected, f"in a {kind}", rtol=1e-6)
 
 
+def containers_may_check_their_leaves(case: Case) -> None:
+    """Params may be in classes that convert or check their fields, with any mask.
+
+    jax.tree.map rebuilds such a class with its results: scalars, tuples or booleans are
+    refused, or converted to arrays.
+    """
+    for what, changes in _decays(case):
+        tx = case.make(**changes)
+        stream = case.stream[:1] if changes else case.stream[:2]
+        expected = run(tx, case.params, stream).updates
+        has_function = any(map(callable, changes.values()))
+        # A user's own jax.tree.map cannot put booleans into fields that are checked.
+        for kind in (_Converting,) if has_function else (_Converting, _Checking):
+            params, *grads = (kind(*_leaves_of(x)) for x in (case.params, *stream))
+            where = f"in the class {kind.__name__}{what}"
+            try:
+                updates, state = run(tx, params, grads)
+                # Under jit, converted booleans are tracers.
+                jax.make_jaxpr(partial(update, tx))(grads[0], state, params)
+            except Exception as error:
+                msg = f"an update {where} raised {type(error).__name__}: {error}"
+                raise AssertionError(msg) from error
+            wanted = [kind(*_leaves_of(u)) for u in expected]
+            _compare.assert_close(updates, wanted, where, rtol=1e-6)
+
+
+def _matrices(params: Tree) -> Tree:
+    return jax.tree.map(lambda x: jnp.ndim(x) > 1, params)
+
+
+def _decays(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields arguments without and with weight decay and masks, and what they are."""
+    yield "", {}
+    if "weight_decay" not in case.parameters:
+        return
+    yield " with weight_decay", {"weight_decay": 0.5}
+    for name in ("weight_decay_mask", "mask"):
+        if name in case.parameters:
+            for kind, mask in (("function", _matrices), ("boolean", True)):
+                changes = {"weight_decay": 0.5, name: mask}
+                yield f" with weight_decay and a {kind} as {name}", changes
+
+
 def none_is_an_empty_subtree(case: Case) -> None:
     """None in params and gradients stays None and does not change other updates.
 
     Filtered models have None in place of leaves that are not trained.
     """
     _assert_ignored(case, None)
+
+
+def _activation(x: Any) -> Any:
+    return x
+
+
+# What the params hold where the gradients have None.
+_REST = {"activation": _activation, "frozen": np.ones(2, np.float32), "name": "mlp"}
+
+
+def params_without_gradients_are_not_read(case: Case) -> None:
+    """Where gradients and state have None, params may hold anything.
+
+    Modules of Equinox have functions and strings among their leaves, and frozen arrays;
+    many training loops pass the whole module to update.
+    """
+    whole = {**case.params, **_REST}
+    for what, changes in _decays(case):
+        stream = case.stream[:1] if changes else case.stream[:2]
+        expected = run(case.make(**changes), case.params, stream).updates
+        tx = bind_extras(case.call(**changes), partial(_extras_of_whole, case))
+
+        def step(grads: Tree, state: Tree, tx: Any = tx) -> tuple[Tree, Tree]:
+            return tx.update(grads, state, whole)
+
+        step = quick_jit(step) if case.has_control_flow else step
+        where = f"with functions and strings in the params{what}"
+        try:
+            updates, state = [], tx.init(_trained(whole))
+            for grads in map(_trained, stream):
+                new, state = step(grads, state)
+                updates.append(new)
+        except Exception as error:
+            msg = f"an update {where} raised {type(error).__name__}: {error}"
+            raise AssertionError(msg) from error
+        _compare.assert_close(updates, list(map(_trained, expected)), where, rtol=1e-6)
+
+
+def _trained(tree: Tree) -> Tree:
+    """Returns the params or gradients with None in place of the rest."""
+    return {**tree, **dict.fromkeys(_REST)}
+
+
+def _extras_of_whole(case: Case, grads: Tree, params: Tree) -> dict[str, Any]:
+    """Returns the extra arguments for params whose losses need the rest, too."""
+
+    def needs_rest(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(params: Tree, *rest: Any) -> Any:
+            if params["activation"] is not _activation:
+                msg = "the loss was called without the functions in the params"
+                raise TypeError(msg)
+            return function(_trained(params), *rest)
+
+        return call
+
+    accepted = {
+        name: needs_rest(extra) if callable(extra) else extra
+        for name, extra in _inputs.extra_args(grads, _trained(params)).items()
+        if case.extras is None or name in case.extras
+    }
+    return accepted | case.own_extras(grads, _trained(params))
 
 
 def masked_node_is_an_empty_subtree(case: Case) -> None:
@@ -280,10 +415,25 @@ RULES = (
         "treat every tuple of three as the results of a leaf.",
     ),
     rule(
+        containers_may_check_their_leaves,
+        "promise",
+        (29,),
+        "Put only arrays of the shapes of the params into their containers, and all "
+        "else into lists of leaves. Do not use optax.masked, which puts MaskedNode "
+        "into them.",
+    ),
+    rule(
         none_is_an_empty_subtree,
         "promise",
         (30,),
         "Use plain jax.tree.map without is_leaf=lambda x: x is None.",
+    ),
+    rule(
+        params_without_gradients_are_not_read,
+        "promise",
+        (30,),
+        "Map over the gradients first, with is_leaf=lambda x: x is None, and skip "
+        "every None.",
     ),
     rule(
         masked_node_is_an_empty_subtree,

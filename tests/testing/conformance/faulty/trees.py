@@ -16,6 +16,8 @@ from tests.testing.conformance.faulty.support import (
 )
 from tests.testing.conformance.sound import (
     Tree,
+    by_rate,
+    scale_by_sound_adam,
     sound_ascent,
     sound_mixture,
     sound_pause,
@@ -94,7 +96,81 @@ def unzips_tuples_of_three(update: Any, g: Tree, state: Any, params: Tree) -> An
     return jax.tree.map(lambda t: t[0], triples, is_leaf=is_triple), state
 
 
+def sums_in_a_container(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    jax.tree.leaves(jax.tree.map(jnp.sum, g))
+    return update(g, state, params)
+
+
+def chooses_in_a_container(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    updates, state = update(g, state, params)
+    matrices = jax.tree.map(lambda u: u.ndim > 1, updates)
+    return jax.tree.map(lambda u, yes: u if yes else 1 * u, updates, matrices), state
+
+
+def masks_in_a_container(
+    learning_rate: Any = 0.1, weight_decay: Any = 0.0, mask: Any = None
+) -> Transformation:
+    decay = optax.add_decayed_weights(weight_decay, mask)
+    return optax.chain(scale_by_sound_adam(), decay, by_rate(learning_rate))
+
+
+def reads_params(update: Any, g: Tree, state: Any, params: Tree) -> Any:
+    jax.tree.map(lambda x, p: x - p, g, params)
+    return update(g, state, params)
+
+
+def decays_every_param(
+    learning_rate: Any = 0.1, weight_decay: Any = 0.0
+) -> Transformation:
+    def update(g: Tree, state: Any, params: Tree = None, **extra_args: Any) -> Any:
+        del extra_args
+        if weight_decay:
+            g = jax.tree.map(lambda u, p: u + weight_decay * p, g, params)
+        return g, state
+
+    decay = Transformation(optax.identity().init, update)
+    return optax.chain(scale_by_sound_adam(), decay, by_rate(learning_rate))
+
+
+def ascends_without_functions(update: Any, g: Tree, params: Tree, extras: Any) -> Any:
+    whole = extras["grad_fn"]
+    trained = jax.tree.map(
+        lambda x, p: None if x is None else p, g, params, is_leaf=lambda x: x is None
+    )
+    return update(g, **{**extras, "grad_fn": lambda _: whole(trained)})
+
+
 FAULTS = {
+    "sums in a container": Fault(
+        broken_update(sums_in_a_container),
+        "containers_may_check_their_leaves",
+        "in the class _Checking raised TypeError: bias must be an array of shape (3,)",
+    ),
+    "chooses in a container": Fault(
+        broken_update(chooses_in_a_container),
+        "containers_may_check_their_leaves",
+        "in the class _Converting raised TracerBoolConversionError",
+    ),
+    "masks in a container": Fault(
+        masks_in_a_container,
+        "containers_may_check_their_leaves",
+        "in the class _Converting with weight_decay and a function as mask raised",
+    ),
+    "reads every param": Fault(
+        broken_update(reads_params),
+        "params_without_gradients_are_not_read",
+        "with functions and strings in the params raised",
+    ),
+    "decays every param": Fault(
+        decays_every_param,
+        "params_without_gradients_are_not_read",
+        "with functions and strings in the params with weight_decay raised",
+    ),
+    "ascends without functions": Fault(
+        broken_extras(sound_ascent, ascends_without_functions),
+        "params_without_gradients_are_not_read",
+        "the loss was called without the functions",
+    ),
     "compares sizes instead of shapes": Fault(
         broken_update(compares_sizes), "other_shape_is_refused", "shape (1, 3)"
     ),
