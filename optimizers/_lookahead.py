@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, donation, numerics, trees
+from optimizers._common import checks, donation, numerics, order, trees
 from optimizers._common.typing import PyTree, Scalar
 
 __all__ = ["LookaheadState", "lookahead", "lookahead_params"]
@@ -62,9 +62,12 @@ def lookahead(
     The params hold the fast weights; the slow weights are in the state, in at least
     float32. Put it outermost or last in a chain: a transformation of its updates would
     break the synchronization. It works inside `optax.MultiSteps`, `optax.partition`,
-    `optax.masked` and `optax.inject_hyperparams`, and passes on extra arguments. With
-    the gradients of S domains in turn and ``sync_period=S``, it is Fish (Shi et al.,
-    2022; arXiv:2104.09937), with slow_step_size as its meta learning rate.
+    `optax.masked` and `optax.inject_hyperparams`, and passes on extra arguments. Around
+    `optax.MultiSteps` it counts micro-batches, not whole steps. The gradients may have
+    any shape that the optimizer takes, as those of single examples for differentially
+    private SGD. With the gradients of S domains in turn and ``sync_period=S``, it is
+    Fish (Shi et al., 2022; arXiv:2104.09937), with slow_step_size as its meta learning
+    rate.
 
     Symbols: :math:`k` sync_period, :math:`\alpha` slow_step_size; the state holds
     :math:`t \bmod k` as steps_since_sync, :math:`\phi` as slow, :math:`\bar m` as
@@ -92,9 +95,10 @@ def lookahead(
 
     Raises:
       TypeError: optimizer is not a gradient transformation.
-      ValueError: A hyperparameter is out of its range, or inner_state is ``"pullback"``
-        and the optimizer has no momentum; in `update`, params are missing, or the
-        gradients do not have their structure and shapes.
+      ValueError: A hyperparameter is out of its range; in `init`, inner_state is
+        ``"pullback"`` and the optimizer has no momentum, or it is ``"reset"`` and the
+        optimizer accumulates gradients; in `update`, params are missing, or the updates
+        of the optimizer do not have their structure and shapes.
 
     References:
       Zhang, Lucas, Hinton and Ba, Lookahead Optimizer: k Steps Forward, 1 Step Back,
@@ -119,6 +123,8 @@ def lookahead(
 
     def init(params: PyTree) -> LookaheadState:
         state = inner.init(params)
+        if inner_state == "reset":
+            _require_no_accumulation(state)
         return LookaheadState(
             steps_since_sync=jnp.zeros([], jnp.int32),
             slow=jax.tree.map(_slow_copy, params),
@@ -135,10 +141,15 @@ def lookahead(
                 "follow. Call update(grads, state, params)."
             )
             raise ValueError(msg)
-        trees.require_shapes_of(
-            "lookahead", "the gradients", updates, "the params of init()", state.slow
-        )
         fast, after = inner.update(updates, state.inner_state, params, **extra_args)
+        trees.require_shapes_of(
+            "lookahead",
+            "the updates of the optimizer",
+            fast,
+            "the params of init()",
+            state.slow,
+            "This depends on the gradients that update() got.",
+        )
         since = numerics.increment(state.steps_since_sync)
         # As floats, because optax may inject the period in the dtype of the params.
         due = numerics.as_float_scalar(since) >= numerics.as_float_scalar(sync_period)
@@ -167,6 +178,7 @@ def lookahead(
         steps = trees.map_inexact(
             lambda u, step: step.astype(numerics.dtype_of(u)), fast, steps
         )
+        steps = order.remember_updates(steps)
         return steps, LookaheadState(since, slow, after, momenta)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -232,6 +244,22 @@ def _in_dtypes_of(params: PyTree, slow: PyTree) -> PyTree:
     return jax.tree.map(
         subtree, slow, params, is_leaf=lambda node: isinstance(node, optax.MaskedNode)
     )
+
+
+def _require_no_accumulation(state: PyTree) -> None:
+    """Raises ValueError if the state of an optimizer holds accumulated gradients."""
+
+    def accumulates(node: Any) -> bool:
+        return isinstance(node, optax.MultiStepsState | optax.ApplyEvery)
+
+    if any(map(accumulates, jax.tree.leaves(state, is_leaf=accumulates))):
+        msg = (
+            "lookahead: inner_state='reset' would throw away the gradients that the "
+            "optimizer has accumulated. Put lookahead inside: "
+            "optax.MultiSteps(lookahead(optimizer, inner_state='reset'), k), which "
+            "synchronizes every sync_period whole steps."
+        )
+        raise ValueError(msg)
 
 
 def _has_momentum(node: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optimizers._common import checks, numerics, trees
+from optimizers._common import checks, numerics, order, trees
 from optimizers._common.typing import PyTree, ScalarOrSchedule
 
 AuxWeight = ScalarOrSchedule | Sequence[ScalarOrSchedule]
@@ -47,9 +47,11 @@ def main_and_auxiliary(
       The main gradients, and the list of auxiliary ones.
 
     Raises:
-      ValueError: aux_grads is missing, or does not have the structure, shapes and
-        kinds of dtypes of the gradients. Says how to call update().
+      ValueError: The updates come from an optimizer, or aux_grads is missing or does
+        not have the structure, shapes and kinds of dtypes of the gradients. Says how
+        to call update().
     """
+    order.require_gradients(function, updates)
     if aux_grads is None:
         msg = (
             f"{function}: update() needs aux_grads, the gradient of the auxiliary "

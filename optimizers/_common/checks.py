@@ -178,18 +178,19 @@ def inner_optimizer(
 
     Args:
       function: The wrapper's name, for the error message.
-      optimizer: The wrapper's argument.
+      optimizer: The wrapper's argument; `optax.MultiSteps` too, which is not one.
       example: Another argument of a call, for the error message: ``"rho=0.05"``.
 
     Raises:
       TypeError: The optimizer is not a gradient transformation.
     """
+    if isinstance(optimizer, optax.MultiSteps):
+        return optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
     if not isinstance(optimizer, optax.GradientTransformation):
         msg = (
             f"{function}: optimizer must be an optax.GradientTransformation, got "
             f"{optimizer!r} of type {type(optimizer).__name__}. Call for instance "
-            f"{function}(optax.sgd(0.1), {example}). For optax.MultiSteps(...), pass "
-            "its .gradient_transformation()."
+            f"{function}(optax.sgd(0.1), {example})."
         )
         raise TypeError(msg)
     return optax.with_extra_args_support(optimizer)
