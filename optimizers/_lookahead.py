@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, donation, numerics, order, trees
+from optimizers._common import (
+    checks,
+    donation,
+    numerics,
+    order,
+    readers,
+    trees,
+)
 from optimizers._common.typing import PyTree, Scalar
 
 __all__ = ["LookaheadState", "lookahead", "lookahead_params"]
@@ -164,7 +171,10 @@ def lookahead(
         )  # (3)
         momenta = state.momenta
         if inner_state == "reset":
-            fresh = inner.init(_in_dtypes_of(params, slow))
+            start = trees.map_inexact(
+                lambda p, s: s.astype(numerics.dtype_of(p)), params, slow
+            )
+            fresh = inner.init(start)
             after = jax.tree.map(lambda f, a: _chosen(due, f, a), fresh, after)
         if inner_state == "pullback":
             now = _momenta(after)
@@ -189,15 +199,20 @@ def lookahead_params(state: PyTree, params: PyTree) -> PyTree:
 
     Args:
       state: The state of an optimizer, which may contain lookahead inside chains,
-        masks, partitions, injected hyperparameters and other wrappers.
-      params: The params, whose dtypes the result has.
+        masks, partitions, injected hyperparameters and other wrappers. It may also be
+        an ``nnx.Optimizer`` or its ``opt_state``, or a state that was restored as dicts
+        and lists.
+      params: The params, whose dtypes the result has. For flax.nnx, ``nnx.state`` of
+        the model.
 
     Returns:
       A tree like the params. Leaves outside the mask of lookahead and leaves that have
       no gradients are those of the params.
 
     Raises:
-      ValueError: There is no lookahead in the state.
+      TypeError: The state is not one, but for instance an optimizer.
+      ValueError: There is no lookahead in the state, or the params lack a leaf that has
+        a slow weight.
 
     Examples:
       >>> import jax.numpy as jnp, optax, optimizers
@@ -208,20 +223,36 @@ def lookahead_params(state: PyTree, params: PyTree) -> PyTree:
       >>> print(x, optimizers.lookahead_params(state, x))
       [-1. -1.] [0. 0.]
     """
-
-    def is_own(node: Any) -> bool:
-        return isinstance(node, LookaheadState)
-
-    found = [node for node in jax.tree.leaves(state, is_leaf=is_own) if is_own(node)]
+    readers.require_state("lookahead_params", state)
+    found = readers.nodes(state, "steps_since_sync", "slow")
     if not found:
         msg = (
             "lookahead_params: there is no lookahead in this state of type "
             f"{type(state).__name__}. Pass the state that update() returned."
         )
         raise ValueError(msg)
-    for node in found:
-        params = _in_dtypes_of(params, node.slow)
+    for _, node in found:
+        params = _with_slow(
+            params, readers.leaves_by_names(readers.fields(node)["slow"])
+        )
     return params
+
+
+def _with_slow(params: PyTree, slow: dict[tuple[str, ...], Any]) -> PyTree:
+    """The slow weights in the dtypes of the params; the params where there are none."""
+
+    def leaf(path: Any, p: Any) -> Any:
+        s = slow.pop(readers.names(path), None)
+        return jnp.asarray(s, numerics.dtype_of(p)) if trees.is_inexact(s) else p
+
+    evaluated = jax.tree_util.tree_map_with_path(leaf, params)
+    for path in slow:
+        msg = (
+            "lookahead_params: there is a slow weight, but no leaf of the params, at "
+            f"{'/'.join(path)}. Pass the params that update() got."
+        )
+        raise ValueError(msg)
+    return evaluated
 
 
 def _slow_copy(leaf: Any) -> jax.Array:
@@ -230,20 +261,6 @@ def _slow_copy(leaf: Any) -> jax.Array:
     if trees.is_inexact(leaf):
         wide = numerics.compute_dtype(numerics.dtype_of(leaf))
     return donation.own_buffer(leaf, wide)
-
-
-def _in_dtypes_of(params: PyTree, slow: PyTree) -> PyTree:
-    """The slow weights in the dtypes of the params; the params if there are none."""
-
-    def subtree(s: Any, params: PyTree) -> PyTree:
-        # A masked node stands for a whole subtree.
-        if isinstance(s, optax.MaskedNode) or not trees.is_inexact(s):
-            return params
-        return s.astype(numerics.dtype_of(params))
-
-    return jax.tree.map(
-        subtree, slow, params, is_leaf=lambda node: isinstance(node, optax.MaskedNode)
-    )
 
 
 def _require_no_accumulation(state: PyTree) -> None:
