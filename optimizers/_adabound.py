@@ -282,7 +282,7 @@ def adabound(
             weight_decay_mask=weight_decay_mask,
             amsgrad=False,
         ),
-        optax.scale(-1.0),
+        transforms.negate(),
     )
 
 
@@ -372,7 +372,7 @@ def amsbound(
             weight_decay_mask=weight_decay_mask,
             amsgrad=True,
         ),
-        optax.scale(-1.0),
+        transforms.negate(),
     )
 
 

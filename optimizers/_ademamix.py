@@ -264,8 +264,12 @@ def _scale_by_ademamix(
     *,
     warmup_steps: Scalar | None,
 ) -> optax.GradientTransformationExtraArgs:
-    checks.decay_rates(name, b1=b1, b2=b2, b3=b3)
-    checks.non_negative(name, alpha=alpha, eps=eps, eps_root=eps_root)
+    checks.decay_rates(name, b1=b1, b2=b2)
+    checks.non_negative(name, eps=eps, eps_root=eps_root)
+    if not callable(b3):
+        checks.decay_rates(name, b3=b3)
+    if not callable(alpha):
+        checks.non_negative(name, alpha=alpha)
     if warmup_steps is not None:
         checks.positive(name, warmup_steps=warmup_steps)
         schedules = {n: f for n, f in (("b3", b3), ("alpha", alpha)) if callable(f)}

@@ -106,13 +106,13 @@ def bloop(
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
       a chain: after it, the updates point downhill, and aux_grads, which are added to
-      them, uphill.
+      them, uphill. Updates of this library's optimizers are refused.
 
     Raises:
       ValueError: A weight is not a finite number >= 0, or ema_rate not in [0, 1]; in
-        `update`, the gradients do not have the structure and shapes of the params, or
-        aux_grads is missing or does not have the structure, shapes and kinds of dtypes
-        of the gradients.
+        `update`, the gradients are updates of an optimizer, the gradients do not have
+        the structure and shapes of the params, or aux_grads is missing or does not have
+        the structure, shapes and kinds of dtypes of the gradients.
 
     References:
       Hsieh, Thornton, Ndiaye, Klein, Cuturi and Ablin, Careful with that Scalpel:

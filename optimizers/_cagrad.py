@@ -43,6 +43,9 @@ def cagrad(
     clipped to the interval between the two gradients. No numerical search and no
     epsilon in denominators is needed.
 
+    To accumulate gradients, put ``optax.MultiSteps`` after it in the chain: around it,
+    it would pass on only the auxiliary gradient of the last micro-batch.
+
     Symbols: :math:`c` c.
 
     Defaults: c of the paper for multi-task networks; it tries 0.2 to 0.8.
@@ -62,11 +65,12 @@ def cagrad(
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
       a chain: after it, the updates point downhill, and aux_grads, which are added to
-      them, uphill.
+      them, uphill. Updates of this library's optimizers are refused.
 
     Raises:
-      ValueError: c is not a finite number >= 0; in `update`, aux_grads is missing or
-        does not have the structure, shapes and kinds of dtypes of the gradients.
+      ValueError: c is not a finite number >= 0; in `update`, the gradients are updates
+        of an optimizer, aux_grads is missing or does not have the structure, shapes and
+        kinds of dtypes of the gradients.
 
     References:
       Liu, Liu, Jin, Stone and Liu, Conflict-Averse Gradient Descent for Multi-task

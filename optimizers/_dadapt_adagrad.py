@@ -193,7 +193,7 @@ def dadapt_adagrad(
             weight_decay_mask=weight_decay_mask,
             reduce=reduce,
         ),
-        optax.scale(-1.0),  # (10)
+        transforms.negate(),  # (10)
     )
 
 

@@ -206,7 +206,7 @@ def dadapt_adam(
             weight_decay_mask=weight_decay_mask,
             reduce=reduce,
         ),
-        optax.scale(-1.0),  # (8)
+        transforms.negate(),  # (8)
     )
 
 

@@ -188,7 +188,7 @@ def dadapt_sgd(
             weight_decay_mask=weight_decay_mask,
             reduce=reduce,
         ),
-        optax.scale(-1.0),  # (8)
+        transforms.negate(),  # (8)
     )
 
 

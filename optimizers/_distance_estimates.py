@@ -1,9 +1,10 @@
 """Reads the distance estimates of D-Adaptation and Prodigy from a state."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 
+from optimizers._common import readers
 from optimizers._common.typing import PyTree
 
 __all__ = ["distance_estimates"]
@@ -14,10 +15,15 @@ def distance_estimates(state: PyTree) -> dict[str, jax.Array]:
 
     Args:
       state: The state of an optimizer, which may contain such methods inside chains,
-        masks, partitions, injected hyperparameters and other wrappers.
+        masks, partitions, injected hyperparameters and other wrappers. It may also be
+        an ``nnx.Optimizer`` or its ``opt_state``, or a state that was restored as dicts
+        and lists.
 
     Returns:
       The estimates, as ``{"[0].distance": d}``; empty if there are none.
+
+    Raises:
+      TypeError: This is not a state, but for instance an optimizer.
 
     Examples:
       >>> import jax.numpy as jnp, optax, optimizers
@@ -27,13 +33,11 @@ def distance_estimates(state: PyTree) -> dict[str, jax.Array]:
       ...     print(path, d)
       [1][0].distance 0.5
     """
-    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_estimates_distance)
-    return {
-        f"{jax.tree_util.keystr(path)}.distance": node.distance
-        for path, node in nodes
-        if _estimates_distance(node)
-    }
-
-
-def _estimates_distance(node: Any) -> bool:
-    return {"distance", "grad_sum"} <= set(getattr(node, "_fields", ()))
+    readers.require_state("distance_estimates", state)
+    estimates = {}
+    for path, node in readers.nodes(state, "distance", "grad_sum"):
+        field = "['distance']" if isinstance(node, Mapping) else ".distance"
+        # The only leaf of a variable of flax.nnx, or the array itself.
+        (estimate,) = jax.tree.leaves(readers.fields(node)["distance"])
+        estimates[jax.tree_util.keystr(path) + field] = estimate
+    return estimates

@@ -42,12 +42,14 @@ def friendly_sam_gradient(
 
     Returns:
       The transformation; put it before the optimizer in a chain: after it, the updates
-      would point uphill. They have the dtypes of the gradients.
+      would point uphill; those of this library's optimizers are refused. The result has
+      the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `init` and `update`, the
-        params are masked; in `update`, params are missing, grad_fn and value_fn are
-        both missing, or gradients do not have the structure and shapes of the params.
+        params are masked; in `update`, the gradients are updates of an optimizer,
+        params are missing, grad_fn and value_fn are both missing, or gradients do not
+        have the structure and shapes of the params.
     """
     return _gradient("friendly_sam_gradient", rho, sigma, decay, mask, reduce)
 
@@ -80,6 +82,10 @@ def friendly_sam(
     ``value_fn``, a function from params to the gradient or to the loss on the same
     batch. `friendly_sam_gradient` is (1) to (4) as the first transformation of a chain;
     it composes like `sharpness_aware`.
+
+    To accumulate gradients, put ``optax.MultiSteps`` inside, as in
+    ``friendly_sam(optax.MultiSteps(optimizer, k))``: around it, it would take the
+    second gradient on the last micro-batch only.
 
     Cost: two gradients per step, and a state of the size of the params.
 

@@ -45,6 +45,9 @@ def gradvac(
     :math:`\bar\varphi = 1`, which no multiple of :math:`a` reaches, :math:`d = g`. The
     cosine with a zero gradient is 0.
 
+    To accumulate gradients, put ``optax.MultiSteps`` after it in the chain: around it,
+    it would pass on only the auxiliary gradient of the last micro-batch.
+
     Symbols: :math:`\rho` ema_rate; the state holds :math:`\bar\varphi` as mean_cosine.
 
     Defaults: an average over about a hundred steps; the paper has no default.
@@ -63,11 +66,12 @@ def gradvac(
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
       a chain: after it, the updates point downhill, and aux_grads, which are added to
-      them, uphill.
+      them, uphill. Updates of this library's optimizers are refused.
 
     Raises:
-      ValueError: ema_rate is not in [0, 1]; in `update`, aux_grads is missing or does
-        not have the structure, shapes and kinds of dtypes of the gradients.
+      ValueError: ema_rate is not in [0, 1]; in `update`, the gradients are updates of
+        an optimizer, aux_grads is missing or does not have the structure, shapes and
+        kinds of dtypes of the gradients.
 
     References:
       Wang, Tsvetkov, Firat and Cao, Gradient Vaccine: Investigating and Improving

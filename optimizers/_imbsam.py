@@ -31,12 +31,14 @@ def imbsam_gradient(
 
     Returns:
       The transformation; put it before the optimizer in a chain: after it, the updates
-      would point uphill. They have the dtypes of the gradients.
+      would point uphill; those of this library's optimizers are refused. The result has
+      the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; in `init` and `update`, the
-        params are masked; in `update`, params or tail_grad_fn are missing, or gradients
-        do not have the structure and shapes of the params.
+        params are masked; in `update`, the gradients are updates of an optimizer,
+        params or tail_grad_fn are missing, or gradients do not have the structure and
+        shapes of the params.
     """
     return _gradient("imbsam_gradient", rho, tail_weight, mask, reduce)
 
@@ -80,6 +82,10 @@ def imbsam(
 
     `imbsam_gradient` is (1) and (2) as the first transformation of a chain; it composes
     like `sharpness_aware`.
+
+    To accumulate gradients, put ``optax.MultiSteps`` inside, as in
+    ``imbsam(optax.MultiSteps(optimizer, k))``: around it, it would take the gradients
+    of the tail on the last micro-batch only.
 
     Cost: three gradients per step, one of the head and two of the tail (one if rho is
     the number 0, which only weights the classes); no state except a step count if rho

@@ -179,7 +179,7 @@ def innaprop(
             weight_decay=weight_decay,
             weight_decay_mask=weight_decay_mask,
         ),
-        optax.scale(-1.0),
+        transforms.negate(),
     )
 
 

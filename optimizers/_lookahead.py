@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, donation, numerics, trees
+from optimizers._common import (
+    checks,
+    donation,
+    numerics,
+    order,
+    readers,
+    trees,
+)
 from optimizers._common.typing import PyTree, Scalar
 
 __all__ = ["LookaheadState", "lookahead", "lookahead_params"]
@@ -62,9 +69,12 @@ def lookahead(
     The params hold the fast weights; the slow weights are in the state, in at least
     float32. Put it outermost or last in a chain: a transformation of its updates would
     break the synchronization. It works inside `optax.MultiSteps`, `optax.partition`,
-    `optax.masked` and `optax.inject_hyperparams`, and passes on extra arguments. With
-    the gradients of S domains in turn and ``sync_period=S``, it is Fish (Shi et al.,
-    2022; arXiv:2104.09937), with slow_step_size as its meta learning rate.
+    `optax.masked` and `optax.inject_hyperparams`, and passes on extra arguments. Around
+    `optax.MultiSteps` it counts micro-batches, not whole steps. The gradients may have
+    any shape that the optimizer takes, as those of single examples for differentially
+    private SGD. With the gradients of S domains in turn and ``sync_period=S``, it is
+    Fish (Shi et al., 2022; arXiv:2104.09937), with slow_step_size as its meta learning
+    rate.
 
     Symbols: :math:`k` sync_period, :math:`\alpha` slow_step_size; the state holds
     :math:`t \bmod k` as steps_since_sync, :math:`\phi` as slow, :math:`\bar m` as
@@ -92,9 +102,10 @@ def lookahead(
 
     Raises:
       TypeError: optimizer is not a gradient transformation.
-      ValueError: A hyperparameter is out of its range, or inner_state is ``"pullback"``
-        and the optimizer has no momentum; in `update`, params are missing, or the
-        gradients do not have their structure and shapes.
+      ValueError: A hyperparameter is out of its range; in `init`, inner_state is
+        ``"pullback"`` and the optimizer has no momentum, or it is ``"reset"`` and the
+        optimizer accumulates gradients; in `update`, params are missing, or the updates
+        of the optimizer do not have their structure and shapes.
 
     References:
       Zhang, Lucas, Hinton and Ba, Lookahead Optimizer: k Steps Forward, 1 Step Back,
@@ -119,6 +130,8 @@ def lookahead(
 
     def init(params: PyTree) -> LookaheadState:
         state = inner.init(params)
+        if inner_state == "reset":
+            _require_no_accumulation(state)
         return LookaheadState(
             steps_since_sync=jnp.zeros([], jnp.int32),
             slow=jax.tree.map(_slow_copy, params),
@@ -135,10 +148,15 @@ def lookahead(
                 "follow. Call update(grads, state, params)."
             )
             raise ValueError(msg)
-        trees.require_shapes_of(
-            "lookahead", "the gradients", updates, "the params of init()", state.slow
-        )
         fast, after = inner.update(updates, state.inner_state, params, **extra_args)
+        trees.require_shapes_of(
+            "lookahead",
+            "the updates of the optimizer",
+            fast,
+            "the params of init()",
+            state.slow,
+            "This depends on the gradients that update() got.",
+        )
         params = trees.with_gradients("lookahead", updates, params)
         since = numerics.increment(state.steps_since_sync)
         # As floats, because optax may inject the period in the dtype of the params.
@@ -168,6 +186,7 @@ def lookahead(
         steps = trees.map_inexact(
             lambda u, step: step.astype(numerics.dtype_of(u)), fast, steps
         )
+        steps = order.remember_updates(steps)
         return steps, LookaheadState(since, slow, after, momenta)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -178,15 +197,20 @@ def lookahead_params(state: PyTree, params: PyTree) -> PyTree:
 
     Args:
       state: The state of an optimizer, which may contain lookahead inside chains,
-        masks, partitions, injected hyperparameters and other wrappers.
-      params: The params, whose dtypes the result has.
+        masks, partitions, injected hyperparameters and other wrappers. It may also be
+        an ``nnx.Optimizer`` or its ``opt_state``, or a state that was restored as dicts
+        and lists.
+      params: The params, whose dtypes the result has. For flax.nnx, ``nnx.state`` of
+        the model.
 
     Returns:
       A tree like the params. Leaves outside the mask of lookahead and leaves that have
       no gradients are those of the params.
 
     Raises:
-      ValueError: There is no lookahead in the state.
+      TypeError: The state is not one, but for instance an optimizer.
+      ValueError: There is no lookahead in the state, or the params lack a leaf that has
+        a slow weight.
 
     Examples:
       >>> import jax.numpy as jnp, optax, optimizers
@@ -197,20 +221,36 @@ def lookahead_params(state: PyTree, params: PyTree) -> PyTree:
       >>> print(x, optimizers.lookahead_params(state, x))
       [-1. -1.] [0. 0.]
     """
-
-    def is_own(node: Any) -> bool:
-        return isinstance(node, LookaheadState)
-
-    found = [node for node in jax.tree.leaves(state, is_leaf=is_own) if is_own(node)]
+    readers.require_state("lookahead_params", state)
+    found = readers.nodes(state, "steps_since_sync", "slow")
     if not found:
         msg = (
             "lookahead_params: there is no lookahead in this state of type "
             f"{type(state).__name__}. Pass the state that update() returned."
         )
         raise ValueError(msg)
-    for node in found:
-        params = _in_dtypes_of(params, node.slow)
+    for _, node in found:
+        params = _with_slow(
+            params, readers.leaves_by_names(readers.fields(node)["slow"])
+        )
     return params
+
+
+def _with_slow(params: PyTree, slow: dict[tuple[str, ...], Any]) -> PyTree:
+    """The slow weights in the dtypes of the params; the params where there are none."""
+
+    def leaf(path: Any, p: Any) -> Any:
+        s = slow.pop(readers.names(path), None)
+        return jnp.asarray(s, numerics.dtype_of(p)) if trees.is_inexact(s) else p
+
+    evaluated = jax.tree_util.tree_map_with_path(leaf, params)
+    for path in slow:
+        msg = (
+            "lookahead_params: there is a slow weight, but no leaf of the params, at "
+            f"{'/'.join(path)}. Pass the params that update() got."
+        )
+        raise ValueError(msg)
+    return evaluated
 
 
 def _slow_copy(leaf: Any) -> jax.Array:
@@ -235,6 +275,22 @@ def _in_dtypes_of(params: PyTree, slow: PyTree) -> PyTree:
 
 def _is_empty(node: Any) -> bool:
     return node is None or isinstance(node, optax.MaskedNode)
+
+
+def _require_no_accumulation(state: PyTree) -> None:
+    """Raises ValueError if the state of an optimizer holds accumulated gradients."""
+
+    def accumulates(node: Any) -> bool:
+        return isinstance(node, optax.MultiStepsState | optax.ApplyEvery)
+
+    if any(map(accumulates, jax.tree.leaves(state, is_leaf=accumulates))):
+        msg = (
+            "lookahead: inner_state='reset' would throw away the gradients that the "
+            "optimizer has accumulated. Put lookahead inside: "
+            "optax.MultiSteps(lookahead(optimizer, inner_state='reset'), k), which "
+            "synchronizes every sync_period whole steps."
+        )
+        raise ValueError(msg)
 
 
 def _has_momentum(node: Any) -> bool:

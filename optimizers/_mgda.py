@@ -32,6 +32,9 @@ def mgda(*, reduce: Reduce | None = None) -> optax.GradientTransformationExtraAr
     (2) is computed from the gradient with the smaller norm, minus its component along
     :math:`a - g`, which stays accurate if the other is much larger.
 
+    To accumulate gradients, put ``optax.MultiSteps`` after it in the chain: around it,
+    it would pass on only the auxiliary gradient of the last micro-batch.
+
     Symbols: none are arguments.
 
     Defaults: none.
@@ -48,11 +51,12 @@ def mgda(*, reduce: Reduce | None = None) -> optax.GradientTransformationExtraAr
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
       a chain: after it, the updates point downhill, and aux_grads, which are added to
-      them, uphill.
+      them, uphill. Updates of this library's optimizers are refused.
 
     Raises:
-      ValueError: In `update`, aux_grads is missing or does not have the structure,
-        shapes and kinds of dtypes of the gradients.
+      ValueError: In `update`, the gradients are updates of an optimizer, aux_grads is
+        missing or does not have the structure, shapes and kinds of dtypes of the
+        gradients.
 
     References:
       Désidéri, Multiple-gradient descent algorithm (MGDA) for multiobjective

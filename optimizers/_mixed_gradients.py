@@ -31,6 +31,9 @@ def mixed_gradients(aux_weight: AuxWeight) -> optax.GradientTransformationExtraA
     convergence :math:`g = -\lambda a`, and neither loss is at its minimum. `bloop` and
     related methods treat conflicting gradients differently.
 
+    To accumulate gradients, put ``optax.MultiSteps`` after it in the chain: around it,
+    it would pass on only the auxiliary gradient of the last micro-batch.
+
     Symbols: :math:`\lambda` aux_weight.
 
     Defaults: none.
@@ -48,12 +51,12 @@ def mixed_gradients(aux_weight: AuxWeight) -> optax.GradientTransformationExtraA
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
       a chain: after it, the updates point downhill, and aux_grads, which are added to
-      them, uphill.
+      them, uphill. Updates of this library's optimizers are refused.
 
     Raises:
-      ValueError: A weight is not a finite number >= 0; in `update`, aux_grads is
-        missing or does not have the structure, shapes and kinds of dtypes of the
-        gradients.
+      ValueError: A weight is not a finite number >= 0; in `update`, the gradients are
+        updates of an optimizer, aux_grads is missing or does not have the structure,
+        shapes and kinds of dtypes of the gradients.
 
     References:
       Hsieh, Thornton, Ndiaye, Klein, Cuturi and Ablin, Careful with that Scalpel:

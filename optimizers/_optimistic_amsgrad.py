@@ -217,7 +217,7 @@ def optimistic_amsgrad(
             weight_decay=weight_decay,
             weight_decay_mask=weight_decay_mask,
         ),
-        optax.scale(-1.0),
+        transforms.negate(),
     )
 
 

@@ -41,6 +41,9 @@ def pcgrad(
     \pi(a; g)` otherwise. Unlike in `bloop`, all losses are treated equally, and the
     gradient of the main loss is projected, too. Losses of weight 0 are ignored.
 
+    To accumulate gradients, put ``optax.MultiSteps`` after it in the chain: around it,
+    it would pass on only the auxiliary gradient of the last micro-batch.
+
     Symbols: :math:`\lambda_k` aux_weight.
 
     Defaults: none; the paper has ``aux_weight=1``.
@@ -64,12 +67,12 @@ def pcgrad(
       The gradient transformation: ``update(grads, state, params, aux_grads=aux_grads)``
       returns :math:`d_t` in the dtypes of the gradients. Put it before the optimizer in
       a chain: after it, the updates point downhill, and aux_grads, which are added to
-      them, uphill.
+      them, uphill. Updates of this library's optimizers are refused.
 
     Raises:
-      ValueError: A weight is not a finite number >= 0; in `update`, aux_grads is
-        missing or does not have the structure, shapes and kinds of dtypes of the
-        gradients.
+      ValueError: A weight is not a finite number >= 0; in `update`, the gradients are
+        updates of an optimizer, aux_grads is missing or does not have the structure,
+        shapes and kinds of dtypes of the gradients.
 
     References:
       Yu, Kumar, Gupta, Levine, Hausman and Finn, Gradient Surgery for Multi-Task

@@ -241,7 +241,7 @@ def prodigy(
             weight_decay_mask=weight_decay_mask,
             reduce=reduce,
         ),
-        optax.scale(-1.0),  # (10)
+        transforms.negate(),  # (10)
     )
 
 

@@ -65,12 +65,14 @@ def sharpness_aware(
     only its direction is used. To accumulate gradients, put ``optax.MultiSteps`` after
     it::
 
-        base = optax.MultiSteps(optax.adamw(1e-3), 4).gradient_transformation()
+        base = optax.MultiSteps(optax.adamw(1e-3), 4)
         optimizer = optax.chain(sharpness_aware(0.05), base)
 
     Each micro-batch then has its own :math:`e_t`: the m-sharpness of the paper. The
-    reverse order is wrong: it would perturb along the mean gradient, but evaluate the
-    gradient there on the last micro-batch only. It must be outside of ``optax.masked``,
+    reverse order, ``optax.MultiSteps(optimizer, 4)`` around a chain with
+    sharpness_aware, is wrong and cannot be recognized: it perturbs along the mean
+    gradient, but evaluates the gradient there on the last micro-batch only. It must be
+    outside of ``optax.masked``,
     ``optax.partition`` and ``optax.flatten``, because the loss needs all params; they
     may follow it. Its own argument ``mask`` chooses the leaves to perturb.
 
@@ -123,13 +125,15 @@ def sharpness_aware(
 
     Returns:
       The transformation; put it before the optimizer in a chain: after it, the updates
-      would point uphill. They have the dtypes of the gradients.
+      would point uphill; those of this library's optimizers are refused. The result has
+      the dtypes of the gradients.
 
     Raises:
       ValueError: A hyperparameter is out of its range; reduce is given and p is not 2
-        or infinity; in `init` and `update`, the params are masked; in `update`, params
-        are missing, grad_fn and value_fn are both missing, or gradients do not have the
-        structure and shapes of the params.
+        or infinity; in `init` and `update`, the params are masked; in `update`, the
+        gradients are updates of an optimizer, params are missing, grad_fn and value_fn
+        are both missing, or gradients do not have the structure and shapes of the
+        params.
 
     References:
       Foret, Kleiner, Mobahi and Neyshabur, Sharpness-Aware Minimization for
@@ -189,6 +193,10 @@ def sam(
     loss on the same batch. All keywords are also passed to the optimizer; its ``value``
     and ``grad`` are then those at :math:`x_{t-1}`. Line searches of optax refuse
     unknown keywords: pass them ``value_fn`` and no ``grad_fn``.
+
+    To accumulate gradients, put ``optax.MultiSteps`` inside, as in
+    ``sam(optax.MultiSteps(optimizer, k))``: around it, it would take the second
+    gradient on the last micro-batch only.
 
     Symbols: :math:`\rho` rho. Defaults and differences are those of
     `sharpness_aware`.
@@ -274,6 +282,10 @@ def asam(
     It is ``optax.chain(sharpness_aware(rho, adaptive=True), optimizer)``;
     `sharpness_aware` documents the whole method, its composition and its cost: two
     gradients per step. `update` needs ``grad_fn`` or ``value_fn``.
+
+    To accumulate gradients, put ``optax.MultiSteps`` inside, as in
+    ``asam(optax.MultiSteps(optimizer, k))``: around it, it would take the second
+    gradient on the last micro-batch only.
 
     Symbols: :math:`\rho` rho, :math:`\eta` eta.
 

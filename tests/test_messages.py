@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from flax.core import FrozenDict
 
 import optimizers
 from optimizers import catalog
+from optimizers._common.typing import Scalar
 from optimizers.catalog import Kind
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
@@ -106,3 +108,71 @@ def test_missing_params(factory: Factory) -> None:
     with pytest.raises(ValueError, match="params") as error:
         jax.eval_shape(optimizer.update, PARAMS, state)
     _assert_names(str(error.value), factory)
+
+
+NUMBERS_ONLY = [
+    pytest.param(factory, parameter.name, id=f"{name}-{parameter.name}")
+    for name, factory in catalog.functions(optimizers).items()
+    for parameter in inspect.signature(factory).parameters.values()
+    if parameter.annotation in (Scalar, Scalar | None)
+]
+
+
+@pytest.mark.parametrize(("factory", "argument"), NUMBERS_ONLY)
+def test_schedules_of_numbers(factory: Factory, argument: str) -> None:
+    schedule = lambda count: 0.5  # noqa: E731
+    with pytest.raises(ValueError, match=rf"^{factory.__name__}: {argument} ") as error:
+        catalog.example(factory, **{argument: schedule})
+    if argument != "rho":  # sam_value_and_grad is no optimizer
+        assert f"inject_hyperparams({factory.__name__})(..., {argument}=" in str(
+            error.value
+        )
+
+
+LAYERS = {f"l{i}": {"kernel": jnp.ones(2), "bias": jnp.ones(2)} for i in range(40)}
+
+
+@pytest.mark.parametrize(
+    ("gradients", "difference"),
+    [
+        (
+            LAYERS | {"l3": {"kernel": 1.0, "bais": 1.0}},
+            "there is no leaf at ['l3']['bias'], but one at ['l3']['bais']",
+        ),
+        (LAYERS | {"l3": {"bias": 1.0}}, "there is no leaf at ['l3']['kernel']"),
+        (LAYERS | {"head": 1.0}, "there is a leaf too many at ['head']"),
+        (None, "there is no leaf at ['l0']['bias']"),
+        (FrozenDict(LAYERS), "<class 'flax.core.frozen_dict.FrozenDict'>"),
+        (
+            LAYERS | {"l3": (1.0, 1.0)},
+            "no leaf at ['l3']['bias'], but one at ['l3'][0]",
+        ),
+    ],
+    ids=["misspelt", "missing", "surplus", "none", "container", "tuple"],
+)
+def test_another_structure_is_told_by_its_first_difference(
+    gradients: Any, difference: str
+) -> None:
+    tx = optimizers.adam(0.1)
+    with pytest.raises(ValueError, match=re.escape(difference)) as error:
+        tx.update(gradients, tx.init(LAYERS))
+    assert str(error.value).startswith("adam: the gradients must have the structure")
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "several", [(PARAMS, PARAMS), [PARAMS, PARAMS]], ids=["tuple", "list"]
+)
+def test_several_auxiliary_gradients_need_several_weights(several: Any) -> None:
+    message = r"^(bloop|cagrad): .* got a (tuple|list) of 2.* aux_weight=\[0\.1, 0\.1\]"
+    for tx in (optimizers.bloop(0.1), optimizers.cagrad()):
+        with pytest.raises(ValueError, match=message):
+            tx.update(PARAMS, tx.init(PARAMS), PARAMS, aux_grads=several)
+    tx = optimizers.bloop([0.1, 0.1])
+    tx.update(PARAMS, tx.init(PARAMS), PARAMS, aux_grads=several)
+
+
+def test_a_pair_of_value_and_auxiliary_gradient_is_refused() -> None:
+    tx = optimizers.bloop(0.1)
+    with pytest.raises(ValueError, match=r"pair of value and gradient.*element 1"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS, aux_grads=(jnp.array(1.0), PARAMS))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import masks, numerics, reductions, trees
+from optimizers._common import masks, numerics, order, reductions, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar
 
 
@@ -20,9 +20,10 @@ def gradients_of_params(function: str, updates: PyTree, params: PyTree) -> PyTre
     """The updates as arrays, after validation against the params.
 
     Raises:
-      ValueError: There are no params, they are masked, or the updates do not have
-        their structure and shapes.
+      ValueError: There are no params, they are masked, or the updates come from an
+        optimizer or do not have the structure and shapes of the params.
     """
+    order.require_gradients(function, updates)
     if params is None:
         msg = (
             f"{function}: update() needs params, the point around which the loss is "

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optimizers._common import checks, numerics, trees
+from optimizers._common import checks, numerics, order, trees
 from optimizers._common.typing import PyTree, ScalarOrSchedule
 
 AuxWeight = ScalarOrSchedule | Sequence[ScalarOrSchedule]
@@ -47,9 +47,11 @@ def main_and_auxiliary(
       The main gradients, and the list of auxiliary ones.
 
     Raises:
-      ValueError: aux_grads is missing, or does not have the structure, shapes and
-        kinds of dtypes of the gradients. Says how to call update().
+      ValueError: The updates come from an optimizer, or aux_grads is missing or does
+        not have the structure, shapes and kinds of dtypes of the gradients. Says how
+        to call update().
     """
+    order.require_gradients(function, updates)
     if aux_grads is None:
         msg = (
             f"{function}: update() needs aux_grads, the gradient of the auxiliary "
@@ -57,6 +59,7 @@ def main_and_auxiliary(
         )
         raise ValueError(msg)
     if number is None:
+        _require_one(function, aux_grads, updates)
         several = {"aux_grads": aux_grads}
     elif isinstance(aux_grads, list | tuple) and len(aux_grads) == number:
         several = {f"aux_grads[{k}]": tree for k, tree in enumerate(aux_grads)}
@@ -75,6 +78,27 @@ def main_and_auxiliary(
         trees.map_inexact(lambda _, a: jnp.asarray(a), grads, tree)
         for tree in several.values()
     ]
+
+
+def _require_one(function: str, aux_grads: PyTree, grads: PyTree) -> None:
+    """Raises ValueError for several gradients, or one in a pair, in place of one."""
+    if type(aux_grads) not in (list, tuple):
+        return
+    one, structure = jax.tree.structure(grads), jax.tree.structure(aux_grads)
+    places = [i for i, child in enumerate(structure.children()) if child == one]
+    if structure == one or not places:
+        return
+    advice = f"For a pair of value and gradient, pass the element {places[0]}."
+    if len(places) == len(aux_grads):
+        advice = (
+            "Several need as many weights, in bloop, mixed_gradients or pcgrad: "
+            f"aux_weight={[0.1] * len(places)}."
+        )
+    msg = (
+        f"{function}: aux_grads must be one gradient, got a "
+        f"{type(aux_grads).__name__} of {len(aux_grads)} trees. {advice}"
+    )
+    raise ValueError(msg)
 
 
 def _require_same(

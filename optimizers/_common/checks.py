@@ -1,13 +1,14 @@
 """Hyperparameter validation, run when an optimizer is constructed.
 
 Python, NumPy and JAX numbers are held to the same ranges. Schedules and traced values
-are not checked, because their numbers are not known yet. Their dtypes are known:
-`optax.inject_hyperparams` casts hyperparameters to the dtype of the params, and decay
-rates are refused in 16 bits, because 0.999 is 1 in bfloat16.
+are not checked, because their numbers are not known yet; a schedule is refused where
+only a number is possible. Their dtypes are known: `optax.inject_hyperparams` casts
+hyperparameters to the dtype of the params, and decay rates are refused in 16 bits,
+because 0.999 is 1 in bfloat16.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.core
@@ -41,6 +42,9 @@ _POSITIVE = _Range(
 )
 _AT_LEAST_ONE = _Range("at least 1", 1.0, math.inf)
 
+_SCHEDULED = {"learning_rate", "weight_decay", "rho", "aux_weight"}
+"""Arguments that may be schedules, in every function that checks them here."""
+
 _ADVICE = (
     "optax.inject_hyperparams casts hyperparameters to the dtype of the params; pass "
     "hyperparam_dtype=jnp.float32 to it."
@@ -71,7 +75,7 @@ def fractions(function: str, **values: Any) -> None:
 
 
 def non_negative(function: str, **values: Any) -> None:
-    """Raises ValueError unless each value is a finite number >= 0 (or a schedule)."""
+    """Raises ValueError unless each value is a finite number >= 0."""
     _require(function, _NON_NEGATIVE, values)
 
 
@@ -81,7 +85,7 @@ def limits(function: str, **values: Any) -> None:
 
 
 def positive(function: str, **values: Any) -> None:
-    """Raises ValueError unless each value is a finite number > 0 (or a schedule)."""
+    """Raises ValueError unless each value is a finite number > 0."""
     _require(function, _POSITIVE, values)
 
 
@@ -99,6 +103,8 @@ def positive_integers(function: str, **values: Any) -> None:
     for name, value in values.items():
         if isinstance(value, jax.core.Tracer):
             continue
+        if callable(value):
+            _refuse_schedule(function, name)
         is_integer = _has_integer_dtype(value)
         if isinstance(value, jax.Array):
             number = _number(value)
@@ -178,18 +184,19 @@ def inner_optimizer(
 
     Args:
       function: The wrapper's name, for the error message.
-      optimizer: The wrapper's argument.
+      optimizer: The wrapper's argument; `optax.MultiSteps` too, which is not one.
       example: Another argument of a call, for the error message: ``"rho=0.05"``.
 
     Raises:
       TypeError: The optimizer is not a gradient transformation.
     """
+    if isinstance(optimizer, optax.MultiSteps):
+        return optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
     if not isinstance(optimizer, optax.GradientTransformation):
         msg = (
             f"{function}: optimizer must be an optax.GradientTransformation, got "
             f"{optimizer!r} of type {type(optimizer).__name__}. Call for instance "
-            f"{function}(optax.sgd(0.1), {example}). For optax.MultiSteps(...), pass "
-            "its .gradient_transformation()."
+            f"{function}(optax.sgd(0.1), {example})."
         )
         raise TypeError(msg)
     return optax.with_extra_args_support(optimizer)
@@ -197,6 +204,8 @@ def inner_optimizer(
 
 def _require(function: str, allowed: _Range, values: dict[str, Any]) -> None:
     for name, value in values.items():
+        if callable(value) and name not in _SCHEDULED:
+            _refuse_schedule(function, name)
         if callable(value) or isinstance(value, jax.core.Tracer):
             continue
         if not allowed.contains(_number(value)):
@@ -206,6 +215,14 @@ def _require(function: str, allowed: _Range, values: dict[str, Any]) -> None:
                 f"{advice}"
             )
             raise ValueError(msg.rstrip())
+
+
+def _refuse_schedule(function: str, name: str) -> NoReturn:
+    msg = (
+        f"{function}: {name} must be a number, got a function. For a schedule, call "
+        f"optax.inject_hyperparams({function})(..., {name}=schedule)."
+    )
+    raise ValueError(msg)
 
 
 def _has_integer_dtype(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from optimizers._common import masks, numerics, schedules, trees
+from optimizers._common import masks, numerics, order, schedules, trees
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 
@@ -100,9 +100,24 @@ def scale_by_learning_rate(
         del params, extra_args
         value, state = schedules.advance(learning_rate, state)
         step = -value
-        return jax.tree.map(lambda d: _scale(step, d), updates), state
+        scaled = jax.tree.map(lambda d: _scale(step, d), updates)
+        return order.remember_updates(scaled), state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def negate() -> optax.GradientTransformationExtraArgs:
+    """The transformation from the direction d, scaled by its step size, to -d."""
+    scale = optax.scale(-1.0)
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, Any]:
+        del extra_args
+        negated, state = scale.update(updates, state, params)
+        return order.remember_updates(negated), state
+
+    return optax.GradientTransformationExtraArgs(scale.init, update)
 
 
 @numerics.inline_jit

@@ -112,8 +112,8 @@ def require_shapes_of(
     expected_leaves, expected = jax.tree.flatten(like)
     if structure != expected:
         msg = (
-            f"{function}: {what} must have the structure of {other}: got {structure}, "
-            f"not {expected}. {advice}"
+            f"{function}: {what} must have the structure of {other}: "
+            f"{_first_difference(tree, like)}. {advice}"
         )
         raise ValueError(msg.rstrip())
     for i, (x, y) in enumerate(zip(leaves, expected_leaves, strict=True)):
@@ -204,6 +204,27 @@ def difference(
         if not any(path[: len(start)] == start for path in others):
             return f"the {of} have no leaf at {where(start)}"
     return f"got {structure}, not {jax.tree.structure(tree)}"
+
+
+def _first_difference(tree: PyTree, like: PyTree) -> str:
+    """A clause that says where the structures of two trees first differ."""
+    own, expected = (
+        {where(path): None for path, _ in jax.tree_util.tree_leaves_with_path(x)}
+        for x in (tree, like)
+    )
+    missing = next((path for path in expected if path not in own), None)
+    surplus = next((path for path in own if path not in expected), None)
+    if missing and surplus:
+        return f"there is no leaf at {missing}, but one at {surplus}"
+    if missing:
+        return f"there is no leaf at {missing}"
+    if surplus:
+        return f"there is a leaf too many at {surplus}"
+    try:  # only containers differ, which JAX describes
+        jax.tree.map(lambda x, y: None, tree, like)
+    except ValueError as error:
+        return " ".join(str(error).split()).rstrip(".")
+    return "only empty containers differ"
 
 
 def where(path: Any) -> str:

@@ -128,7 +128,10 @@ def _find(target: str) -> Callable[..., Any]:
             raise ValueError(msg)
         thing = getattr(thing, name)
     if not callable(thing):
-        msg = f"{target} is a {type(thing).__name__}, expected a function."
+        msg = (
+            f"{target} is a {type(thing).__name__}, expected a function that returns "
+            "the optimizer, such as def my_optimizer(learning_rate)."
+        )
         raise TypeError(msg)
     return thing
 

@@ -3,6 +3,7 @@
 from optimizers.testing._conformance.rule import Rule
 from optimizers.testing._conformance.rules import (
     compilation,
+    composition,
     counters,
     decay,
     dtypes,
@@ -30,6 +31,7 @@ ALL: tuple[Rule, ...] = (
     *hyperparameters.RULES,
     *decay.RULES,
     *wrappers.RULES,
+    *composition.RULES,
     *compilation.RULES,
     *sharding.RULES,
     *serialization.RULES,

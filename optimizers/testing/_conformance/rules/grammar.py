@@ -36,8 +36,11 @@ def has_right_sign(case: Case) -> None:
             inner += float(np.sum(np.asarray(u, np.float64) * np.asarray(g)))
     where = "downhill" if case.descends else "uphill"
     right = inner < 0 if case.descends else inner > 0
+    hint = ""
+    if not case.parameters:
+        hint = "; a function that returns a whole optimizer needs a learning_rate"
     assert right, (
-        f"⟨update, gradient⟩ is {inner:.3g}, so the updates do not point {where}"
+        f"⟨update, gradient⟩ is {inner:.3g}, so the updates do not point {where}{hint}"
     )
 
 

@@ -6,6 +6,7 @@ devices.
 
 from tests.testing.conformance.faulty import (
     compilation,
+    composition,
     counters,
     decay,
     dtypes,
@@ -33,6 +34,7 @@ FAULTS: dict[str, Fault] = {
     **hyperparameters.FAULTS,
     **decay.FAULTS,
     **wrappers.FAULTS,
+    **composition.FAULTS,
     **compilation.FAULTS,
     **serialization.FAULTS,
 }
