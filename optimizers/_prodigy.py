@@ -1,7 +1,6 @@
 """Prodigy: Mishchenko and Defazio (2024)."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,7 +48,7 @@ def scale_by_prodigy(
     *,
     d0: Scalar = 1e-6,
     d_coef: Scalar = 1.0,
-    growth_rate: Scalar = math.inf,
+    growth_rate: Scalar | None = None,
     bias_correction: bool = True,
     safeguard_warmup: bool = False,
     weight_decay: ScalarOrSchedule = 0.0,
@@ -70,7 +69,8 @@ def scale_by_prodigy(
       d0: Initial distance estimate; must be positive, and should be too small rather
         than too large.
       d_coef: Factor on each new distance estimate.
-      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1;
+        None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both
         moments.
       safeguard_warmup: Whether to leave the learning rate out of the denominator of the
@@ -116,7 +116,7 @@ def prodigy(
     *,
     d0: Scalar = 1e-6,
     d_coef: Scalar = 1.0,
-    growth_rate: Scalar = math.inf,
+    growth_rate: Scalar | None = None,
     bias_correction: bool = True,
     safeguard_warmup: bool = False,
     weight_decay: ScalarOrSchedule = 0.0,
@@ -197,7 +197,8 @@ def prodigy(
       d0: Initial distance estimate; must be positive, and should be too small rather
         than too large.
       d_coef: Factor on each new distance estimate.
-      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1;
+        None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both
         moments.
       safeguard_warmup: Whether to leave the learning rate out of the denominator of the
@@ -264,7 +265,7 @@ def _scale_by_prodigy(
     eps: Scalar,
     d0: Scalar,
     d_coef: Scalar,
-    growth_rate: Scalar,
+    growth_rate: Scalar | None,
     bias_correction: bool,
     safeguard_warmup: bool,
     weight_decay: ScalarOrSchedule,
@@ -358,7 +359,7 @@ def _scale_by_prodigy(
             distance.finite_or_zero(estimate),
         )  # (7)
         new_distance = jnp.copy(distance_max)  # two buffers, so both can be donated
-        if not numerics.is_number(growth_rate, math.inf):
+        if growth_rate is not None:
             first_distance = numerics.as_float_scalar(d0).astype(state.distance.dtype)
             is_first = state.distance == first_distance
             base = jnp.where(is_first, distance_max, d)  # (8)

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import optimizers
 from optimizers import catalog
+from optimizers.catalog import Kind
 
 
 class Range(NamedTuple):
@@ -271,3 +273,20 @@ def test_a_range_is_read_from_the_docstring() -> None:
 
     assert stated(documented, "share") == FRACTION
     assert stated(documented, "other") is None
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_defaults_are_finite(name: str) -> None:
+    """In a state, infinity becomes NaN as soon as two states are averaged."""
+    for parameter in inspect.signature(FUNCTIONS[name]).parameters.values():
+        if isinstance(parameter.default, float):
+            assert math.isfinite(parameter.default), parameter
+
+
+@pytest.mark.parametrize("name", catalog.functions(optimizers, Kind.OPTIMIZER))
+def test_averages_of_injected_states_are_finite(name: str) -> None:
+    optimizer = optax.inject_hyperparams(FUNCTIONS[name])(learning_rate=0.5)
+    state = optimizer.init(jnp.ones(2))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        average = 0.5 * leaf + 0.0 * leaf
+        assert np.isfinite(average).all(), jax.tree_util.keystr(path)
