@@ -53,7 +53,7 @@ def scale_by_dadapt_adagrad(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       eps: Added to the square root of the sum of squares.
       momentum: Decay rate of the average of the steps, in [0, 1).
       d0: Initial distance estimate; must be positive and should underestimate.
@@ -144,7 +144,7 @@ def dadapt_adagrad(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       eps: Added to the square root of the sum of squares.
       momentum: Decay rate of the average of the steps, in [0, 1).
       d0: Initial distance estimate; must be positive and should underestimate.

@@ -52,7 +52,7 @@ def scale_by_dadapt_adam(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Added to the square root of the second moment.
@@ -151,7 +151,7 @@ def dadapt_adam(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1); its square root is that of the
         sums behind the estimate.

@@ -49,7 +49,7 @@ def scale_by_dadapt_sgd(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       momentum: Decay rate of the average of the steps, in [0, 1).
       d0: Initial distance estimate; must be positive and should underestimate.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
@@ -138,7 +138,7 @@ def dadapt_sgd(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       momentum: Decay rate of the average of the steps, in [0, 1).
       d0: Initial distance estimate; must be positive and should underestimate.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;

@@ -59,7 +59,7 @@ def scale_by_prodigy(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       b3: Decay rate of the sums behind the estimate, in [0, 1); None means the square
@@ -187,7 +187,7 @@ def prodigy(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       b3: Decay rate of the sums behind the estimate, in [0, 1); None means the square

@@ -29,9 +29,8 @@ def require_ranges(
     weight_decay: ScalarOrSchedule,
 ) -> None:
     """Raises ValueError unless the hyperparameters are in their ranges."""
-    checks.non_negative(
-        function, learning_rate=learning_rate, weight_decay=weight_decay
-    )
+    checks.finite(function, learning_rate=learning_rate)
+    checks.non_negative(function, weight_decay=weight_decay)
     checks.positive(function, d0=d0)
     if growth_rate is not None:
         checks.at_least_one(function, growth_rate=growth_rate)
