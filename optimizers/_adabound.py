@@ -65,7 +65,7 @@ def scale_by_adabound(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -123,7 +123,7 @@ def scale_by_amsbound(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -204,7 +204,9 @@ def adabound(
 
     The limit of the released form is ``optax.sgd`` with learning rate
     :math:`\eta^* (1 - \beta_1)` and momentum :math:`\beta_1`. Where step sizes are
-    clipped, the method is not invariant to the scale of the gradients.
+    clipped, the method is not invariant to the scale of the gradients. To ascend, a
+    negative :math:`\eta_t` enters (3) to (5) as :math:`|\eta_t|`, and the step in (6)
+    changes its sign.
 
     Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
     :math:`\varepsilon` eps, :math:`\eta^*` final_learning_rate, :math:`\kappa`
@@ -228,7 +230,7 @@ def adabound(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -318,7 +320,7 @@ def amsbound(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -392,7 +394,8 @@ def _scale_by_bound(
     amsgrad: bool,
 ) -> optax.GradientTransformationExtraArgs:
     """AdaBound, and with `amsgrad` AMSBound."""
-    checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
+    checks.finite(name, learning_rate=learning_rate)
+    checks.non_negative(name, weight_decay=weight_decay)
     checks.decay_rates(name, b1=b1, b2=b2)
     checks.non_negative(name, eps=eps, final_learning_rate=final_learning_rate)
     checks.fractions(name, gamma=gamma)
@@ -422,10 +425,14 @@ def _scale_by_bound(
         mu = moments.ema(b1, grads, state.mu)  # (1)
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (2)
         nu_hat = moments.running_max(state.nu_max, nu) if amsgrad else nu  # (2')
+        wide_lr = numerics.as_float_scalar(lr)
+        descends = wide_lr >= 0.0
+        size = jnp.where(descends, wide_lr, -wide_lr)
         lower, upper = _bounds(
-            count, lr, final_learning_rate, gamma, base_learning_rate
+            count, size, final_learning_rate, gamma, base_learning_rate
         )  # (3), (4)
-        before, after = _factors(variant, count, lr, b1, b2)
+        before, after = _factors(variant, count, size, b1, b2)
+        after = jnp.where(descends, after, -after)
         direction = jax.tree.map(
             lambda m, v: _step(m, v, eps, before, lower, upper, after), mu, nu_hat
         )  # (5), (6)

@@ -117,7 +117,7 @@ def adam(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -159,7 +159,8 @@ def adam(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    checks.non_negative("adam", learning_rate=learning_rate, weight_decay=weight_decay)
+    checks.finite("adam", learning_rate=learning_rate)
+    checks.non_negative("adam", weight_decay=weight_decay)
     return optax.chain(
         _scale_by_adam(
             "adam",
@@ -215,7 +216,7 @@ def adamw(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -259,7 +260,8 @@ def adamw(
       0.00
     """
     argument, mask = checks.one_mask("adamw", mask, weight_decay_mask)
-    checks.non_negative("adamw", learning_rate=learning_rate, weight_decay=weight_decay)
+    checks.finite("adamw", learning_rate=learning_rate)
+    checks.non_negative("adamw", weight_decay=weight_decay)
     return optax.chain(
         _scale_by_adam(
             "adamw",

@@ -118,7 +118,7 @@ def adam_atan2(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       a: Multiplies the angle, > 0. No entry of a step is larger than
@@ -155,9 +155,8 @@ def adam_atan2(
       >>> print(f"{jnp.max(jnp.abs(x - 3.0)):.1f}")
       0.0
     """
-    checks.non_negative(
-        "adam_atan2", learning_rate=learning_rate, weight_decay=weight_decay
-    )
+    checks.finite("adam_atan2", learning_rate=learning_rate)
+    checks.non_negative("adam_atan2", weight_decay=weight_decay)
     return optax.chain(
         _scale_by_adam_atan2("adam_atan2", b1, b2, a=a, b=b),
         transforms.add_decayed_weights("adam_atan2", weight_decay, weight_decay_mask),

@@ -122,7 +122,7 @@ def adam_cm(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -164,9 +164,8 @@ def adam_cm(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    checks.non_negative(
-        "adam_cm", learning_rate=learning_rate, weight_decay=weight_decay
-    )
+    checks.finite("adam_cm", learning_rate=learning_rate)
+    checks.non_negative("adam_cm", weight_decay=weight_decay)
     return optax.chain(
         _scale_by_adam_cm(
             "adam_cm", b1, b2, eps, capacity=capacity, decay=decay, reduce=reduce

@@ -77,7 +77,7 @@ def adam_nc(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
       weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
@@ -110,9 +110,8 @@ def adam_nc(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    checks.non_negative(
-        "adam_nc", learning_rate=learning_rate, weight_decay=weight_decay
-    )
+    checks.finite("adam_nc", learning_rate=learning_rate)
+    checks.non_negative("adam_nc", weight_decay=weight_decay)
     return optax.chain(
         _scale_by_adam_nc("adam_nc", b1, eps),
         transforms.add_decayed_weights("adam_nc", weight_decay, weight_decay_mask),

@@ -78,7 +78,7 @@ def adamax(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the maximum, in [0, 1).
       eps: Small constant added to the absolute gradient, inside the maximum.
@@ -112,9 +112,8 @@ def adamax(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    checks.non_negative(
-        "adamax", learning_rate=learning_rate, weight_decay=weight_decay
-    )
+    checks.finite("adamax", learning_rate=learning_rate)
+    checks.non_negative("adamax", weight_decay=weight_decay)
     return optax.chain(
         _scale_by_adamax("adamax", b1, b2, eps),
         transforms.add_decayed_weights("adamax", weight_decay, weight_decay_mask),

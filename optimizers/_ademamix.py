@@ -191,7 +191,7 @@ def ademamix(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the fast first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       b3: Decay rate of the slow first moment, in [0, 1); a float or a schedule.
@@ -234,7 +234,8 @@ def ademamix(
     """
     name = "ademamix"
     argument, mask = checks.one_mask(name, mask, weight_decay_mask)
-    checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
+    checks.finite(name, learning_rate=learning_rate)
+    checks.non_negative(name, weight_decay=weight_decay)
     return optax.chain(
         _scale_by_ademamix(
             name,

@@ -115,7 +115,7 @@ def amsgrad(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -153,9 +153,8 @@ def amsgrad(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    checks.non_negative(
-        "amsgrad", learning_rate=learning_rate, weight_decay=weight_decay
-    )
+    checks.finite("amsgrad", learning_rate=learning_rate)
+    checks.non_negative("amsgrad", weight_decay=weight_decay)
     return optax.chain(
         _scale_by_amsgrad("amsgrad", b1, b2, eps, eps_root, mu_dtype, variant=variant),
         transforms.add_decayed_weights("amsgrad", weight_decay, weight_decay_mask),

@@ -1,7 +1,6 @@
 """D-Adaptation for AdaGrad: Defazio and Mishchenko (2023)."""
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +44,7 @@ def scale_by_dadapt_adagrad(
     *,
     momentum: Scalar = 0.0,
     d0: Scalar = 1e-6,
-    growth_rate: Scalar = math.inf,
+    growth_rate: Scalar | None = None,
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
@@ -54,11 +53,12 @@ def scale_by_dadapt_adagrad(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       eps: Added to the square root of the sum of squares.
       momentum: Decay rate of the average of the steps, in [0, 1).
       d0: Initial distance estimate; must be positive and should underestimate.
-      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1;
+        None means no limit.
       weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
         the learning rate and the distance estimate.
       weight_decay_mask: Which leaves decay.
@@ -93,7 +93,7 @@ def dadapt_adagrad(
     *,
     momentum: Scalar = 0.0,
     d0: Scalar = 1e-6,
-    growth_rate: Scalar = math.inf,
+    growth_rate: Scalar | None = None,
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
     reduce: Reduce | None = None,
@@ -144,11 +144,12 @@ def dadapt_adagrad(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       eps: Added to the square root of the sum of squares.
       momentum: Decay rate of the average of the steps, in [0, 1).
       d0: Initial distance estimate; must be positive and should underestimate.
-      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1;
+        None means no limit.
       weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
         the learning rate and the distance estimate.
       weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
@@ -204,7 +205,7 @@ def _scale_by_dadapt_adagrad(
     eps: Scalar,
     momentum: Scalar,
     d0: Scalar,
-    growth_rate: Scalar,
+    growth_rate: Scalar | None,
     weight_decay: ScalarOrSchedule,
     weight_decay_mask: Mask,
     reduce: Reduce | None,

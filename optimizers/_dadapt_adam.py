@@ -1,7 +1,6 @@
 """D-Adaptation for Adam: Defazio and Mishchenko (2023)."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -43,7 +42,7 @@ def scale_by_dadapt_adam(
     eps: Scalar = 1e-8,
     *,
     d0: Scalar = 1e-6,
-    growth_rate: Scalar = math.inf,
+    growth_rate: Scalar | None = None,
     bias_correction: bool = True,
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
@@ -53,12 +52,13 @@ def scale_by_dadapt_adam(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Added to the square root of the second moment.
       d0: Initial distance estimate; must be positive and should underestimate.
-      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1;
+        None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both
         moments.
       weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
@@ -98,7 +98,7 @@ def dadapt_adam(
     eps: Scalar = 1e-8,
     *,
     d0: Scalar = 1e-6,
-    growth_rate: Scalar = math.inf,
+    growth_rate: Scalar | None = None,
     bias_correction: bool = True,
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
@@ -151,13 +151,14 @@ def dadapt_adam(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1); its square root is that of the
         sums behind the estimate.
       eps: Added to the square root of the second moment.
       d0: Initial distance estimate; must be positive and should underestimate.
-      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1;
+        None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both
         moments.
       weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
@@ -218,7 +219,7 @@ def _scale_by_dadapt_adam(
     b2: Scalar,
     eps: Scalar,
     d0: Scalar,
-    growth_rate: Scalar,
+    growth_rate: Scalar | None,
     bias_correction: bool,
     weight_decay: ScalarOrSchedule,
     weight_decay_mask: Mask,

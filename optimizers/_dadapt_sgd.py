@@ -1,6 +1,5 @@
 """D-Adaptation for SGD: Defazio and Mishchenko (2023)."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +39,7 @@ def scale_by_dadapt_sgd(
     momentum: Scalar = 0.0,
     *,
     d0: Scalar = 1e-6,
-    growth_rate: Scalar = math.inf,
+    growth_rate: Scalar | None = None,
     d_coef: Scalar = 2.0,
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
@@ -50,10 +49,11 @@ def scale_by_dadapt_sgd(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       momentum: Decay rate of the average of the steps, in [0, 1).
       d0: Initial distance estimate; must be positive and should underestimate.
-      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1;
+        None means no limit.
       d_coef: Factor on each new distance estimate.
       weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
         the learning rate and the distance estimate.
@@ -89,7 +89,7 @@ def dadapt_sgd(
     momentum: Scalar = 0.0,
     *,
     d0: Scalar = 1e-6,
-    growth_rate: Scalar = math.inf,
+    growth_rate: Scalar | None = None,
     d_coef: Scalar = 2.0,
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Mask = None,
@@ -138,10 +138,11 @@ def dadapt_sgd(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       momentum: Decay rate of the average of the steps, in [0, 1).
       d0: Initial distance estimate; must be positive and should underestimate.
-      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1;
+        None means no limit.
       d_coef: Factor on each new distance estimate.
       weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
         the learning rate and the distance estimate.
@@ -198,7 +199,7 @@ def _scale_by_dadapt_sgd(
     learning_rate: ScalarOrSchedule,
     momentum: Scalar,
     d0: Scalar,
-    growth_rate: Scalar,
+    growth_rate: Scalar | None,
     d_coef: Scalar,
     weight_decay: ScalarOrSchedule,
     weight_decay_mask: Mask,

@@ -46,7 +46,7 @@ def scale_by_innaprop(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       alpha: Viscous damping (friction), >= 0.
       beta: Newton-like damping along the Hessian, > 0.
       b2: Decay rate of the second moment, in [0, 1).
@@ -109,6 +109,7 @@ def innaprop(
     :math:`\eta \beta`, and the velocity :math:`p` decays over about
     :math:`1 / (\alpha \eta)` steps. With :math:`\alpha \beta = 1` and no weight decay,
     the method is Adam with :math:`\beta_1 = 0` and learning rate :math:`\eta \beta`.
+    To ascend, a negative :math:`\eta_t` enters (3) and (5) as :math:`|\eta_t|`.
 
     The paper and the released code store
     :math:`\psi = (1 - \alpha \beta) x - \beta p` instead of :math:`p` and compute the
@@ -132,7 +133,7 @@ def innaprop(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       alpha: Viscous damping (friction), >= 0.
       beta: Newton-like damping along the Hessian, > 0; also the weight of the current
         gradient in the step.
@@ -194,7 +195,8 @@ def _scale_by_innaprop(
     weight_decay: ScalarOrSchedule,
     weight_decay_mask: Mask,
 ) -> optax.GradientTransformationExtraArgs:
-    checks.non_negative(name, learning_rate=learning_rate, alpha=alpha)
+    checks.finite(name, learning_rate=learning_rate)
+    checks.non_negative(name, alpha=alpha)
     checks.positive(name, beta=beta)
     checks.decay_rates(name, b2=b2)
     checks.non_negative(name, eps=eps, weight_decay=weight_decay)
@@ -227,7 +229,8 @@ def _scale_by_innaprop(
             return moments.ratio(wide, moments.debias(nu, b2, count), eps)  # (2)
 
         nu = moments.ema_of_squares(b2, grads, state.nu)  # (1)
-        velocity_lr = (viscous - 1.0 / newton) * lr
+        size = jnp.where(lr < 0.0, -lr, lr)  # not `abs`, which has derivative 0 at 0
+        velocity_lr = (viscous - 1.0 / newton) * size
         velocity = transforms.add_decay(
             name, state.velocity, params, decay, weight_decay_mask, velocity_lr
         )  # (3)
@@ -246,7 +249,7 @@ def _scale_by_innaprop(
             trees.with_gradients(name, grads, params), direction
         )
         velocity = donation.after(count, moved, velocity)
-        kept, drive = 1.0 - viscous * lr, (viscous * newton - 1.0) * lr
+        kept, drive = 1.0 - viscous * size, (viscous * newton - 1.0) * size
         velocity = jax.tree.map(
             lambda p, g: _combine(kept, p, drive, g),
             velocity,

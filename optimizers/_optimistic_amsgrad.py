@@ -59,7 +59,7 @@ def scale_by_optimistic_amsgrad(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -163,7 +163,7 @@ def optimistic_amsgrad(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -233,7 +233,8 @@ def _scale_by_optimistic_amsgrad(
     weight_decay: ScalarOrSchedule,
     weight_decay_mask: Mask,
 ) -> optax.GradientTransformationExtraArgs:
-    checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
+    checks.finite(name, learning_rate=learning_rate)
+    checks.non_negative(name, weight_decay=weight_decay)
     checks.decay_rates(name, b1=b1, b2=b2)
     checks.non_negative(name, eps=eps)
     checks.one_of(name, "second_moment", second_moment, _SECOND_MOMENTS)

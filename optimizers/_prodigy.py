@@ -1,13 +1,13 @@
 """Prodigy: Mishchenko and Defazio (2024)."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from optimizers._common import (
     checks,
@@ -33,6 +33,7 @@ class ScaleByProdigyState(NamedTuple):
     nu: PyTree  # v, shapes of the params, real, at least float32
     grad_sum: PyTree  # s, shapes of the params, at least float32
     start: PyTree  # x_0, as the params
+    displacement: PyTree  # z, shapes of the params, float32; None if none has 16 bits
     distance: jax.Array  # d, shape (), the widest of float32 and the params
     distance_max: jax.Array  # d-max, as distance
     numerator: jax.Array  # N, as distance
@@ -47,7 +48,7 @@ def scale_by_prodigy(
     *,
     d0: Scalar = 1e-6,
     d_coef: Scalar = 1.0,
-    growth_rate: Scalar = math.inf,
+    growth_rate: Scalar | None = None,
     bias_correction: bool = True,
     safeguard_warmup: bool = False,
     weight_decay: ScalarOrSchedule = 0.0,
@@ -58,7 +59,7 @@ def scale_by_prodigy(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       b3: Decay rate of the sums behind the estimate, in [0, 1); None means the square
@@ -68,7 +69,8 @@ def scale_by_prodigy(
       d0: Initial distance estimate; must be positive, and should be too small rather
         than too large.
       d_coef: Factor on each new distance estimate.
-      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1;
+        None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both
         moments.
       safeguard_warmup: Whether to leave the learning rate out of the denominator of the
@@ -114,7 +116,7 @@ def prodigy(
     *,
     d0: Scalar = 1e-6,
     d_coef: Scalar = 1.0,
-    growth_rate: Scalar = math.inf,
+    growth_rate: Scalar | None = None,
     bias_correction: bool = True,
     safeguard_warmup: bool = False,
     weight_decay: ScalarOrSchedule = 0.0,
@@ -155,6 +157,13 @@ def prodigy(
     :math:`d` as distance, :math:`d^{\max}` as distance_max, :math:`N` as numerator.
     `distance_estimates` reads :math:`d`.
 
+    bfloat16 and float16 would round the first steps away, and :math:`d` would never
+    grow. For such params the state also holds the sum of the steps in float32, as
+    displacement. It takes the place of :math:`x_0 - x_{t-1}` in (2), and an update
+    makes up for what rounding has lost so far, so that the params are those of float32,
+    rounded. Where something else has changed the params, the sum starts anew from
+    :math:`x_0 - x_{t-1}`.
+
     Defaults: those of the released code and of ``optax.contrib.prodigy``, where b1 and
     b2 are called betas, b3 beta3, d0 estim_lr0 and d_coef estim_lr_coef. The authors
     recommend a cosine schedule from 1 to 0 as learning rate.
@@ -178,7 +187,7 @@ def prodigy(
 
     Args:
       learning_rate: Factor on the distance estimate: a float or an optax schedule
-        (called with the step count, starting at 0).
+        (called with the step count, starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       b3: Decay rate of the sums behind the estimate, in [0, 1); None means the square
@@ -188,7 +197,8 @@ def prodigy(
       d0: Initial distance estimate; must be positive, and should be too small rather
         than too large.
       d_coef: Factor on each new distance estimate.
-      growth_rate: Largest factor by which the estimate grows per step, at least 1.
+      growth_rate: Largest factor by which the estimate grows per step, at least 1;
+        None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both
         moments.
       safeguard_warmup: Whether to leave the learning rate out of the denominator of the
@@ -255,7 +265,7 @@ def _scale_by_prodigy(
     eps: Scalar,
     d0: Scalar,
     d_coef: Scalar,
-    growth_rate: Scalar,
+    growth_rate: Scalar | None,
     bias_correction: bool,
     safeguard_warmup: bool,
     weight_decay: ScalarOrSchedule,
@@ -287,6 +297,7 @@ def _scale_by_prodigy(
             start=jax.tree.map(
                 lambda p: donation.own_buffer(p, numerics.dtype_of(p)), params
             ),
+            displacement=trees.averages_like(name, params) if _rounds(params) else None,
             distance=reductions.scalar_like(params, d0),
             distance_max=reductions.scalar_like(params, d0),
             numerator=reductions.scalar_like(params, 0.0),
@@ -305,6 +316,12 @@ def _scale_by_prodigy(
         grads = trees.gradients(name, updates, state.grad_sum)
         params = trees.with_gradients(name, grads, params)
         params = jax.tree.map(jnp.asarray, params)
+        if state.displacement is None:
+            displacement = jax.tree.map(_difference, state.start, params)
+        else:
+            displacement = jax.tree.map(
+                _displacement, state.start, params, state.displacement
+            )
         count = numerics.increment(state.count)
         d = numerics.as_float_scalar(state.distance)
         step_size = d * schedules.value_at(learning_rate, state.count)
@@ -324,13 +341,12 @@ def _scale_by_prodigy(
             of_sum=relative * (d if safeguard_warmup else step_size),
         )
         leaves = trees.per_leaf(
-            lambda g, m, v, s, x0, x: _averages(weights, g, m, v, s, x0, x),
+            lambda g, m, v, s, z: _averages(weights, g, m, v, s, z),
             grads,
             state.mu,
             state.nu,
             state.grad_sum,
-            state.start,
-            params,
+            displacement,
         )
         product, length = reductions.sums(
             reduce, [x.product for x in leaves], [x.length for x in leaves]
@@ -346,7 +362,7 @@ def _scale_by_prodigy(
             distance.finite_or_zero(estimate),
         )  # (7)
         new_distance = jnp.copy(distance_max)  # two buffers, so both can be donated
-        if not numerics.is_number(growth_rate, math.inf):
+        if growth_rate is not None:
             first_distance = numerics.as_float_scalar(d0).astype(state.distance.dtype)
             is_first = state.distance == first_distance
             base = jnp.where(is_first, distance_max, d)  # (8)
@@ -356,7 +372,7 @@ def _scale_by_prodigy(
         floor = new_distance * numerics.as_scalar(eps)
         divide = numerics.division(numerics.as_scalar(d0) * numerics.as_scalar(eps))
         direction = jax.tree.map(
-            lambda m, v: _step(divide, step_size, floor, m, v), mu, nu
+            lambda m, v: _ratio(divide, step_size, floor, m, v), mu, nu
         )
         direction = transforms.add_decay(
             name,
@@ -366,12 +382,17 @@ def _scale_by_prodigy(
             weight_decay_mask,
             step_size,
         )
+        moved = None
+        if state.displacement is not None:
+            moved = jax.tree.map(_moved, params, displacement, direction)
+            direction = jax.tree.map(_step, state.start, params, moved, direction)
         return trees.cast_like(direction, grads), ScaleByProdigyState(
             count=count,
             mu=trees.cast_like(mu, state.mu),
             nu=trees.cast_like(nu, state.nu),
             grad_sum=trees.cast_like(grad_sum, state.grad_sum),
             start=state.start,
+            displacement=moved,
             distance=new_distance.astype(state.distance.dtype),
             distance_max=distance_max.astype(state.distance_max.dtype),
             numerator=numerator.astype(state.numerator.dtype),
@@ -395,21 +416,69 @@ def _averages(
     m: jax.Array,
     v: jax.Array,
     s: jax.Array,
-    x0: jax.Array,
-    x: jax.Array,
+    z: jax.Array,
 ) -> _Leaf:
     g = numerics.upcast(g, s)
     m, v, s = m.astype(g.dtype), v.astype(g.real.dtype), s.astype(g.dtype)
     w = distance.cast_weights(weights, g)
-    product = g.conj() * (x0.astype(g.dtype) - x.astype(g.dtype))  # in (2)
+    product = g.conj() * z.astype(g.dtype)  # in (2)
     m = w.b1 * m + w.of_mu * g  # (3)
     v = w.b2 * v + w.of_nu * numerics.abs_square(g)  # (4)
     s = w.b3 * s + w.of_sum * g  # (5)
     return _Leaf(jnp.sum(product.real), jnp.sum(jnp.abs(s)), m, v, s)
 
 
+def _is_narrow(x: Any) -> bool:
+    """Whether the array is rounded to fewer bits than the computation has."""
+    return numerics.dtype_of(x).itemsize < 4
+
+
+def _rounds(params: PyTree) -> bool:
+    return any(map(_is_narrow, jax.tree.leaves(params)))
+
+
+@numerics.inline_jit
+def _difference(x0: jax.Array, x: jax.Array) -> jax.Array:
+    """x_0 - x in at least float32."""
+    return numerics.upcast(x0) - numerics.upcast(x)
+
+
+@numerics.inline_jit
+def _displacement(x0: jax.Array, x: jax.Array, z: jax.Array) -> jax.Array:
+    """z if x is x_0 - z rounded; else x_0 - x, because something else has changed x."""
+    moved = _difference(x0, x)
+    if not _is_narrow(x):
+        return moved
+    follows = numerics.upcast(x) == _rounded(numerics.upcast(x0) - z, x)
+    return jnp.where(follows, z, moved)
+
+
+@numerics.inline_jit
+def _moved(x: jax.Array, z: jax.Array, d: jax.Array) -> jax.Array:
+    return z + d.astype(z.dtype) if _is_narrow(x) else jnp.zeros_like(z)
+
+
+@numerics.inline_jit
+def _step(x0: jax.Array, x: jax.Array, z: jax.Array, d: jax.Array) -> jax.Array:
+    """The direction from x to x_0 - z rounded: d, if that leads there."""
+    if not _is_narrow(x):
+        return d
+    wide, target = numerics.upcast(x), _rounded(numerics.upcast(x0) - z, x)
+    arrives = _rounded(wide - d.astype(z.dtype), x) == target
+    return jnp.where(arrives, d, (wide - target).astype(d.dtype))
+
+
+def _rounded(y: jax.Array, x: jax.Array) -> jax.Array:
+    """y in the precision of x, but in its own dtype.
+
+    XLA may leave out a cast to 16 bits and back.
+    """
+    bits = jnp.finfo(x.dtype)
+    return lax.reduce_precision(y, exponent_bits=bits.nexp, mantissa_bits=bits.nmant)
+
+
 @functools.partial(numerics.inline_jit, static_argnums=0)
-def _step(
+def _ratio(
     divide: Callable[[jax.Array, jax.Array], jax.Array],
     step_size: jax.Array,
     floor: jax.Array,

@@ -90,7 +90,7 @@ def simplified_ademamix(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the sum of gradients, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       alpha: Weight of the current gradient, >= 0.
@@ -126,7 +126,8 @@ def simplified_ademamix(
       0.00
     """
     name = "simplified_ademamix"
-    checks.non_negative(name, learning_rate=learning_rate, weight_decay=weight_decay)
+    checks.finite(name, learning_rate=learning_rate)
+    checks.non_negative(name, weight_decay=weight_decay)
     return optax.chain(
         _scale_by_simplified_ademamix(name, b1, b2, alpha, eps),
         transforms.add_decayed_weights(name, weight_decay, weight_decay_mask),

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import optimizers
 from optimizers import catalog
+from optimizers.catalog import Kind
 
 
 class Range(NamedTuple):
@@ -26,6 +28,7 @@ class Range(NamedTuple):
 DECAY_RATE = Range((0.0, 0.5), (-0.1, 1.0, 1.5, math.inf, math.nan))
 UNIT_INTERVAL = Range((0.0, 0.5, 1.0), (-0.1, 1.5, math.inf, math.nan))
 FRACTION = Range((0.5,), (-0.1, 0.0, 1.0, 1.5, math.inf, math.nan))
+FINITE = Range((-0.5, 0.0, 3.0), (-math.inf, math.inf, math.nan))
 NON_NEGATIVE = Range((0.0, 0.5, 3.0), (-0.1, -3.0, math.inf, math.nan))
 LIMIT = Range((0.0, 0.5, math.inf), (-0.1, -math.inf, math.nan))
 POSITIVE = Range((0.5, 3.0), (-0.1, 0.0, math.inf, math.nan))
@@ -58,7 +61,7 @@ RANGES = {
     "final_learning_rate": NON_NEGATIVE,
     "gamma": FRACTION,
     "growth_rate": AT_LEAST_ONE,
-    "learning_rate": NON_NEGATIVE,
+    "learning_rate": FINITE,
     "learning_rate_max": NON_NEGATIVE,
     "learning_rate_min": NON_NEGATIVE,
     "max_norm": LIMIT,
@@ -98,6 +101,7 @@ SIZES = ("capacity", "microbatches", "window")
 SCHEDULES = {("gsam_rho_schedule", "learning_rate")}
 
 FUNCTIONS = catalog.functions(optimizers)
+OPTIMIZERS = catalog.functions(optimizers, Kind.OPTIMIZER)
 # The phrases that state a range in a docstring.
 PHRASES = {
     "in [0, 1)": DECAY_RATE,
@@ -271,3 +275,57 @@ def test_a_range_is_read_from_the_docstring() -> None:
 
     assert stated(documented, "share") == FRACTION
     assert stated(documented, "other") is None
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_negative_learning_rates_ascend(name: str) -> None:
+    """As a number, a schedule and a traced value, as in optax."""
+    function, options = OPTIMIZERS[name], {"weight_decay": 0.0}
+    start = jnp.asarray([1.0, -2.0, 3.0])
+    gradients = jnp.asarray([[1.0, -0.5, 2.0], [0.3, 0.0, -4.0], [2.0, 0.1, 1.0]])
+
+    def trajectory(learning_rate: Any, gradients: jax.Array) -> list[jax.Array]:
+        optimizer = function(learning_rate=learning_rate, **options)
+        params, state, visited = start, optimizer.init(start), []
+        for g in gradients:
+            updates, state = optimizer.update(g, state, params)
+            params = optax.apply_updates(params, updates)
+            visited.append(params)
+        return visited
+
+    # The steepest ascent is the descent of the opposite.
+    expected = trajectory(0.5, -gradients)
+    assert not np.array_equal(expected[-1], start)
+    for learning_rate in (-0.5, lambda count: -0.5):
+        np.testing.assert_array_equal(trajectory(learning_rate, gradients), expected)
+    traced = jax.jit(trajectory)(-0.5, gradients)
+    np.testing.assert_allclose(traced, expected, rtol=1e-6)
+
+
+def test_weight_decay_has_the_sign_of_the_learning_rate() -> None:
+    """As in optax."""
+    params, gradient = jnp.asarray([1.0, -2.0]), jnp.asarray([3.0, 4.0])
+    ours, theirs = (
+        optimizers.adamw(-0.5, weight_decay=0.1),
+        optax.adamw(-0.5, weight_decay=0.1),
+    )
+    got, _ = ours.update(gradient, ours.init(params), params)
+    expected, _ = theirs.update(gradient, theirs.init(params), params)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_defaults_are_finite(name: str) -> None:
+    """In a state, infinity becomes NaN as soon as two states are averaged."""
+    for parameter in inspect.signature(FUNCTIONS[name]).parameters.values():
+        if isinstance(parameter.default, float):
+            assert math.isfinite(parameter.default), parameter
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_averages_of_injected_states_are_finite(name: str) -> None:
+    optimizer = optax.inject_hyperparams(FUNCTIONS[name])(learning_rate=0.5)
+    state = optimizer.init(jnp.ones(2))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        average = 0.5 * leaf + 0.0 * leaf
+        assert np.isfinite(average).all(), jax.tree_util.keystr(path)

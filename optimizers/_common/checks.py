@@ -35,6 +35,9 @@ class _Range(NamedTuple):
 _DECAY_RATE = _Range("in [0, 1)", 0.0, 1.0, includes_high=False)
 _UNIT_INTERVAL = _Range("in [0, 1]", 0.0, 1.0)
 _FRACTION = _Range("in (0, 1)", 0.0, 1.0, includes_low=False, includes_high=False)
+_FINITE = _Range(
+    "a finite number", -math.inf, math.inf, includes_low=False, includes_high=False
+)
 _NON_NEGATIVE = _Range("a finite number >= 0", 0.0, math.inf, includes_high=False)
 _LIMIT = _Range("a number >= 0 or infinity", 0.0, math.inf)
 _POSITIVE = _Range(
@@ -72,6 +75,11 @@ def unit_interval(function: str, **values: Any) -> None:
 def fractions(function: str, **values: Any) -> None:
     """Raises ValueError unless each value is in (0, 1)."""
     _require(function, _FRACTION, values)
+
+
+def finite(function: str, **values: Any) -> None:
+    """Raises ValueError unless each value is a finite number (or a schedule)."""
+    _require(function, _FINITE, values)
 
 
 def non_negative(function: str, **values: Any) -> None:

@@ -25,15 +25,15 @@ def require_ranges(
     *,
     learning_rate: ScalarOrSchedule,
     d0: Scalar,
-    growth_rate: Scalar,
+    growth_rate: Scalar | None,
     weight_decay: ScalarOrSchedule,
 ) -> None:
     """Raises ValueError unless the hyperparameters are in their ranges."""
-    checks.non_negative(
-        function, learning_rate=learning_rate, weight_decay=weight_decay
-    )
+    checks.finite(function, learning_rate=learning_rate)
+    checks.non_negative(function, weight_decay=weight_decay)
     checks.positive(function, d0=d0)
-    checks.at_least_one(function, growth_rate=growth_rate)
+    if growth_rate is not None:
+        checks.at_least_one(function, growth_rate=growth_rate)
 
 
 def step_averages_like(function: str, params: PyTree) -> PyTree:
@@ -48,12 +48,14 @@ def step_averages_like(function: str, params: PyTree) -> PyTree:
     return jax.tree.map(leaf, trees.zeros_like(function, params))
 
 
-def grown(distance: jax.Array, estimate: jax.Array, growth_rate: Scalar) -> jax.Array:
+def grown(
+    distance: jax.Array, estimate: jax.Array, growth_rate: Scalar | None
+) -> jax.Array:
     """max(d, min(estimate, r d))."""
-    wide = numerics.as_float_scalar(distance)
-    limit = growth_factor(growth_rate) * wide
-    estimate = finite_or_zero(estimate)
-    return jnp.maximum(wide, jnp.minimum(estimate, limit)).astype(distance.dtype)
+    wide, estimate = numerics.as_float_scalar(distance), finite_or_zero(estimate)
+    if growth_rate is not None:
+        estimate = jnp.minimum(estimate, growth_factor(growth_rate) * wide)
+    return jnp.maximum(wide, estimate).astype(distance.dtype)
 
 
 def growth_factor(growth_rate: Scalar) -> jax.Array:

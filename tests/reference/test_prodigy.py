@@ -196,6 +196,52 @@ def test_the_origin_has_no_effect(x64: None) -> None:
     np.testing.assert_allclose(d, e, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(("learning_rate", "steps"), [(1.0, 60), (0.01, 1200)])
+def test_rounded_params_follow_the_equations(
+    dtype: Any, learning_rate: float, steps: int
+) -> None:
+    """They are the params of float64, rounded, though 16 bits lose the first steps."""
+    optimizer = optimizers.prodigy(learning_rate)
+    curvatures, target = jnp.asarray([0.1, 0.3, 1.0]), jnp.asarray([1.5, -2.0, 0.7])
+    x = jnp.asarray([1.0, -1.0, 2.0], dtype)
+
+    def step(carry: Any, _: None) -> Any:
+        x, state = carry
+        gradient = (curvatures * (x.astype(jnp.float32) - target)).astype(dtype)
+        updates, state = optimizer.update(gradient, state, x)
+        x = optax.apply_updates(x, updates)
+        return (x, state), (gradient, x, state[0].distance)
+
+    scan = jax.jit(lambda carry: jax.lax.scan(step, carry, None, length=steps)[1])
+    gradients, got, distances = (
+        np.asarray(a, np.float64) for a in scan((x, optimizer.init(x)))
+    )
+    start = np.asarray(x, np.float64)
+    expected, d = reference(start, gradients, d0=1e-6, learning_rate=learning_rate)
+    assert d[-1] > 0.1
+    # m is rounded to bfloat16, but kept in float32 for float16.
+    rtol = {jnp.bfloat16: 0.05, jnp.float16: 1e-3}[dtype]
+    np.testing.assert_allclose(distances, d, rtol=rtol)
+    np.testing.assert_allclose(got, expected, rtol=0.0, atol=rtol * np.ptp(expected))
+
+
+def test_rounded_params_may_be_changed_by_something_else() -> None:
+    optimizer = optimizers.prodigy(d0=1e-4)
+    x, gradient = jnp.ones(2, jnp.bfloat16), jnp.asarray([1.0, -1.0], jnp.bfloat16)
+    _, state = optimizer.update(gradient, optimizer.init(x), x)
+    np.testing.assert_allclose(state[0].displacement, [1e-4, -1e-4], rtol=1e-5)
+    changed = jnp.asarray([1.0, 3.0], jnp.bfloat16)
+    updates, state = optimizer.update(gradient, state, changed)
+    np.testing.assert_allclose(state[0].displacement, [2e-4, -2.0001], rtol=1e-3)
+    np.testing.assert_allclose(updates.astype(jnp.float32), [-1e-4, 1e-4], rtol=0.05)
+
+
+def test_only_params_of_16_bits_are_stored_twice() -> None:
+    params = {"w": jnp.ones(2), "b": jnp.ones(2, jnp.complex64)}
+    assert optimizers.prodigy().init(params)[0].displacement is None
+
+
 def test_the_start_is_a_copy() -> None:
     params = jnp.ones(3)
     state = optimizers.scale_by_prodigy().init(params)

@@ -173,12 +173,14 @@ def _same(one: Tree, other: Tree) -> bool:
 RULES = (
     rule(
         gradient_transformations_come_first,
+        "numerics",
         (5,),
         "Put it before the optimizer: optax.chain(sharpness_aware(0.05), adam(0.1)), "
         "optax.chain(bloop(0.1), adam(0.1)).",
     ),
     rule(
         accumulation_sees_every_micro_batch,
+        "numerics",
         (43,),
         "Put optax.MultiSteps inside: sam(optax.MultiSteps(adam(0.1), 4)), "
         "optax.chain(bloop(0.1), optax.MultiSteps(adam(0.1), 4)).",
