@@ -1,6 +1,7 @@
 """What carries over from optax's functions of the same name: arguments and bits."""
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 import optimizers
 from optimizers import catalog
+from tools.sync import ROOT
 
 # Functions whose positional arguments differ from those of optax, and why.
 DIFFERENCES = {
@@ -34,6 +36,7 @@ ROUNDING = {
     "scale_by_simplified_ademamix": "as simplified_ademamix",
     "simplified_ademamix": "optax averages the squares as a step towards the last one",
 }
+GUIDE = ROOT / "docs" / "from_optax.md"
 _PARAMS = {"w": jnp.linspace(-1.0, 2.0, 35).reshape(7, 5), "b": jnp.ones(5)}
 _KEY = jax.random.key(0)
 
@@ -109,3 +112,29 @@ def test_jitted_updates_have_the_bits_of_optax(name: str, traced: bool) -> None:
 
 def test_functions_that_round_otherwise_are_shared() -> None:
     assert set(ROUNDING) <= set(SHARED)
+
+
+def _table() -> list[tuple[str, str, str]]:
+    """The rows of the table of arguments: function, in optax, here."""
+    rows, functions = [], ""
+    for line in GUIDE.read_text().splitlines():
+        if line.startswith("| ") and not line.startswith("| function"):
+            named, theirs, here = (cell.strip() for cell in line.split("|")[1:4])
+            functions = named or functions
+            rows += [(f, theirs, here) for f in re.findall(r"`(\w+)`", functions)]
+    return rows
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_every_argument_of_optax_is_accepted_or_in_the_guide(name: str) -> None:
+    known = inspect.signature(getattr(optimizers, name)).parameters
+    rows = [(theirs, here) for function, theirs, here in _table() if function == name]
+    said = {a for theirs, _ in rows for a in re.findall(r"`(\w+)", theirs)}
+    assert set(inspect.signature(_in_optax(name)).parameters) - set(known) <= said
+    new = {a for _, here in rows for a in re.findall(r"`(\w+)=", here)}
+    assert new <= set(known)
+    assert said & set(known) <= set(known) - set(_positional(getattr(optimizers, name)))
+
+
+def test_only_functions_with_other_arguments_are_in_the_guide() -> None:
+    assert {function for function, _, _ in _table()} == set(DIFFERENCES)
