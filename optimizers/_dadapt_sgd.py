@@ -1,5 +1,7 @@
 """D-Adaptation for SGD: Defazio and Mishchenko (2023)."""
 
+from __future__ import annotations
+
 import math
 from typing import Any, NamedTuple
 

@@ -1,5 +1,7 @@
 """Reads the distance estimates of D-Adaptation and Prodigy from a state."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax

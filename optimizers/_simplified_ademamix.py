@@ -1,5 +1,7 @@
 """Simplified AdEMAMix: Morwani et al. (2025)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax
