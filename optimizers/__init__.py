@@ -1,4 +1,89 @@
-"""Optimizers for JAX that read like their papers and keep optax's contract."""
+"""Optimizers for JAX that read like their papers and keep optax's contract.
+
+Optimizers, wrappers and gradient transformations are those of optax::
+
+    optimizer = optimizers.adamw(learning_rate=1e-3)
+    state = optimizer.init(params)
+    updates, state = optimizer.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+
+`help(optimizers.adamw)` gives the equations, the arguments and the paper.
+
+Optimizers:
+
+  adabound             Adam with clipped step sizes that gradually turns into SGD
+  adam                 Momentum divided by the root mean square of recent gradients
+  adam_atan2           Scale-invariant Adam without eps
+  adam_cm              Adam with a buffer of momenta from past steps with large
+                       gradients
+  adam_nc              Adam with the mean of all squared gradients as second moment
+  adamax               Adam with a decaying maximum in place of the second moment
+  adamw                Adam with decoupled weight decay
+  ademamix             Adam with a second, slowly decaying average of the gradients
+  amsbound             AdaBound with the running maximum of the second moment
+  amsgrad              Adam with the running maximum of the second moment
+  dadapt_adagrad       AdaGrad with an automatic learning rate
+  dadapt_adam          Adam with an automatic learning rate
+  dadapt_sgd           SGD with an automatic learning rate
+  innaprop             Inertial Newton-like method with RMSprop scaling
+  optimistic_amsgrad   AMSGrad with a prediction of the next gradient
+  prodigy              Adam with a learning rate from an estimated distance to the
+                       solution
+  simplified_ademamix  Adam with heavy-ball momentum plus a weighted gradient
+
+Wrappers, which take an optimizer:
+
+  asam          SAM with perturbations relative to the size of each weight
+  friendly_sam  SAM that perturbs along the noise of the gradient
+  gsam          SAM that also minimizes the gap between the perturbed and the actual
+                loss
+  imbsam        SAM on the loss of rare classes, plain gradients on the rest
+  lookahead     Every k steps, slow weights move part of the way to the fast ones
+  looksam       SAM that computes its second gradient only every few steps
+  sam           Steps along the gradient at the point of highest loss nearby
+
+Gradient transformations, to be chained with an optimizer:
+
+  adaptive_grad_clip          Clips gradients relative to the weight norm
+  bloop                       Adds the part of the auxiliary gradient orthogonal to the
+                              main one
+  cagrad                      Maximizes the worst-case decrease of two losses near the
+                              mean gradient
+  clip_by_global_norm         Limits the norm of the gradient
+  dynamic_barrier             Adds the auxiliary gradient without slowing the main
+                              descent
+  gradvac                     Raises the cosine of two gradients to its moving average
+  mgda                        The minimum-norm convex combination of two gradients
+  mixed_gradients             The gradient of a weighted sum of losses
+  pcgrad                      Removes from each gradient the component that conflicts
+                              with another
+  sharpness_aware             The gradient at the point of highest loss nearby, for flat
+                              minima
+  width_scaled_learning_rate  Transfers a learning rate to a wider network
+
+Other functions:
+
+  ademamix_alpha_schedule  Linear warm-up of AdEMAMix's alpha
+  ademamix_b3_schedule     Warm-up of AdEMAMix's b3, linear in the half-life of the
+                           average
+  distance_estimates       Returns the distance estimates d of D-Adaptation and Prodigy
+                           in a state, by path
+  gsam_rho_schedule        The radius of GSAM as a linear function of the learning rate
+  last_gradient_predictor  Predicts that the next gradient equals the last one, like
+                           predictor=None
+  lookahead_params         Returns the slow weights of `lookahead`, for evaluation
+  rmpe_predictor           Predicts the limit of the gradients, by extrapolation of the
+                           last few
+  sam_value_and_grad       As `jax.value_and_grad`, with the gradient of SAM
+  zero_predictor           Predicts a zero gradient; with b1=0 this is AMSGrad in the
+                           paper's form
+
+Each optimizer has a part `scale_by_*` without the learning rate, and some wrappers have
+a part `*_gradient` to be chained before an optimizer. `optimizers.testing` tests
+optimizers, and `optimizers.catalog` lists functions by kind.
+"""
+
+import typing as _typing
 
 from optimizers._adabound import (
     ScaleByAdaboundState,
@@ -57,6 +142,7 @@ from optimizers._innaprop import ScaleByInnapropState, innaprop, scale_by_innapr
 from optimizers._lookahead import LookaheadState, lookahead, lookahead_params
 from optimizers._looksam import LooksamState, looksam, looksam_gradient
 from optimizers._mgda import mgda
+from optimizers._missing import error as _error
 from optimizers._mixed_gradients import MixedGradientsState, mixed_gradients
 from optimizers._optimistic_amsgrad import (
     ScaleByOptimisticAmsgradState,
@@ -174,3 +260,9 @@ __all__ = [
     "width_scaled_learning_rate",
     "zero_predictor",
 ]
+
+
+if not _typing.TYPE_CHECKING:  # type checkers find wrong names themselves
+
+    def __getattr__(name: str) -> _typing.NoReturn:
+        raise _error(name, __all__)

@@ -1,5 +1,7 @@
 """AdaBound and AMSBound: Luo, Xiong, Liu and Sun (2019)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """Adam and AdamW: Kingma and Ba (2015), Loshchilov and Hutter (2019)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

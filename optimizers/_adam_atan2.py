@@ -1,5 +1,7 @@
 """Adam-atan2, scale-invariant Adam without eps: Everett et al. (2024)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """Adam with critical momenta (Adam+CM): Malviya et al. (2024)."""
 
+from __future__ import annotations
+
 import functools
 from typing import Any, NamedTuple
 

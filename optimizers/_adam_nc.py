@@ -1,5 +1,7 @@
 """AdamNC, Adam with the mean of all squared gradients: Reddi et al. (2018)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

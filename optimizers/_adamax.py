@@ -1,5 +1,7 @@
 """AdaMax, Adam with the infinity norm: Kingma and Ba (2015), Section 7."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

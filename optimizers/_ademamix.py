@@ -1,5 +1,7 @@
 """AdEMAMix, Adam with a second, slower average: Pagliardini et al. (2024)."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple

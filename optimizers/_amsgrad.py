@@ -1,5 +1,7 @@
 """AMSGrad in the forms of the paper, PyTorch and optax: Reddi et al. (2018)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """Bloop, gradient surgery with an averaged gradient: Hsieh et al. (2024)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """CAGrad, conflict-averse gradient descent: Liu et al. (2021)."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax

@@ -1,5 +1,7 @@
 """Clipping by global norm: Pascanu et al. (2013); adaptive: Brock et al. (2021)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ from optimizers._common.typing import PyTree, Reduce, Scalar
 __all__ = ["adaptive_grad_clip", "clip_by_global_norm"]
 
 Axes = int | tuple[int, ...] | None
+AxesOfLeaf = Callable[[tuple[Any, ...], Any], Axes]
 
 
 def clip_by_global_norm(
@@ -96,7 +99,7 @@ def adaptive_grad_clip(
     eps: Scalar = 1e-3,
     axis: Axes = None,
     *,
-    axis_fn: Callable[[tuple[Any, ...], Any], Axes] | None = None,
+    axis_fn: AxesOfLeaf | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adaptive gradient clipping: clips gradients relative to the weight norm.
 

@@ -1,5 +1,7 @@
 """D-Adaptation for AdaGrad: Defazio and Mishchenko (2023)."""
 
+from __future__ import annotations
+
 import functools
 from typing import Any, NamedTuple
 

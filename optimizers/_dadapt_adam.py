@@ -1,5 +1,7 @@
 """D-Adaptation for Adam: Defazio and Mishchenko (2023)."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """D-Adaptation for SGD: Defazio and Mishchenko (2023)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

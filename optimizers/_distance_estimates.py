@@ -1,6 +1,9 @@
 """Reads the distance estimates of D-Adaptation and Prodigy from a state."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 

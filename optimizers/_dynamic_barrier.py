@@ -1,5 +1,7 @@
 """Dynamic barrier gradient descent: Gong, Liu and Liu (2021)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """Friendly SAM, perturbations along the gradient noise: Li et al. (2024)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

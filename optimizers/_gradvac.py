@@ -1,5 +1,7 @@
 """Gradient vaccine: Wang, Tsvetkov, Firat and Cao (2021)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

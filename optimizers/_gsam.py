@@ -1,5 +1,7 @@
 """GSAM, surrogate gap guided SAM: Zhuang et al. (2022)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

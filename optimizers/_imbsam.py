@@ -1,5 +1,7 @@
 """ImbSAM, SAM for imbalanced classes: Zhou et al. (2023)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """INNAprop, an inertial Newton method with RMSprop scaling: Bolte et al. (2024)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """Lookahead: Zhang, Lucas, Hinton and Ba (2019)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """LookSAM, SAM with a periodic second gradient: Liu et al. (2022)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -1,5 +1,7 @@
 """MGDA, the multiple-gradient descent algorithm: Désidéri (2012)."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """The weighted sum of gradients, the baseline of gradient surgery."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import optax

@@ -1,5 +1,7 @@
 """Optimistic AMSGrad (OPT-AMSGrad): Wang, Li, Karimi and Li (2021)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

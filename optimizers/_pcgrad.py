@@ -1,5 +1,7 @@
 """PCGrad, projecting conflicting gradients: Yu et al. (2020)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp

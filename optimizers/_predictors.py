@@ -1,5 +1,7 @@
 """Predictors of the next gradient, for `optimistic_amsgrad`."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """Prodigy: Mishchenko and Defazio (2024)."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """The gradient of SAM as a function of the loss: Foret et al. (2020)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """SAM, sharpness-aware minimization: Foret et al. (2020), Kwon et al. (2021)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

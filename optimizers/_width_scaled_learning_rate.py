@@ -1,5 +1,7 @@
 """Learning rates scaled by the width of a network: Everett et al. (2024)."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax

@@ -14,9 +14,7 @@ import optimizers
 from optimizers import catalog
 from optimizers.catalog import Kind
 
-factories = pytest.mark.parametrize(
-    "factory", [f for f in vars(optimizers).values() if inspect.isfunction(f)]
-)
+factories = pytest.mark.parametrize("factory", catalog.functions(optimizers).values())
 alias = pytest.mark.parametrize(
     "factory", catalog.functions(optimizers, Kind.OPTIMIZER).values()
 )

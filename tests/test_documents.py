@@ -50,3 +50,10 @@ def test_named_files_and_targets_exist(document: Path) -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (sync.ROOT / "Makefile").read_text(), re.M)
     assert phony
     assert targets <= set(phony.group(1).split())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_installs_from_a_checkout(document: Path) -> None:
+    """No package index has the package, so that its name alone installs nothing."""
+    commands = re.findall(r"pip install ([^`\n]*)", document.read_text())
+    assert not [command for command in commands if "verbatim" in command]

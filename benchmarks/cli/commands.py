@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from typing import Any
 
 import click
@@ -44,8 +45,9 @@ Examples:
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Time limit of each measurement. The timing of updates stops earlier once the "
-    "ratio is known to 2 per cent.",
+    help="Time limit for timing the updates, and again for timing compilations, of "
+    "which each optimizer gets at least four: on a large tree these take minutes. The "
+    "timing of updates stops earlier once the ratio is known to 2 per cent.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Prints JSON instead of a table.")
 def profile(
@@ -58,16 +60,27 @@ def profile(
     and the bytes read or written. Parameters and state are donated. The two optimizers
     are timed alternately in one process. Ratios vary less on an idle machine.
     """
+    from benchmarks.cli import show
     from benchmarks.measure import profile
     from benchmarks.roster import resolver, specs
 
     for spec in chosen:
         resolver.resolve(spec)  # fail before the first measurement
-    rows = []
-    for tree in trees or profile.TREES:
-        for spec in chosen or specs.alias_names():
-            click.echo(f"measuring {spec} on {tree}", err=True)
-            rows.append(profile.compare(spec, tree, seconds=seconds))
+    tasks = [
+        (spec, tree)
+        for tree in trees or profile.TREES
+        for spec in chosen or specs.alias_names()
+    ]
+    rows, start = [], time.monotonic()
+    for done, (spec, tree) in enumerate(tasks):
+        left = "each optimizer is compiled at least four times"
+        if done:
+            per_task = (time.monotonic() - start) / done
+            left = f"about {show.duration(per_task * (len(tasks) - done))} left"
+        click.echo(
+            f"measuring {spec} on {tree}, {done + 1} of {len(tasks)}; {left}", err=True
+        )
+        rows.append(profile.compare(spec, tree, seconds=seconds))
     _emit(rows, profile.table, as_json=as_json)
 
 

@@ -119,8 +119,8 @@ def compare(spec: str, tree: str, *, seconds: float = 10.0) -> CostComparison:
     Args:
       spec: The optimizer; see `benchmarks.roster.specs`.
       tree: A key of `TREES`.
-      seconds: Time limit for updates, and again for compilations. Updates stop
-        earlier once the ratio is known to ±2 %.
+      seconds: Time limit for updates, and again for compilations, of which each side
+        gets at least four. Updates stop earlier once the ratio is known to ±2 %.
 
     Raises:
       UserError: The optimizer or tree is unknown, or the optimizer computes gradients

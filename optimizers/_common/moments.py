@@ -49,7 +49,8 @@ def ratio(
 def _ema(b: Scalar, one_minus_b: Scalar, x: jax.Array, s: jax.Array) -> jax.Array:
     x = numerics.upcast(x, s)
     b, one_minus_b = numerics.cast_scalar(x, b), numerics.cast_scalar(x, one_minus_b)
-    return b * s.astype(x.dtype) + one_minus_b * x
+    # XLA rounds only one of the two products: the order of optax gives its bits.
+    return one_minus_b * x + b * s.astype(x.dtype)
 
 
 @numerics.inline_jit

@@ -26,7 +26,10 @@ module `optimizers.testing.strategies` draws trees and gradients with hypothesis
 import importlib.util
 
 if importlib.util.find_spec("chex") is None:
-    msg = "optimizers.testing needs chex: install verbatim-optimizers[testing]."
+    msg = (
+        "optimizers.testing needs chex: run `pip install '.[testing]'` in a checkout "
+        "of verbatim-optimizers."
+    )
     raise ModuleNotFoundError(msg, name="chex")
 
 from optimizers.testing._conformance.case import Case

@@ -15,7 +15,8 @@ try:
     from rich.text import Text
 except ImportError:  # without the extra
     sys.exit(
-        "error: the command line needs rich; install verbatim-optimizers[testing]."
+        "error: the command line needs rich; run `pip install '.[testing]'` in a "
+        "checkout of verbatim-optimizers."
     )
 
 from optimizers.testing._conformance.check import check, conformance_rules

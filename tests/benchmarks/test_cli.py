@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import benchmarks
+from benchmarks.analysis import comparison
 from benchmarks.cli.main import main
 from benchmarks.engine import compilation_cache, runner
 from benchmarks.experiment.suites import SUITES
@@ -96,6 +97,13 @@ def test_every_option_is_explained(command: str) -> None:
     result = call(command, "-h")
     assert result.exit_code == 0
     assert "Usage: " in result.stdout
+
+
+def test_help_says_what_speedups_are_relative_to() -> None:
+    shown = " ".join(CliRunner().invoke(main, ["run", "--help"]).stdout.split())
+    first, second = comparison.REFERENCES
+    assert f"relative to {first} or, without it, to {second}, and" in shown
+    assert "without both to the first -o." in shown
 
 
 def test_flags_are_set_before_jax_and_users_choice_is_kept() -> None:

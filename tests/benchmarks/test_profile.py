@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 
 import jax.numpy as jnp
@@ -118,6 +119,36 @@ def test_command_prints_json() -> None:
     (row,) = json.loads(result.stdout)
     assert row["ours"]["name"] == "optax.sgd"
     assert row["theirs"] is None
+
+
+def test_command_says_how_much_time_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = itertools.count(0.0, 180.0)
+    cost = profile.Cost("adam", 100.0, 0.1, 0.2, 3204, 68, 11_200)
+    item = profile.CostComparison("small", cost, None, None, None, None)
+    monkeypatch.setattr(profile, "compare", lambda *_, **__: item)
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    specs = ("-o", "adam", "-o", "adamw", "-o", "adamax")
+    result = CliRunner().invoke(main, ("profile", *specs))
+    assert result.stderr.splitlines() == [
+        "measuring adam on small, 1 of 3; each optimizer is compiled at least four "
+        "times",
+        "measuring adamw on small, 2 of 3; about 6 min left",
+        "measuring adamax on small, 3 of 3; about 3 min left",
+    ]
+
+
+def test_each_side_is_compiled_at_least_four_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Make] = []
+
+    def compiled(make: Make, shapes: timing.Shapes) -> tuple[None, float, float]:
+        seen.append(make)
+        return None, 1.0, 1.0
+
+    monkeypatch.setattr(timing, "_compile", compiled)
+    timing.compilations({"ours": optax.adam, "theirs": optax.sgd}, SHAPES, 1e-9)
+    assert seen.count(optax.adam) == seen.count(optax.sgd) == 4
 
 
 def test_engine_and_plain_loop_are_measured_in_one_run() -> None:

@@ -1,5 +1,6 @@
 """Simplified AdEMAMix against NumPy, worked numbers, optax and Adam."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -58,9 +59,17 @@ def test_follows_the_equations(options: dict[str, float]) -> None:
 
 def test_equals_optax(x64: None) -> None:
     sequence = support.random_sequence(60, seed=4)
-    params, _ = run(optimizers.simplified_ademamix(0.01, **OPTIONS), sequence)
-    theirs = optax.contrib.simplified_ademamix(0.01, **OPTIONS)
-    assert_close(params, support.run_optax(theirs, sequence)[0], 1e-12)
+    options = {
+        "b1": 0.9,
+        "alpha": optax.linear_schedule(2.0, 0.5, 40),
+        "eps_root": 1e-2,
+        "weight_decay": 0.1,
+        "mask": lambda params: jax.tree.map(lambda _: True, params),
+    }
+    for arguments in (OPTIONS, options):
+        params, _ = run(optimizers.simplified_ademamix(0.01, **arguments), sequence)
+        theirs = optax.contrib.simplified_ademamix(0.01, **arguments)
+        assert_close(params, support.run_optax(theirs, sequence)[0], 1e-12)
 
 
 def test_without_alpha_it_is_adam_with_a_sum(x64: None) -> None:

@@ -108,7 +108,7 @@ def test_without_chex_the_command_names_the_extra() -> None:
     )
     assert done.stderr.splitlines()[-1] == (
         "ModuleNotFoundError: optimizers.testing needs chex: "
-        "install verbatim-optimizers[testing]."
+        "run `pip install '.[testing]'` in a checkout of verbatim-optimizers."
     )
 
 
