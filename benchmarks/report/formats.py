@@ -1,10 +1,18 @@
 """Numbers and intervals as text."""
 
 import math
+from collections.abc import Sequence
 
 from benchmarks.analysis.stats import Interval
 
-MISSED, BOUNDARY, DIVERGED, NOT_RUN = "∅", "◊", "†", "not run"
+MISSED, LEFT, DIVERGED, BOUNDARY, NOT_RUN = "∅", "↑", "†", "◊", "not run"
+SYMBOLS = {
+    MISSED: "the median run misses the middle target",
+    f"{LEFT}n": "n seeds reach it and end above it",
+    f"{DIVERGED}n": "n seeds diverged",
+    BOUNDARY: "the best learning rate lies at the boundary of the grid",
+}
+"""What the marks in the table of gradients mean."""
 
 
 def number(value: float) -> str:
@@ -40,3 +48,19 @@ def percentage_points(difference: Interval) -> str:
     if math.isnan(difference.low):
         return text
     return f"{text} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+
+
+def factor(value: float) -> str:
+    """A speed-up: `1.32`."""
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def factors(bounds: Sequence[float]) -> str:
+    """An interval of speed-ups: `1.23 to 1.41`; empty where there is none."""
+    low, high = bounds
+    return "" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+
+
+def p_value(value: float) -> str:
+    """A p-value: `0.03`, `< 0.001`."""
+    return "< 0.001" if value < 0.001 else number(value)

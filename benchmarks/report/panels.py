@@ -10,7 +10,7 @@ from benchmarks.analysis.summary import Analysis
 from benchmarks.report import plotting, svg
 from benchmarks.report.plotting import OTHER, LineStyles
 from benchmarks.report.svg import RenderedFigure
-from benchmarks.results.manifest import ProblemEntry
+from benchmarks.report.tables import quantity
 
 SIZE = (4.8, 2.9)
 # The panel ends this far below the hardest target.
@@ -45,7 +45,7 @@ def convergence(
     """Median gap of the evaluation seeds against gradients, with a 10–90 % band."""
     entry, cells = analysis.manifest.problems[problem], analysis.tuned[problem]
     low, high = y_range(cells.values())
-    axes.set(xlabel="gradients", ylabel=gap_label(entry), title=problem)
+    axes.set(xlabel="gradients", ylabel=quantity(entry), title=problem)
     ends = {}
     for name in sorted(cells, key=styles.__contains__):
         cell = cells[name]
@@ -83,7 +83,7 @@ def sensitivity(
     """Median final gap against learning rate; a ring marks the chosen one."""
     entry, cells = analysis.manifest.problems[problem], analysis.tuned[problem]
     low, high = y_range(cells.values())
-    label = f"final {gap_label(entry)}"
+    label = f"final {quantity(entry)}"
     axes.set(xlabel="learning rate", ylabel=label, title=problem)
     ends, learning_rates = {}, np.empty(0)
     for name in sorted(cells, key=styles.__contains__):
@@ -116,13 +116,6 @@ def y_range(cells: Collection[CellStats]) -> tuple[float, float]:
     hardest = min(cell.levels[-1] if cell.levels.size else 0.0 for cell in cells)
     lowest = max(smallest, BELOW_TARGETS * hardest)
     return float(lowest / 1.3), 2.0 * max(cell.start for cell in cells)
-
-
-def gap_label(entry: ProblemEntry) -> str:
-    """The label of the gap axis."""
-    if entry.metric != "loss":
-        return entry.metric
-    return "loss − minimum" if entry.targets.kind == "relative" else "validation loss"
 
 
 def _description(cells: Collection[CellStats]) -> str:
