@@ -7,7 +7,7 @@ from benchmarks.analysis.stats import Interval
 
 MISSED, LEFT, DIVERGED, BOUNDARY, NOT_RUN = "∅", "↑", "†", "◊", "not run"
 SYMBOLS = {
-    MISSED: "the median run misses the middle target",
+    MISSED: "the middle target is missed",
     f"{LEFT}n": "n seeds reach it and end above it",
     f"{DIVERGED}n": "n seeds diverged",
     BOUNDARY: "the best learning rate lies at the boundary of the grid",
@@ -56,9 +56,18 @@ def factor(value: float) -> str:
 
 
 def factors(bounds: Sequence[float]) -> str:
-    """An interval of speed-ups: `1.23 to 1.41`; empty where there is none."""
-    low, high = bounds
-    return "" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+    """An interval of speed-ups: `1.23 to 1.41`; empty where there is none.
+
+    `<1.00` and `>1.00` are bounds that would be rounded to 1.
+    """
+    if math.isnan(bounds[0]):
+        return ""
+    return " to ".join(
+        ("<" if bound < 1 else ">" if bound > 1 else "") + "1.00"
+        if f"{bound:.2f}" == "1.00"
+        else f"{bound:.2f}"
+        for bound in bounds
+    )
 
 
 def p_value(value: float) -> str:

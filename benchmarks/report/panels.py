@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from benchmarks.analysis.stats import CellStats
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import plotting, svg
-from benchmarks.report.plotting import OTHER, LineStyles
+from benchmarks.report.plotting import LineStyles
 from benchmarks.report.svg import RenderedFigure
 from benchmarks.report.tables import quantity
 
-SIZE = (4.8, 2.9)
+SIZE = (4.6, 3.1)
 # The panel ends this far below the hardest target.
 BELOW_TARGETS = 0.03
 
@@ -53,7 +53,7 @@ def convergence(
         visible = np.maximum(cell.gaps[:, 1:], low * 1e-3)
         # Infinite, and so not drawn, once half of the seeds have diverged.
         middle = np.median(visible, 0)
-        plotting.curve(axes, gradients, middle, styles.get(name, OTHER))
+        plotting.curve(axes, gradients, middle, name, styles)
         if name in styles:
             # Diverged seeds lift the band above the upper edge.
             inside = np.minimum(visible, 2 * high)
@@ -87,16 +87,16 @@ def sensitivity(
     axes.set(xlabel="learning rate", ylabel=label, title=problem)
     ends, learning_rates = {}, np.empty(0)
     for name in sorted(cells, key=styles.__contains__):
-        cell, style = cells[name], styles.get(name, OTHER)
+        cell = cells[name]
         learning_rates = cell.learning_rates
         # A learning rate that diverges in the median run lies on the upper edge.
         final = np.clip(cell.final_by_rate, low, high)
-        plotting.curve(axes, learning_rates, final, style, every=1)
+        plotting.curve(axes, learning_rates, final, name, styles, every=None)
         if name in styles:
             axes.plot(
                 cell.learning_rate,
                 final[learning_rates == cell.learning_rate],
-                color=style.color,
+                color=styles[name].color,
                 marker="o",
                 markersize=8,
                 fillstyle="none",

@@ -27,7 +27,7 @@ _PAGE_STYLE = (
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
-    "font.size": 8,
+    "font.size": 9,
     "text.color": INK,
     "text.parse_math": False,
     "axes.edgecolor": INK,
@@ -36,14 +36,14 @@ _STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 9,
+    "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 8,
+    "axes.labelsize": 9,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.minor.size": 0,
@@ -53,6 +53,11 @@ _STYLE: dict[Any, Any] = {
     "path.simplify": True,
     "path.simplify_threshold": 0.5,
 }
+
+
+def line_id(name: str) -> str:
+    """The id of an optimizer's line, which the page shows with its name."""
+    return f"line {name}"
 
 
 @contextmanager
@@ -115,6 +120,10 @@ def _inline(figure: Figure, name: str, title: str, description: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # The name appears when the pointer is on the line.
+    text = re.sub(
+        r'<g id="line ([^"]*)">', r'<g data-line="\1"><title>\1</title>', text
+    )
     # Drop ids that nothing refers to, and make the others unique on the page.
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
     text = re.sub(

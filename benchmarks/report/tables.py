@@ -1,5 +1,6 @@
 """The rows of the report's tables as text, for the terminal, Markdown and HTML."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -18,12 +19,13 @@ class Entry:
 
     Attributes:
       needed: Median gradients to the middle target, or `∅`.
-      interval: Its 95 % interval, as in `120–140`; empty where there is none.
+      interval: Its 95 % interval, as in `120–140` or `120–∅`; empty where there is
+        none, or both bounds miss.
       final: Median of what the axis of its figure shows, after the last step.
       learning_rate: The chosen learning rate.
       marks: The marks of `formats.SYMBOLS` other than `∅`.
-      reached: How many seeds reach the middle target and how many end below it; empty
-        where every seed does both.
+      reached: How many seeds reach the middle target and how many end at or below it;
+        empty where every seed does both.
       order: The number that the column is sorted by.
       shade: 1 for the fewest gradients on the problem, falling to 0 at ten times
         that.
@@ -47,8 +49,8 @@ class SpeedRow:
       optimizer: Its name.
       speedup: The speed-up.
       interval: Its 95 % interval on these problems; empty where there is none.
-      here: What holds on these problems: `faster`, `slower` or `undecided`; empty for
-        the reference and where nothing was tested.
+      here: What holds on these problems: `faster`, `slower` or `undecided`; `baseline`
+        for the reference; empty where nothing was tested.
       p_value: The p-value that `here` goes by.
       wide_interval: The 95 % interval with the problems resampled too.
       elsewhere: What can be expected on other problems of this kind: `faster`, `slower`
@@ -107,26 +109,24 @@ def gradient_rows(analysis: Analysis) -> list[tuple[str, list[Entry | None]]]:
 def speed_rows(comparison: Comparison) -> list[SpeedRow]:
     """A row per compared optimizer, best first."""
     rows = []
-    for i, name in enumerate(comparison.optimizers):
-        here = elsewhere = p_value = ""
-        if name != comparison.reference and comparison.p_values is not None:
+    for name, speedup in zip(comparison.optimizers, comparison.speedup, strict=True):
+        row = SpeedRow(name, formats.factor(speedup), "", "", "", "", "")
+        if name == comparison.reference:
+            row = dataclasses.replace(row, here="baseline")
+        elif comparison.p_values is not None:
+            i = comparison.optimizers.index(name)
             pair = comparison.pair(name, comparison.reference)
             sign = "faster" if pair.first == name else "slower"
-            here = sign if pair.significant else "undecided"
-            p_value = formats.p_value(pair.p_value)
-            if not math.isnan(pair.wide_interval[0]):
-                elsewhere = sign if pair.carries_over else "undecided"
-        rows.append(
-            SpeedRow(
-                optimizer=name,
-                speedup=formats.factor(comparison.speedup[i]),
+            wide = formats.factors(comparison.wide_interval[i])
+            row = dataclasses.replace(
+                row,
                 interval=formats.factors(comparison.interval[i]),
-                here=here,
-                p_value=p_value,
-                wide_interval=formats.factors(comparison.wide_interval[i]),
-                elsewhere=elsewhere,
+                here=sign if pair.significant else "undecided",
+                p_value=formats.p_value(pair.p_value),
+                wide_interval=wide,
+                elsewhere=(sign if pair.carries_over else "undecided") if wide else "",
             )
-        )
+        rows.append(row)
     return rows
 
 
@@ -220,34 +220,31 @@ def _entry(cell: CellStats, fewest: float) -> Entry:
     slower = 1.0 if missed else math.log10(max(middle.median, 1) / max(fewest, 1))
     seeds, left = len(cell.seeds), int(cell.left.sum())
     reached, below = int(cell.reached.sum()), int(cell.ends_below.sum())
+    counts = f"{below} of {seeds} end below it"
+    if reached < seeds:
+        counts = f"{reached} of {seeds} reach it, {below} end below"
     marks = f"{formats.LEFT}{left}" if left else ""
     marks += f"{formats.DIVERGED}{diverged}" if diverged else ""
     if cell.grid_boundary:
         marks += formats.BOUNDARY
     return Entry(
         needed=formats.MISSED if missed else f"{middle.median:.0f}",
-        interval=_bounds(middle, cell.budget),
+        interval=_bounds(middle),
         final=formats.number(cell.final_interval.median),
         learning_rate=formats.number(cell.learning_rate),
         marks=marks,
-        reached=f"{reached}/{seeds} reach it, {below}/{seeds} end below"
-        if below < seeds
-        else "",
+        reached=counts if below < seeds else "",
         order=middle.median,
         shade=max(0.0, 1.0 - slower),
     )
 
 
-def _gradients(value: float, budget: int) -> str:
-    """A number of gradients; `>budget` for a missed target."""
-    return f"{value:.0f}" if math.isfinite(value) else f">{budget}"
-
-
-def _bounds(interval: Interval, budget: int) -> str:
-    """The bounds of an interval of gradients; empty where the seeds are too few."""
-    if math.isnan(interval.low):
+def _bounds(interval: Interval) -> str:
+    """The bounds of an interval of gradients; empty without any, or if both miss."""
+    if not math.isfinite(interval.low):
         return ""
-    low, high = _gradients(interval.low, budget), _gradients(interval.high, budget)
-    if low == high:
-        return low
-    return f"{low} to {high}" if math.isinf(interval.high) else f"{low}–{high}"
+    low, high = (
+        f"{value:.0f}" if math.isfinite(value) else formats.MISSED
+        for value in (interval.low, interval.high)
+    )
+    return low if low == high else f"{low}–{high}"

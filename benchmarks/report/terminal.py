@@ -41,8 +41,8 @@ def render_terminal(analysis: Analysis) -> Group:
 def _speed_table(comparison: Comparison) -> Table:
     """Speed-ups with their intervals, on these problems and on others."""
     table = Table(
-        title=f"Speed-up over {comparison.reference}: geometric mean over all problems, "
-        "targets and seeds",
+        title=f"Speed-up over {comparison.reference}, geometric mean over all "
+        "problems, targets and seeds",
         caption="95 % intervals; for other problems, the problems are resampled too",
         **_PLAIN,
     )

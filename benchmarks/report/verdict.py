@@ -212,10 +212,9 @@ def on_other_problems(comparison: Comparison) -> str:
     here = _faster_and_slower([p for p in pairs if p.significant], reference)
     there = _faster_and_slower([p for p in pairs if p.carries_over], reference)
     return (
-        f"{text} Of the {counted(len(others), 'optimizer')} besides the baseline, "
-        f"{here[0]} were significantly faster than it on these problems and {here[1]} "
-        f"slower; on others {there[0]} can be expected to be faster and {there[1]} "
-        "slower."
+        f"{text} Of {counted(len(others), 'other optimizer')}, significantly faster "
+        f"than the baseline on these problems: {here[0]}, slower: {here[1]}; expected "
+        f"to be faster on others: {there[0]}, slower: {there[1]}."
     )
 
 
