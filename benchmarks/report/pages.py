@@ -57,6 +57,7 @@ def _content(
 ) -> dict[str, Any]:
     manifest, styles = analysis.manifest, line_styles(analysis)
     comparison = analysis.comparison
+    speeds = tables.speed_rows(comparison) if comparison else []
     named = {*styles, *analysis.identical}
     return {
         "suite": manifest.suite,
@@ -73,7 +74,9 @@ def _content(
         },
         "symbols": formats.SYMBOLS,
         "comparison": comparison,
-        "speeds": tables.speed_rows(comparison) if comparison else [],
+        "speeds": speeds,
+        "tested": any(row.p_value for row in speeds),
+        "others": any(row.elsewhere for row in speeds),
         "flips": FLIPS,
         "pairs": tables.pair_rows(comparison) if comparison else [],
         "costs": tables.cost_rows(analysis),

@@ -21,13 +21,14 @@ def problem_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFigur
     """Convergence and sensitivity of every problem with one objective and results."""
     figures = []
     for kind, draw, what in (
-        ("convergence", convergence, "loss against gradients"),
-        ("sensitivity", sensitivity, "final loss against learning rate"),
+        ("convergence", convergence, "{} against gradients"),
+        ("sensitivity", sensitivity, "final {} against learning rate"),
     ):
         for problem, cells in analysis.tuned.items():
             if not cells or problem in analysis.fronts:
                 continue
-            title, description = f"{problem}: {what}", _description(cells.values())
+            shown = what.format(quantity(analysis.manifest.problems[problem]))
+            title, description = f"{problem}: {shown}", _description(cells.values())
             figure, axes = plotting.panel(*SIZE, right=plotting.label_room(styles))
             draw(axes, analysis, problem, styles)
             figures.append(svg.render(figure, kind, problem, title, description))

@@ -104,8 +104,11 @@ def log_axis(axis: Axes, which: str, low: float, high: float) -> None:
     decades = np.arange(np.ceil(np.log10(low) - 1e-9), np.log10(high) + 1e-9)
     ticks = 10.0 ** decades[:: max(1, -(-len(decades) // 6))]
     if len(decades) < 3:
-        ticks = np.array([m * 10.0**e for e in range(-12, 12) for m in (1, 2, 5)])
-    ticks = ticks[(ticks >= low / 1.0001) & (ticks <= high * 1.0001)]
+        for lead in ((1, 2, 5), (1, 3)):
+            ticks = np.array([m * 10.0**e for e in range(-12, 12) for m in lead])
+            ticks = ticks[(ticks >= low / 1.0001) & (ticks <= high * 1.0001)]
+            if len(ticks) <= 6:
+                break
     axis.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     target = axis.xaxis if which == "x" else axis.yaxis
     target.set_ticks(ticks.tolist(), [power_of_ten(tick) for tick in ticks])

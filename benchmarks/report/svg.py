@@ -56,8 +56,8 @@ _STYLE: dict[Any, Any] = {
 
 
 def line_id(name: str) -> str:
-    """The id of an optimizer's line, which the page shows with its name."""
-    return f"line {name}"
+    """The id of an optimizer's line, from which the picture gets its name."""
+    return f"line-{name.encode().hex()}"
 
 
 @contextmanager
@@ -120,10 +120,7 @@ def _inline(figure: Figure, name: str, title: str, description: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # The name appears when the pointer is on the line.
-    text = re.sub(
-        r'<g id="line ([^"]*)">', r'<g data-line="\1"><title>\1</title>', text
-    )
+    text = re.sub(r'<g id="line-(\w+)">', r'<g data-line="\1">', text)
     # Drop ids that nothing refers to, and make the others unique on the page.
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
     text = re.sub(
@@ -136,11 +133,18 @@ def _inline(figure: Figure, name: str, title: str, description: str) -> str:
     # Coordinates only: labels may contain numbers too.
     text = re.sub(r"<[^>]+>", lambda m: _rounded(m[0]), text)
     text = re.sub(r"\n\s*", "\n", text)
+    text = re.sub(r'<g data-line="(\w+)">', _named, text)
     head, body = text.split(">", 1)
     head = re.sub(r' (?:width|height|version)="[^"]*"', "", head)
     label = f"<title>{html.escape(title)}</title>"
     label += f"<desc>{html.escape(description)}</desc>"
     return f'{head} role="img">{label}{body}'.strip()
+
+
+def _named(group: re.Match[str]) -> str:
+    """The group of a line, with a name that appears when the pointer is on it."""
+    name = html.escape(bytes.fromhex(group[1]).decode())
+    return f'<g data-line="{name}"><title>{name}</title>'
 
 
 def _rounded(tag: str) -> str:

@@ -223,6 +223,8 @@ def _entry(cell: CellStats, fewest: float) -> Entry:
     counts = f"{below} of {seeds} end below it"
     if reached < seeds:
         counts = f"{reached} of {seeds} reach it, {below} end below"
+    if not reached:
+        counts = f"none of {seeds} reach it"
     marks = f"{formats.LEFT}{left}" if left else ""
     marks += f"{formats.DIVERGED}{diverged}" if diverged else ""
     if cell.grid_boundary:

@@ -40,24 +40,24 @@ def render_terminal(analysis: Analysis) -> Group:
 
 def _speed_table(comparison: Comparison) -> Table:
     """Speed-ups with their intervals, on these problems and on others."""
+    rows = speed_rows(comparison)
+    others = any(row.elsewhere for row in rows)
     table = Table(
         title=f"Speed-up over {comparison.reference}, geometric mean over all "
         "problems, targets and seeds",
-        caption="95 % intervals; for other problems, the problems are resampled too",
+        caption="95 % intervals; for other problems, the problems are resampled too"
+        if others
+        else None,
         **_PLAIN,
     )
     table.add_column("optimizer", overflow="fold")
-    for head in ("these problems", "other problems"):
+    for head in ("these problems", "other problems")[: 1 + others]:
         table.add_column(head, justify="right")
         table.add_column("")
-    for row in speed_rows(comparison):
-        table.add_row(
-            Text(row.optimizer),
-            f"{row.speedup} ({row.interval})" if row.interval else row.speedup,
-            row.here,
-            row.wide_interval,
-            row.elsewhere,
-        )
+    for row in rows:
+        cells = [f"{row.speedup} ({row.interval})" if row.interval else row.speedup]
+        cells += [row.here, row.wide_interval, row.elsewhere]
+        table.add_row(Text(row.optimizer), *cells[: 2 + 2 * others])
     return table
 
 
