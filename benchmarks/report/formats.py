@@ -1,7 +1,7 @@
 """Numbers and intervals as text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from benchmarks.analysis.stats import Interval
 
@@ -55,19 +55,19 @@ def factor(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
-def factors(bounds: Sequence[float]) -> str:
+def factors(bounds: Iterable[float]) -> str:
     """An interval of speed-ups: `1.23 to 1.41`; empty where there is none.
 
     `<1.00` and `>1.00` are bounds that would be rounded to 1.
     """
-    if math.isnan(bounds[0]):
-        return ""
-    return " to ".join(
-        ("<" if bound < 1 else ">" if bound > 1 else "") + "1.00"
-        if f"{bound:.2f}" == "1.00"
-        else f"{bound:.2f}"
-        for bound in bounds
-    )
+    texts = []
+    for bound in bounds:
+        if math.isnan(bound):
+            return ""
+        side = "<" if bound < 1 else ">" if bound > 1 else ""
+        text = f"{bound:.2f}"
+        texts.append(f"{side}{text}" if text == "1.00" else text)
+    return " to ".join(texts)
 
 
 def p_value(value: float) -> str:

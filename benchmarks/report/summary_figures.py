@@ -37,10 +37,10 @@ def speedup_figure(
     for i, row in enumerate(rows.values()):
         for interval, thickness, alpha in (
             (comparison.wide_interval[i], 1.0, 0.75),
-            (comparison.interval[i], 3.5, 0.9),
+            (comparison.interval[i], 4.5, 0.9),
         ):
             axes.plot(interval, [row, row], color="#0072B2", lw=thickness, alpha=alpha)
-        axes.plot(comparison.speedup[i], row, marker="o", ms=5, color=svg.INK)
+        axes.plot(comparison.speedup[i], row, marker="o", ms=3.5, color=svg.INK)
         speedup = f"{comparison.speedup[i]:.2f}×"
         axes.text(1 + 0.06 / inside, row, speedup, va="center", **beside)
     for i, group in enumerate(groups):

@@ -220,7 +220,7 @@ def _entry(cell: CellStats, fewest: float) -> Entry:
     slower = 1.0 if missed else math.log10(max(middle.median, 1) / max(fewest, 1))
     seeds, left = len(cell.seeds), int(cell.left.sum())
     reached, below = int(cell.reached.sum()), int(cell.ends_below.sum())
-    counts = f"{below} of {seeds} end below it"
+    counts = f"{below} of {seeds} end below"
     if reached < seeds:
         counts = f"{reached} of {seeds} reach it, {below} end below"
     if not reached:

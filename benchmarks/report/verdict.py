@@ -93,9 +93,9 @@ def measure(comparison: Comparison | None) -> str:
     """What a target, a speed-up and a significant difference are."""
     text = (
         "Each problem has five targets, losses from easy to hard; the third is the "
-        "middle target. To reach a target counts the gradients until a run is at or "
-        "below it for the first time, interpolated between evaluations and at least 1, "
-        f"even if it ends above. A missed target counts as {MISSED:g} budgets."
+        "middle target. Gradients are counted until a run is at or below a target for "
+        "the first time, even if it ends above (interpolated between evaluations, at "
+        f"least 1). A missed target counts as {MISSED:g} budgets."
     )
     if comparison is None or len(comparison.optimizers) < 2:
         return text
@@ -212,9 +212,9 @@ def on_other_problems(comparison: Comparison) -> str:
     here = _faster_and_slower([p for p in pairs if p.significant], reference)
     there = _faster_and_slower([p for p in pairs if p.carries_over], reference)
     return (
-        f"{text} Of {counted(len(others), 'other optimizer')}, significantly faster "
-        f"than the baseline on these problems: {here[0]}, slower: {here[1]}; expected "
-        f"to be faster on others: {there[0]}, slower: {there[1]}."
+        f"{text} Against the baseline, on these problems: {here[0]} of {len(others)} "
+        f"significantly faster, {here[1]} slower; on others: {there[0]} expected to be "
+        f"faster, {there[1]} slower."
     )
 
 

@@ -284,7 +284,7 @@ def test_how_the_numbers_were_made_stands_before_them(whole: Report) -> None:
     assert " ".join(whole.terminal.split()).startswith(text)
     text = whole.verdict[second]
     assert "the third is the middle target" in text
-    assert "at or below it for the first time" in text
+    assert "at or below a target for the first time" in text
     assert "for all 55 pairs" in text
     for name, text in whole.verdict.items():
         assert f"**{name}.** {text}" in whole.markdown
@@ -323,8 +323,8 @@ def test_a_lead_that_other_problems_may_turn_round_is_not_established() -> None:
     assert "It is significantly faster than every other optimizer." in here
     assert others.startswith("this lead is not established: ")
     assert "so `mixed` may be slower than the baseline there." in others
-    assert "faster than the baseline on these problems: 1, slower: 1; " in others
-    assert "expected to be faster on others: 0, slower: 1." in others
+    assert "on these problems: 1 of 2 significantly faster, 1 slower; " in others
+    assert "on others: 0 expected to be faster, 1 slower." in others
     rows = {r[0]: r for r in tables(Page(page_of(analysis)))[0]}
     assert rows["optimizer"][3:] == [
         *("on these problems", "p-value", "with problems resampled"),
