@@ -48,9 +48,9 @@ def verdict(analysis: Analysis) -> list[Paragraph]:
     for problem, fronts in analysis.fronts.items():
         entry = analysis.manifest.problems[problem].front
         if entry is not None:
-            found.append(Paragraph(problem, of_fronts(problem, entry, fronts)))
+            found.append(Paragraph(f"On {problem}", of_fronts(entry, fronts)))
     for problem in analysis.accuracies:
-        found.append(Paragraph(problem, of_accuracies(analysis, problem)))
+        found.append(Paragraph(f"On {problem}", of_accuracies(analysis, problem)))
     found.append(Paragraph("Failures", failures(analysis)))
     found.append(Paragraph("Limitations", limitations(analysis)))
     return [paragraph for paragraph in found if paragraph.text]
@@ -59,33 +59,33 @@ def verdict(analysis: Analysis) -> list[Paragraph]:
 def setup(analysis: Analysis) -> str:
     """What was run, how learning rates were chosen, and when differences are tested."""
     manifest, settings = analysis.manifest, analysis.manifest.settings
-    grid, test = settings.learning_rates, settings.test_seeds
-    verb = "was" if len(manifest.optimizers) == 1 else "were"
-    text = (
-        f"{counted(len(manifest.optimizers), 'optimizer')} {verb} run on "
-        f"{counted(len(manifest.problems), 'problem')} ({settings.schedule} schedule). "
+    grid, tune = (
+        settings.learning_rates,
+        counted(len(settings.tune_seeds), "tuning seed"),
     )
-    values = f"{min(grid):g}"
-    if len(grid) > 1:
-        values = f"{len(grid)} values from {min(grid):g} to {max(grid):g}"
-    if analysis.scored:
-        text += (
-            "The learning rate of each optimizer on each problem is the one that "
-            "reaches the targets with the fewest gradients"
-        )
-    elif analysis.accuracies:
-        text += (
-            "The learning rate of each optimizer on each problem is the one with the "
-            "lowest final error"
+    verb = "was" if len(manifest.optimizers) == 1 else "were"
+    rates = f"{len(grid)} values from {min(grid):g} to {max(grid):g}"
+    if len(grid) == 1:
+        chosen = f"The learning rate is {grid[0]:g}, without tuning."
+    elif analysis.scored or analysis.accuracies:
+        criterion = "has the lowest final error"
+        if analysis.scored:
+            criterion = "reaches the targets with the fewest gradients"
+        chosen = (
+            "The learning rate of each optimizer on each problem is the one of "
+            f"{rates} that {criterion} on {tune}."
         )
     else:
-        text += (
-            "For each method, the weights and learning rates of the front are chosen"
+        chosen = (
+            "A Pareto front consists of the weights and learning rates "
+            f"({rates}) that are not dominated on {tune}."
         )
     return (
-        f"{text} on {counted(len(settings.tune_seeds), 'tuning seed')} (of {values}). "
-        f"All results are those of {counted(len(test), 'other seed')}, the evaluation "
-        f"seeds. Differences are tested only with at least {MIN_SEEDS} of them."
+        f"{counted(len(manifest.optimizers), 'optimizer')} {verb} run on "
+        f"{counted(len(manifest.problems), 'problem')} ({settings.schedule} schedule). "
+        f"{chosen} All results are those of "
+        f"{counted(len(settings.test_seeds), 'other seed')}, the evaluation seeds. "
+        f"Differences are tested only with at least {MIN_SEEDS} of them."
     )
 
 
@@ -320,12 +320,12 @@ def limitations(analysis: Analysis) -> str:
     )
 
 
-def of_fronts(problem: str, entry: FrontEntry, fronts: Sequence[ParetoFront]) -> str:
+def of_fronts(entry: FrontEntry, fronts: Sequence[ParetoFront]) -> str:
     """The method with the largest Pareto front, and the main losses at the level."""
     if not fronts:
-        return f"On {problem} no method has finished yet."
+        return "No method has finished yet."
     best = fronts[0]
-    text = f"On {problem} `{best.method}` has the largest Pareto front"
+    text = f"`{best.method}` has the largest Pareto front"
     if entry.points is not None:
         fraction = percent(best.hypervolume_interval)
         text += f", {fraction} of the hypervolume of the closed form"
@@ -355,17 +355,17 @@ def of_accuracies(analysis: Analysis, problem: str) -> str:
     """Which optimizers end significantly higher or lower than the reference."""
     tables = analysis.accuracies[problem]
     if not tables:
-        return f"On {problem} no optimizer has finished yet."
+        return "No optimizer has finished yet."
     reference = next(iter(analysis.manifest.optimizers))
     rows = tables[0]
     home = next((row for row in rows if row.optimizer == reference), None)
     if home is None:
         return (
-            f"On {problem} the baseline `{reference}` has no result, so there is "
-            "nothing to compare with."
+            f"The baseline `{reference}` has no result, so there is nothing to compare "
+            "with."
         )
     text = (
-        f"On {problem} the baseline `{reference}` ends at {percent(home.final)} "
+        f"The baseline `{reference}` ends at {percent(home.final)} "
         f"accuracy on clean held-out data; its best during training is "
         f"{percent(home.best)}."
     )

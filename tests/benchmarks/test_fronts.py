@@ -169,7 +169,7 @@ def test_accuracies_by_hand() -> None:
     assert best.p_value == pytest.approx(2 / 1024)
     assert math.isnan(home.p_value)
     paragraphs = {p.heading: p.text for p in verdict(analyse(results))}
-    assert "the one with the lowest final error" in paragraphs["What was run"]
+    assert "that has the lowest final error" in paragraphs["What was run"]
     text = " ".join(paragraphs.values())
     assert "`sgd` ends at 60.3 %" in text
     assert (

@@ -275,8 +275,8 @@ def test_how_the_numbers_were_made_stands_before_them(whole: Report) -> None:
     text = whole.verdict[first]
     assert text.startswith("11 optimizers were run on 7 problems ")
     for words in (
-        "reaches the targets with the fewest gradients on 3 tuning seeds",
-        "13 values from 1e-05 to 10",
+        "is the one of 13 values from 1e-05 to 10 that reaches the targets with the "
+        "fewest gradients on 3 tuning seeds",
         "10 other seeds, the evaluation seeds",
         "tested only with at least 8 of them",
     ):
