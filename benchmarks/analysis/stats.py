@@ -49,9 +49,10 @@ class CellStats:
       middle: Gradients to the middle target `[S]`; `inf` on a problem that is not
         scored.
       middle_interval: Their median.
+      ends_below: Whether the run is at or below the middle target after the last step
+        `[S]`: a run may reach the target and leave it again.
       expected_runtime: Expected number of gradients to the middle target.
-      final: Gap to the optimum (or validation loss) after the last step `[S]`;
-        `inf` when the run diverged.
+      final: The gap after the last step `[S]`; `inf` when the run diverged.
       final_interval: Their median.
       diverged: Whether the run diverged `[S]`.
       budget: Gradients of a full run.
@@ -83,6 +84,7 @@ class CellStats:
     needed: np.ndarray
     middle: np.ndarray
     middle_interval: Interval
+    ends_below: np.ndarray
     expected_runtime: float
     final: np.ndarray
     final_interval: Interval
@@ -100,6 +102,16 @@ class CellStats:
     start: float
     smallest: float
     levels: np.ndarray
+
+    @property
+    def reached(self) -> np.ndarray:
+        """Whether the run is at or below the middle target at any time `[S]`."""
+        return np.isfinite(self.middle)
+
+    @property
+    def left(self) -> np.ndarray:
+        """Whether it reached the middle target and ends above it `[S]`."""
+        return self.reached & ~self.ends_below
 
 
 Cells = dict[tuple[str, str], CellStats]
@@ -276,7 +288,10 @@ def cell_stats(
             np.full_like(tested[:, 0], np.inf),
         )
     final = chosen[:, -1]
-    middle = needed[:, middle_target] if scored else np.full(len(seeds), np.inf)
+    middle, ends_below = np.full(len(seeds), np.inf), np.full(len(seeds), False)
+    if scored:
+        middle = needed[:, middle_target]
+        ends_below = final <= levels[test][:, middle_target]
     return CellStats(
         problem=problem,
         optimizer=optimizer,
@@ -287,6 +302,7 @@ def cell_stats(
         needed=needed,
         middle=middle,
         middle_interval=median_interval(middle),
+        ends_below=ends_below,
         expected_runtime=expected_runtime(middle, entry.budget),
         final=final,
         final_interval=median_interval(final),

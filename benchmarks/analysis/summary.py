@@ -32,7 +32,7 @@ class Analysis:
         finished them all.
       ranked: Optimizers by falling speed-up, then those that cannot be compared.
       groups: Groups of optimizers without a significant difference.
-      identical: Optimizers with the same scores as an earlier one, and that one.
+      identical: Optimizers with the same runs as an earlier one, and that one.
       reached: By compared optimizer, fractions of the budget and the fraction of
         targets reached within each.
       fronts: Pareto fronts, best first, by problem with two objectives.
@@ -68,7 +68,7 @@ def analyse(results: Results) -> Analysis:
     cells = summarize(results)
     comparison = compare(cells, tuple(scored), optimizers)
     alike = groups(comparison) if comparison else []
-    identical = identical_optimizers(comparison) if comparison else {}
+    identical = identical_optimizers(cells, comparison) if comparison else {}
     compared = comparison.optimizers if comparison else ()
     tuned: dict[str, dict[str, CellStats]] = {name: {} for name in manifest.problems}
     for (problem, optimizer), cell in cells.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.analysis.accuracies import Accuracy
-from benchmarks.analysis.comparison import Comparison
+from benchmarks.analysis.comparison import Comparison, Pair
 from benchmarks.analysis.fronts import ParetoFront
 from benchmarks.analysis.stats import CellStats
 from benchmarks.analysis.summary import Analysis
@@ -24,6 +24,7 @@ def render_csv(analysis: Analysis) -> dict[str, str]:
         "cells.csv": map(_cell_row, scored),
         "targets.csv": _target_rows(scored),
         "comparison.csv": _comparison_rows(comparison) if comparison else (),
+        "pairs.csv": map(_pair_row, comparison.pairs.values()) if comparison else (),
         "fronts.csv": _front_rows(fronts),
         "accuracies.csv": map(_accuracy_row, accuracies),
     }
@@ -52,6 +53,8 @@ def _cell_row(cell: CellStats) -> dict[str, Any]:
         "grid_boundary": cell.grid_boundary,
         "seeds": len(cell.seeds),
         "diverged": int(cell.diverged.sum()),
+        "reached": int(cell.reached.sum()),
+        "ends_below": int(cell.ends_below.sum()),
         "gradients_median": middle.median,
         "gradients_low": middle.low,
         "gradients_high": middle.high,
@@ -94,6 +97,19 @@ def _comparison_rows(comparison: Comparison) -> Iterable[dict[str, Any]]:
         }
 
 
+def _pair_row(pair: Pair) -> dict[str, Any]:
+    return {
+        "first": pair.first,
+        "second": pair.second,
+        "ratio": pair.ratio,
+        "low": pair.interval[0],
+        "high": pair.interval[1],
+        "low_other_problems": pair.wide_interval[0],
+        "high_other_problems": pair.wide_interval[1],
+        "p_value": pair.p_value,
+    }
+
+
 def _front_rows(fronts: Iterable[ParetoFront]) -> Iterable[dict[str, Any]]:
     for front in fronts:
         for point in front.points:
@@ -110,7 +126,12 @@ def _front_rows(fronts: Iterable[ParetoFront]) -> Iterable[dict[str, Any]]:
                 "aux_low": point.aux.low,
                 "aux_high": point.aux.high,
                 "hypervolume_fraction": front.hypervolume_interval.median,
+                "hypervolume_low": front.hypervolume_interval.low,
+                "hypervolume_high": front.hypervolume_interval.high,
+                "hypervolume_p_value": front.p_value,
                 "main_at_level": front.main_interval.median,
+                "main_at_level_low": front.main_interval.low,
+                "main_at_level_high": front.main_interval.high,
             }
 
 

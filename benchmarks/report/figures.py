@@ -23,5 +23,5 @@ def render_figures(analysis: Analysis) -> list[RenderedFigure]:
         if comparison is not None:
             figures.append(ecdf_figure(analysis.reached, styles))
             if comparison.p_values is not None and len(comparison.optimizers) > 1:
-                figures.append(speedup_figure(comparison))
+                figures.append(speedup_figure(comparison, analysis.groups))
     return figures

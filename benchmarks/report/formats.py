@@ -1,10 +1,18 @@
 """Numbers and intervals as text."""
 
 import math
+from collections.abc import Iterable
 
 from benchmarks.analysis.stats import Interval
 
-MISSED, BOUNDARY, DIVERGED, NOT_RUN = "∅", "◊", "†", "not run"
+MISSED, LEFT, DIVERGED, BOUNDARY, NOT_RUN = "∅", "↑", "†", "◊", "not run"
+SYMBOLS = {
+    MISSED: "the middle target is missed",
+    f"{LEFT}n": "n seeds reach it and end above it",
+    f"{DIVERGED}n": "n seeds diverged",
+    BOUNDARY: "the best learning rate lies at the boundary of the grid",
+}
+"""What the marks in the table of gradients mean."""
 
 
 def number(value: float) -> str:
@@ -40,3 +48,28 @@ def percentage_points(difference: Interval) -> str:
     if math.isnan(difference.low):
         return text
     return f"{text} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+
+
+def factor(value: float) -> str:
+    """A speed-up: `1.32`."""
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def factors(bounds: Iterable[float]) -> str:
+    """An interval of speed-ups: `1.23 to 1.41`; empty where there is none.
+
+    `<1.00` and `>1.00` are bounds that would be rounded to 1.
+    """
+    texts = []
+    for bound in bounds:
+        if math.isnan(bound):
+            return ""
+        side = "<" if bound < 1 else ">" if bound > 1 else ""
+        text = f"{bound:.2f}"
+        texts.append(f"{side}{text}" if text == "1.00" else text)
+    return " to ".join(texts)
+
+
+def p_value(value: float) -> str:
+    """A p-value: `0.03`, `< 0.001`."""
+    return "< 0.001" if value < 0.001 else number(value)

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.analysis.fronts import ParetoFront
 from benchmarks.analysis.stats import Interval
 from benchmarks.report import plotting, svg
-from benchmarks.report.plotting import LINE_STYLES, OTHER
+from benchmarks.report.plotting import OTHER
 from benchmarks.report.svg import RenderedFigure
 from benchmarks.results.manifest import FrontEntry
 
@@ -16,9 +16,9 @@ def front_figure(
     problem: str, metric: str, entry: FrontEntry, fronts: Sequence[ParetoFront]
 ) -> RenderedFigure:
     """Medians of the evaluation seeds with their intervals; `metric` is the x axis."""
-    curves = [f for f in fronts if len(f.points) > 1][: len(LINE_STYLES)]
-    styles = {f.method: s for f, s in zip(curves, LINE_STYLES, strict=False)}
-    figure, axes = plotting.panel(7.2, 4.2, right=plotting.label_room(styles) + 0.2)
+    curves = [f.method for f in fronts if len(f.points) > 1]
+    styles = plotting.named_styles({m: plotting.in_lines(m) for m in curves})
+    figure, axes = plotting.panel(4.8, 3.6, right=plotting.label_room(styles) + 0.2)
     reference, level = entry.reference, entry.level
     ends, inside = {}, []
     for front in fronts:
@@ -49,7 +49,7 @@ def front_figure(
                 (float(main[0]), float(aux[0])),
                 xytext=(5, 4),
                 textcoords="offset points",
-                fontsize=7,
+                fontsize=8,
                 alpha=0.8,
             )
     low = min([main for main, _ in inside], default=reference[0] / 10) / 2

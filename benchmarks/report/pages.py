@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from benchmarks.analysis.comparison import FLIPS
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import formats, reproduce, tables
 from benchmarks.report.plotting import line_styles
@@ -41,6 +42,8 @@ def render_pages(
         "interval": formats.interval,
         "percent": formats.percent,
         "points": formats.percentage_points,
+        "p_value": formats.p_value,
+        "code": _html,
     }
     content = _content(analysis, figures, folder)
     return {
@@ -53,20 +56,29 @@ def _content(
     analysis: Analysis, figures: Sequence[RenderedFigure], folder: Path
 ) -> dict[str, Any]:
     manifest, styles = analysis.manifest, line_styles(analysis)
-    paragraphs = verdict(analysis)
+    comparison = analysis.comparison
+    speeds = tables.speed_rows(comparison) if comparison else []
+    named = {*styles, *analysis.identical}
     return {
         "suite": manifest.suite,
         "figures": {kind: [f for f in figures if f.kind == kind] for kind in _KINDS},
-        "gray": [name for name in manifest.optimizers if name not in styles],
-        "verdict": paragraphs,
-        "verdict_html": [_html(text) for text in paragraphs],
+        "gray": [name for name in manifest.optimizers if name not in named],
+        "verdict": verdict(analysis),
         "problems": manifest.problems,
         "scored": analysis.scored,
         "fronts": analysis.fronts,
         "accuracies": analysis.accuracies,
         "rows": tables.gradient_rows(analysis),
-        "comparison": analysis.comparison,
-        "groups": analysis.groups,
+        "middle_targets": {
+            p: tables.middle_target(manifest.problems[p]) for p in analysis.scored
+        },
+        "symbols": formats.SYMBOLS,
+        "comparison": comparison,
+        "speeds": speeds,
+        "tested": any(row.p_value for row in speeds),
+        "others": any(row.elsewhere for row in speeds),
+        "flips": FLIPS,
+        "pairs": tables.pair_rows(comparison) if comparison else [],
         "costs": tables.cost_rows(analysis),
         "skipped": manifest.skipped,
         "failed": manifest.failed,

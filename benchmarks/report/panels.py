@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from benchmarks.analysis.stats import CellStats
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import plotting, svg
-from benchmarks.report.plotting import OTHER, LineStyles
+from benchmarks.report.plotting import LineStyles
 from benchmarks.report.svg import RenderedFigure
-from benchmarks.results.manifest import ProblemEntry
+from benchmarks.report.tables import quantity
 
-SIZE = (4.8, 2.9)
+SIZE = (4.6, 3.1)
 # The panel ends this far below the hardest target.
 BELOW_TARGETS = 0.03
 
@@ -21,13 +21,14 @@ def problem_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFigur
     """Convergence and sensitivity of every problem with one objective and results."""
     figures = []
     for kind, draw, what in (
-        ("convergence", convergence, "loss against gradients"),
-        ("sensitivity", sensitivity, "final loss against learning rate"),
+        ("convergence", convergence, "{} against gradients"),
+        ("sensitivity", sensitivity, "final {} against learning rate"),
     ):
         for problem, cells in analysis.tuned.items():
             if not cells or problem in analysis.fronts:
                 continue
-            title, description = f"{problem}: {what}", _description(cells.values())
+            shown = what.format(quantity(analysis.manifest.problems[problem]))
+            title, description = f"{problem}: {shown}", _description(cells.values())
             figure, axes = plotting.panel(*SIZE, right=plotting.label_room(styles))
             draw(axes, analysis, problem, styles)
             figures.append(svg.render(figure, kind, problem, title, description))
@@ -45,7 +46,7 @@ def convergence(
     """Median gap of the evaluation seeds against gradients, with a 10–90 % band."""
     entry, cells = analysis.manifest.problems[problem], analysis.tuned[problem]
     low, high = y_range(cells.values())
-    axes.set(xlabel="gradients", ylabel=gap_label(entry), title=problem)
+    axes.set(xlabel="gradients", ylabel=quantity(entry), title=problem)
     ends = {}
     for name in sorted(cells, key=styles.__contains__):
         cell = cells[name]
@@ -53,7 +54,7 @@ def convergence(
         visible = np.maximum(cell.gaps[:, 1:], low * 1e-3)
         # Infinite, and so not drawn, once half of the seeds have diverged.
         middle = np.median(visible, 0)
-        plotting.curve(axes, gradients, middle, styles.get(name, OTHER))
+        plotting.curve(axes, gradients, middle, name, styles)
         if name in styles:
             # Diverged seeds lift the band above the upper edge.
             inside = np.minimum(visible, 2 * high)
@@ -83,20 +84,20 @@ def sensitivity(
     """Median final gap against learning rate; a ring marks the chosen one."""
     entry, cells = analysis.manifest.problems[problem], analysis.tuned[problem]
     low, high = y_range(cells.values())
-    label = f"final {gap_label(entry)}"
+    label = f"final {quantity(entry)}"
     axes.set(xlabel="learning rate", ylabel=label, title=problem)
     ends, learning_rates = {}, np.empty(0)
     for name in sorted(cells, key=styles.__contains__):
-        cell, style = cells[name], styles.get(name, OTHER)
+        cell = cells[name]
         learning_rates = cell.learning_rates
         # A learning rate that diverges in the median run lies on the upper edge.
         final = np.clip(cell.final_by_rate, low, high)
-        plotting.curve(axes, learning_rates, final, style, every=1)
+        plotting.curve(axes, learning_rates, final, name, styles, every=None)
         if name in styles:
             axes.plot(
                 cell.learning_rate,
                 final[learning_rates == cell.learning_rate],
-                color=style.color,
+                color=styles[name].color,
                 marker="o",
                 markersize=8,
                 fillstyle="none",
@@ -116,13 +117,6 @@ def y_range(cells: Collection[CellStats]) -> tuple[float, float]:
     hardest = min(cell.levels[-1] if cell.levels.size else 0.0 for cell in cells)
     lowest = max(smallest, BELOW_TARGETS * hardest)
     return float(lowest / 1.3), 2.0 * max(cell.start for cell in cells)
-
-
-def gap_label(entry: ProblemEntry) -> str:
-    """The label of the gap axis."""
-    if entry.metric != "loss":
-        return entry.metric
-    return "loss − minimum" if entry.targets.kind == "relative" else "validation loss"
 
 
 def _description(cells: Collection[CellStats]) -> str:

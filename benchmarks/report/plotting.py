@@ -1,5 +1,7 @@
 """Parts of a panel: line styles, logarithmic axes, lines, targets, labels."""
 
+import dataclasses
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from benchmarks.analysis.summary import Analysis
+from benchmarks.report import svg
 from benchmarks.report.svg import INK
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -15,41 +18,75 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How one optimizer is drawn: never distinguished by colour alone."""
+    """How one optimizer is drawn: never distinguished by colour alone.
+
+    Attributes:
+      color: The colour.
+      dashes: Lengths of dashes and gaps; empty for a solid line.
+      marker: The marker.
+      start: Where the first marker lies, so that lines on top of each other show the
+        markers of both.
+      width: The width.
+      label: The text at the end of the line.
+    """
 
     color: str
     dashes: tuple[float, ...]
     marker: str
+    start: float = 0.0
+    width: float = 1.4
+    label: str = ""
 
 
 # Okabe and Ito's colours, orange and pink darkened to stand out on white too; the
-# first, for the reference, is the ink of the page.
+# first, for the reference, is the ink of the page, and wide enough to be seen under
+# another line.
 LINE_STYLES = (
-    LineStyle(INK, (), "o"),
-    LineStyle("#0072B2", (), "s"),
-    LineStyle("#D55E00", (), "^"),
-    LineStyle("#009E73", (5, 1.5), "D"),
-    LineStyle("#B5679A", (5, 1.5), "v"),
-    LineStyle("#A87900", (2, 1.2), "P"),
+    LineStyle(INK, (), "o", width=2.6),
+    LineStyle("#0072B2", (), "s", 0.04),
+    LineStyle("#D55E00", (), "^", 0.08),
+    LineStyle("#009E73", (5, 1.5), "D", 0.12),
+    LineStyle("#B5679A", (5, 1.5), "v", 0.16),
+    LineStyle("#A87900", (2, 1.2), "P", 0.2),
 )
-OTHER = LineStyle(INK, (), "")
+OTHER = LineStyle(INK, (), "", width=0.7)
 
 LineStyles = dict[str, LineStyle]
 """The optimizers that get a style of their own, by name."""
 
 
+def named_styles(labels: dict[str, str]) -> LineStyles:
+    """Styles for the first few names, each with its label."""
+    return {
+        name: dataclasses.replace(style, label=label)
+        for (name, label), style in zip(labels.items(), LINE_STYLES, strict=False)
+    }
+
+
 def line_styles(analysis: Analysis) -> LineStyles:
     """The at most six optimizers that get colours, the same in every figure.
 
-    The reference, then the user's own (`module:factory`), then by speed-up. Of
-    optimizers with identical results only one, whose curve covers the others.
+    The reference, then the user's own (`module:factory`), then by speed-up, then those
+    that cannot be compared. Of optimizers with identical results only one, whose label
+    names the others.
     """
     comparison = analysis.comparison
-    if comparison is None:
-        return dict(zip(analysis.manifest.optimizers, LINE_STYLES, strict=False))
-    ranked = [n for n in comparison.optimizers if n not in analysis.identical]
-    ranked.sort(key=lambda name: (name != comparison.reference, ":" not in name))
-    return dict(zip(ranked, LINE_STYLES, strict=False))
+    reference = comparison.reference if comparison else ""
+    ranked = [n for n in analysis.ranked if n not in analysis.identical]
+    ranked.sort(key=lambda name: (name != reference, ":" not in name))
+    labels = {}
+    for name in ranked:
+        copies = [n for n, of in analysis.identical.items() if of == name]
+        labels[name] = in_lines(name)
+        if copies:
+            same = in_lines(copies[0]) if len(copies) == 1 else f"{len(copies)} others"
+            labels[name] += f"\n= {same}"
+    return named_styles(labels)
+
+
+def in_lines(name: str) -> str:
+    """A long spec on two lines, so that it leaves room for the lines of a figure."""
+    return name.replace("(", "\n(", 1) if len(name) > 16 else name
 
 
 def power_of_ten(value: float) -> str:
@@ -67,8 +104,11 @@ def log_axis(axis: Axes, which: str, low: float, high: float) -> None:
     decades = np.arange(np.ceil(np.log10(low) - 1e-9), np.log10(high) + 1e-9)
     ticks = 10.0 ** decades[:: max(1, -(-len(decades) // 6))]
     if len(decades) < 3:
-        ticks = np.array([m * 10.0**e for e in range(-12, 12) for m in (1, 2, 5)])
-    ticks = ticks[(ticks >= low / 1.0001) & (ticks <= high * 1.0001)]
+        for lead in ((1, 2, 5), (1, 3)):
+            ticks = np.array([m * 10.0**e for e in range(-12, 12) for m in lead])
+            ticks = ticks[(ticks >= low / 1.0001) & (ticks <= high * 1.0001)]
+            if len(ticks) <= 6:
+                break
     axis.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     target = axis.xaxis if which == "x" else axis.yaxis
     target.set_ticks(ticks.tolist(), [power_of_ten(tick) for tick in ticks])
@@ -78,7 +118,7 @@ def log_axis(axis: Axes, which: str, low: float, high: float) -> None:
 def panel(width: float, height: float, right: float) -> tuple[Figure, Axes]:
     """An empty figure with one axes; `right` inches are left for labels."""
     figure = Figure(figsize=(width, height))
-    left, bottom, top = 0.62, 0.42, 0.28
+    left, bottom, top = 0.7, 0.47, 0.3
     axes = figure.add_axes(
         (
             left / width,
@@ -96,28 +136,42 @@ def curve(
     axes: Axes,
     x: np.ndarray,
     y: np.ndarray,
-    style: LineStyle,
+    name: str,
+    styles: LineStyles,
     *,
-    every: float | int = 0.22,
+    every: float | None = 0.22,
     drawstyle: str = "default",
 ) -> None:
-    """One line, grey and thin for a style without a marker; none without points."""
+    """One line, grey and thin without a style of its own; none without points.
+
+    Args:
+      axes: Where it is drawn.
+      x: Its points.
+      y: Its points.
+      name: The optimizer, which a page shows when the pointer is on the line.
+      styles: The line styles.
+      every: Distance of markers, as a fraction of the axes; None for a marker at every
+        point.
+      drawstyle: As in matplotlib.
+    """
     if not np.isfinite(y).any():
         return
-    shown = bool(style.marker)
+    style, shown = styles.get(name, OTHER), name in styles
+    places = 1 if every is None else (style.start, every)
     axes.plot(
         x,
         y,
         color=style.color,
         dashes=style.dashes or (None, None),
-        linewidth=1.4 if shown else 0.7,
+        linewidth=style.width,
         alpha=1.0 if shown else 0.28,
         marker=style.marker or None,
-        markersize=3.2,
+        markersize=2.0 + 0.9 * style.width,
         markeredgewidth=0,
-        markevery=every if shown else None,
+        markevery=places if shown else None,
         drawstyle=drawstyle,
-        zorder=3 if shown else 2,
+        zorder=3 - 0.1 * style.width if shown else 2,
+        gid=svg.line_id(name),
     )
 
 
@@ -140,33 +194,37 @@ def targets(axes: Axes, levels: np.ndarray) -> None:
                 xycoords=("axes fraction", "data"),
                 xytext=(0, 2),
                 textcoords="offset points",
-                fontsize=6.5,
+                fontsize=8,
                 alpha=0.75,
             )
 
 
 def label_room(styles: LineStyles) -> float:
-    """Inches that the longest name needs at the right of a panel."""
-    return 0.3 + 0.066 * max(map(len, styles), default=0)
+    """Inches that the longest label needs at the right of a panel."""
+    lines = [line for style in styles.values() for line in style.label.split("\n")]
+    return 0.3 + 0.075 * max(map(len, lines), default=0)
 
 
 def label_ends(axes: Axes, ends: dict[str, float], styles: LineStyles) -> None:
-    """Names at the right ends of their lines, without overlap, each with its marker.
+    """Labels at the right ends of their lines, without overlap, each with its marker.
 
     `ends` holds the value at each end, on the y axis.
     """
     ends = {name: _height_of(axes, value) for name, value in ends.items()}
     figure = axes.figure.figure  # of a subfigure, the one that holds it
-    gap_between = 9.5 / 72 / (figure.get_figheight() * axes.get_position().height)
+    line = 11 / 72 / (figure.get_figheight() * axes.get_position().height)
     order = sorted(ends, key=ends.__getitem__)
+    sizes = [line * (1 + styles[name].label.count("\n")) for name in order]
+    between = [(low + high) / 2 for low, high in itertools.pairwise(sizes)]
     heights: list[float] = []
-    for name in order:
-        below = heights[-1] + gap_between if heights else 0.0
+    for i, name in enumerate(order):
+        below = heights[-1] + between[i - 1] if heights else 0.0
         heights.append(max(min(max(ends[name], 0.0), 1.0), below))
     ceiling = 1.0
     for i in reversed(range(len(heights))):
         heights[i] = min(heights[i], ceiling)
-        ceiling = heights[i] - gap_between
+        if i:
+            ceiling = heights[i] - between[i - 1]
     width = figure.get_figwidth() * axes.get_position().width
     turn, marker, text = (1.0 + inches / width for inches in (0.11, 0.14, 0.2))
     for name, height in zip(order, heights, strict=True):
@@ -190,7 +248,15 @@ def label_ends(axes: Axes, ends: dict[str, float], styles: LineStyles) -> None:
             markeredgewidth=0,
             **place,
         )
-        axes.text(text, height, name, va="center", fontsize=7.5, **place)
+        axes.text(
+            text,
+            height,
+            style.label,
+            va="center",
+            fontsize=8.5,
+            linespacing=1.0,
+            **place,
+        )
 
 
 def _height_of(axes: Axes, value: float) -> float:

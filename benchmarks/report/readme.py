@@ -49,6 +49,7 @@ def _legend(axes: Axes, styles: LineStyles) -> None:
     """The line styles with their names, in place of a panel."""
     axes.axis("off")
     for i, (name, style) in enumerate(styles.items()):
-        plotting.curve(axes, np.array([0.0, 0.5, 1.0]), np.full(3, -i), style, every=1)
-        axes.text(1.3, -i, name, va="center", fontsize=8)
+        x, y = np.array([0.0, 0.5, 1.0]), np.full(3, -i)
+        plotting.curve(axes, x, y, name, styles, every=None)
+        axes.text(1.3, -i, style.label.replace("\n", " "), va="center", fontsize=8)
     axes.set(xlim=(0, 7), ylim=(-max(len(styles), 7) + 0.5, 0.5))

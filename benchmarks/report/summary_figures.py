@@ -1,52 +1,64 @@
 """Figures over all problems: speed-up, and targets reached."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.analysis.comparison import Comparison
 from benchmarks.report import plotting, svg
-from benchmarks.report.plotting import OTHER, LineStyles
+from benchmarks.report.plotting import LineStyles
 from benchmarks.report.svg import RenderedFigure
 
 
-def speedup_figure(comparison: Comparison) -> RenderedFigure:
-    """Speed-up over the reference with both intervals, best first."""
-    count = len(comparison.optimizers)
-    height = 0.75 + 0.21 * count
-    figure = Figure(figsize=(7.2, height))
-    left = max(0.27, 0.02 + 0.062 * max(map(len, comparison.optimizers)) / 7.2)
-    axes = figure.add_axes((left, 0.45 / height, 0.89 - left, 1 - 0.55 / height))
-    rows = np.arange(count)[::-1]
+def speedup_figure(
+    comparison: Comparison, groups: Sequence[tuple[str, ...]]
+) -> RenderedFigure:
+    """Speed-up over the reference with both intervals, best first.
+
+    Bars at the right join the optimizers of each of the `groups`.
+    """
+    names = comparison.optimizers
+    height, width = 0.75 + 0.21 * len(names), 4.6
+    left = 0.15 + 0.07 * max(len("speed-up"), *map(len, names))
+    right = 0.6 + 0.09 * len(groups)
+    figure = Figure(figsize=(width, height))
+    inside = width - left - right
+    axes = figure.add_axes(
+        (left / width, 0.45 / height, inside / width, 1 - 0.55 / height)
+    )
+    rows = dict(zip(names, range(len(names))[::-1], strict=True))
     bounds = np.column_stack(
         [comparison.interval, comparison.wide_interval, comparison.speedup]
     )
     low, high = np.nanmin(bounds) / 1.15, np.nanmax(bounds) * 1.15
     axes.axvline(1.0, color=svg.INK, linewidth=0.8, alpha=0.6, dashes=(1, 2.5))
-    for i, row in enumerate(rows):
-        for interval, width, alpha in (
+    beside = {"transform": axes.get_yaxis_transform(), "clip_on": False}
+    for i, row in enumerate(rows.values()):
+        for interval, thickness, alpha in (
             (comparison.wide_interval[i], 1.0, 0.75),
-            (comparison.interval[i], 3.5, 0.9),
+            (comparison.interval[i], 4.5, 0.9),
         ):
-            axes.plot(interval, [row, row], color="#0072B2", lw=width, alpha=alpha)
-        axes.plot(comparison.speedup[i], row, marker="o", ms=5, color=svg.INK)
-        axes.text(
-            1.02,
-            row,
-            f"{comparison.speedup[i]:.2f}×",
-            va="center",
-            transform=axes.get_yaxis_transform(),
-        )
+            axes.plot(interval, [row, row], color="#0072B2", lw=thickness, alpha=alpha)
+        axes.plot(comparison.speedup[i], row, marker="o", ms=3.5, color=svg.INK)
+        speedup = f"{comparison.speedup[i]:.2f}×"
+        axes.text(1 + 0.06 / inside, row, speedup, va="center", **beside)
+    for i, group in enumerate(groups):
+        x = 1 + (0.55 + 0.09 * i) / inside
+        ends = [rows[group[0]] + 0.3, rows[group[-1]] - 0.3]
+        axes.plot([x, x], ends, color=svg.INK, lw=2, alpha=0.7, **beside)
     plotting.log_axis(axes, "x", low, high)
-    axes.set_yticks(rows, comparison.optimizers)
-    axes.set(ylim=(-0.6, count - 0.4), xlabel=f"speed-up over {comparison.reference}")
+    axes.set_yticks(list(rows.values()), names)
+    axes.set(ylim=(-0.6, len(names) - 0.4))
+    axes.set_xlabel(f"speed-up over {comparison.reference}")
     axes.grid(visible=True, axis="x", color=svg.INK, alpha=0.1, linewidth=0.5)
     return svg.render(
         figure,
         "speedup",
         "",
         f"Speed-up over {comparison.reference}",
-        f"Largest: {comparison.optimizers[0]} with {comparison.speedup[0]:.2f}; "
-        f"smallest: {comparison.optimizers[-1]} with {comparison.speedup[-1]:.2f}.",
+        f"Largest: {names[0]} with {comparison.speedup[0]:.2f}; "
+        f"smallest: {names[-1]} with {comparison.speedup[-1]:.2f}.",
     )
 
 
@@ -59,15 +71,14 @@ def ecdf_figure(
       reached: Fractions of the budget and of the targets reached, by optimizer.
       styles: The line styles.
     """
-    figure, axes = plotting.panel(7.2, 3.6, right=plotting.label_room(styles))
+    figure, axes = plotting.panel(4.6, 3.2, right=plotting.label_room(styles))
     ends, start = {}, 0.5
     for name in sorted(reached, key=styles.__contains__):
         budgets, targets = reached[name]
         start = min([start, *budgets[budgets > 0]])
         end = float(targets[-1]) if len(targets) else 0.0
         x, y = np.append(budgets, 1.0), np.append(targets, end)
-        style = styles.get(name, OTHER)
-        plotting.curve(axes, x, y, style, drawstyle="steps-post")
+        plotting.curve(axes, x, y, name, styles, drawstyle="steps-post")
         if name in styles:
             ends[name] = end
     plotting.log_axis(axes, "x", start, 1.0)

@@ -27,7 +27,7 @@ _PAGE_STYLE = (
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
-    "font.size": 8,
+    "font.size": 9,
     "text.color": INK,
     "text.parse_math": False,
     "axes.edgecolor": INK,
@@ -36,14 +36,14 @@ _STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 9,
+    "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 8,
+    "axes.labelsize": 9,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.minor.size": 0,
@@ -53,6 +53,11 @@ _STYLE: dict[Any, Any] = {
     "path.simplify": True,
     "path.simplify_threshold": 0.5,
 }
+
+
+def line_id(name: str) -> str:
+    """The id of an optimizer's line, from which the picture gets its name."""
+    return f"line-{name.encode().hex()}"
 
 
 @contextmanager
@@ -115,6 +120,7 @@ def _inline(figure: Figure, name: str, title: str, description: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="line-(\w+)">', r'<g data-line="\1">', text)
     # Drop ids that nothing refers to, and make the others unique on the page.
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
     text = re.sub(
@@ -127,11 +133,18 @@ def _inline(figure: Figure, name: str, title: str, description: str) -> str:
     # Coordinates only: labels may contain numbers too.
     text = re.sub(r"<[^>]+>", lambda m: _rounded(m[0]), text)
     text = re.sub(r"\n\s*", "\n", text)
+    text = re.sub(r'<g data-line="(\w+)">', _named, text)
     head, body = text.split(">", 1)
     head = re.sub(r' (?:width|height|version)="[^"]*"', "", head)
     label = f"<title>{html.escape(title)}</title>"
     label += f"<desc>{html.escape(description)}</desc>"
     return f'{head} role="img">{label}{body}'.strip()
+
+
+def _named(group: re.Match[str]) -> str:
+    """The group of a line, with a name that appears when the pointer is on it."""
+    name = html.escape(bytes.fromhex(group[1]).decode())
+    return f'<g data-line="{name}"><title>{name}</title>'
 
 
 def _rounded(tag: str) -> str:

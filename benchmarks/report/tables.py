@@ -1,14 +1,16 @@
 """The rows of the report's tables as text, for the terminal, Markdown and HTML."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.analysis.comparison import Comparison, Pair
 from benchmarks.analysis.stats import CellStats, Interval
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import formats
-from benchmarks.results.manifest import Manifest
+from benchmarks.results.manifest import Manifest, ProblemEntry
 
 
 @dataclass(frozen=True)
@@ -17,10 +19,13 @@ class Entry:
 
     Attributes:
       needed: Median gradients to the middle target, or `∅`.
-      interval: Its 95 % interval, as in `120–140`; empty where there is none.
-      final: Median final gap.
+      interval: Its 95 % interval, as in `120–140` or `120–∅`; empty where there is
+        none, or both bounds miss.
+      final: Median of what the axis of its figure shows, after the last step.
       learning_rate: The chosen learning rate.
-      marks: `†n` for n diverged seeds, `◊` for a learning rate at the grid boundary.
+      marks: The marks of `formats.SYMBOLS` other than `∅`.
+      reached: How many seeds reach the middle target and how many end at or below it;
+        empty where every seed does both.
       order: The number that the column is sorted by.
       shade: 1 for the fewest gradients on the problem, falling to 0 at ten times
         that.
@@ -31,8 +36,34 @@ class Entry:
     final: str
     learning_rate: str
     marks: str
+    reached: str
     order: float
     shade: float
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """The speed-up of one optimizer over the reference.
+
+    Attributes:
+      optimizer: Its name.
+      speedup: The speed-up.
+      interval: Its 95 % interval on these problems; empty where there is none.
+      here: What holds on these problems: `faster`, `slower` or `undecided`; `baseline`
+        for the reference; empty where nothing was tested.
+      p_value: The p-value that `here` goes by.
+      wide_interval: The 95 % interval with the problems resampled too.
+      elsewhere: What can be expected on other problems of this kind: `faster`, `slower`
+        or `undecided`.
+    """
+
+    optimizer: str
+    speedup: str
+    interval: str
+    here: str
+    p_value: str
+    wide_interval: str
+    elsewhere: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +104,58 @@ def gradient_rows(analysis: Analysis) -> list[tuple[str, list[Entry | None]]]:
         )
         for name in analysis.ranked
     ]
+
+
+def speed_rows(comparison: Comparison) -> list[SpeedRow]:
+    """A row per compared optimizer, best first."""
+    rows = []
+    for name, speedup in zip(comparison.optimizers, comparison.speedup, strict=True):
+        row = SpeedRow(name, formats.factor(speedup), "", "", "", "", "")
+        if name == comparison.reference:
+            row = dataclasses.replace(row, here="baseline")
+        elif comparison.p_values is not None:
+            i = comparison.optimizers.index(name)
+            pair = comparison.pair(name, comparison.reference)
+            sign = "faster" if pair.first == name else "slower"
+            wide = formats.factors(comparison.wide_interval[i])
+            row = dataclasses.replace(
+                row,
+                interval=formats.factors(comparison.interval[i]),
+                here=sign if pair.significant else "undecided",
+                p_value=formats.p_value(pair.p_value),
+                wide_interval=wide,
+                elsewhere=(sign if pair.carries_over else "undecided") if wide else "",
+            )
+        rows.append(row)
+    return rows
+
+
+def pair_rows(comparison: Comparison) -> list[tuple[Pair, str, str, str, str]]:
+    """Every pair with its ratio, its two intervals and its p-value as text."""
+    return [
+        (
+            pair,
+            formats.factor(pair.ratio),
+            formats.factors(pair.interval),
+            formats.factors(pair.wide_interval),
+            formats.p_value(pair.p_value),
+        )
+        for pair in comparison.pairs.values()
+    ]
+
+
+def quantity(entry: ProblemEntry) -> str:
+    """What the figures of a problem show, and its targets bound."""
+    if entry.metric != "loss":
+        return entry.metric
+    return "loss − minimum" if entry.targets.kind == "relative" else "validation loss"
+
+
+def middle_target(entry: ProblemEntry) -> str:
+    """The middle target of a problem: `loss − minimum ≤ 0.001 × start`."""
+    values = entry.targets.values
+    text = f"{quantity(entry)} ≤ {values[len(values) // 2]:g}"
+    return f"{text} × start" if entry.targets.kind == "relative" else text
 
 
 def cost_rows(analysis: Analysis) -> list[CostRow]:
@@ -135,30 +218,35 @@ def _entry(cell: CellStats, fewest: float) -> Entry:
     diverged = int(cell.diverged.sum())
     missed = math.isinf(middle.median)
     slower = 1.0 if missed else math.log10(max(middle.median, 1) / max(fewest, 1))
-    marks = f"{formats.DIVERGED}{diverged}" if diverged else ""
+    seeds, left = len(cell.seeds), int(cell.left.sum())
+    reached, below = int(cell.reached.sum()), int(cell.ends_below.sum())
+    counts = f"{below} of {seeds} end below"
+    if reached < seeds:
+        counts = f"{reached} of {seeds} reach it, {below} end below"
+    if not reached:
+        counts = f"none of {seeds} reach it"
+    marks = f"{formats.LEFT}{left}" if left else ""
+    marks += f"{formats.DIVERGED}{diverged}" if diverged else ""
     if cell.grid_boundary:
         marks += formats.BOUNDARY
     return Entry(
         needed=formats.MISSED if missed else f"{middle.median:.0f}",
-        interval=_bounds(middle, cell.budget),
+        interval=_bounds(middle),
         final=formats.number(cell.final_interval.median),
         learning_rate=formats.number(cell.learning_rate),
         marks=marks,
+        reached=counts if below < seeds else "",
         order=middle.median,
         shade=max(0.0, 1.0 - slower),
     )
 
 
-def _gradients(value: float, budget: int) -> str:
-    """A number of gradients; `>budget` for a missed target."""
-    return f"{value:.0f}" if math.isfinite(value) else f">{budget}"
-
-
-def _bounds(interval: Interval, budget: int) -> str:
-    """The bounds of an interval of gradients; empty where the seeds are too few."""
-    if math.isnan(interval.low):
+def _bounds(interval: Interval) -> str:
+    """The bounds of an interval of gradients; empty without any, or if both miss."""
+    if not math.isfinite(interval.low):
         return ""
-    low, high = _gradients(interval.low, budget), _gradients(interval.high, budget)
-    if low == high:
-        return low
-    return f"{low} to {high}" if math.isinf(interval.high) else f"{low}–{high}"
+    low, high = (
+        f"{value:.0f}" if math.isfinite(value) else formats.MISSED
+        for value in (interval.low, interval.high)
+    )
+    return low if low == high else f"{low}–{high}"

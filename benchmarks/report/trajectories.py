@@ -80,7 +80,7 @@ def trajectory_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFi
         minimizer = load_problem(problem).minimizer
         for number, (name, points) in enumerate(runs.items()):
             figure = Figure(figsize=SIZE)
-            axes = figure.add_axes((0.19, 0.16, 0.78, 0.69))
+            axes = figure.add_axes((0.21, 0.17, 0.76, 0.67))
             axes.contour(
                 x, y, positive, levels, colors=svg.INK, linewidths=0.5, alpha=0.35
             )
@@ -91,7 +91,7 @@ def trajectory_panels(analysis: Analysis, styles: LineStyles) -> list[RenderedFi
             axes.set(xlabel="x₁", ylabel="x₂", xlim=(low[0], high[0]))
             axes.set(ylim=(low[1], high[1]))
             heading = f"{name}\nlearning rate {rate:g}"
-            axes.set_title(heading, fontsize=7.5, fontweight="normal")
+            axes.set_title(heading, fontsize=8.5, fontweight="normal")
             title = f"{problem}: path of {name}"
             end = ", ".join(f"{v:.3g}" for v in points[0, -1])
             description = f"Contours of the loss; the bold run ends at ({end})."

@@ -4,58 +4,112 @@ Paragraphs are plain text with names in backquotes.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.analysis.accuracies import Accuracy
-from benchmarks.analysis.comparison import MIN_SEEDS, Comparison
+from benchmarks.analysis.comparison import MIN_PROBLEMS, MIN_SEEDS, Comparison, Pair
 from benchmarks.analysis.fronts import ParetoFront, closed_form_at_level
 from benchmarks.analysis.stats import ALPHA, MISSED, Cells
 from benchmarks.analysis.summary import Analysis
-from benchmarks.report.formats import interval, number, percent, percentage_points
+from benchmarks.report.formats import (
+    factor,
+    factors,
+    interval,
+    number,
+    percent,
+    percentage_points,
+)
 from benchmarks.results.manifest import FrontEntry
 
 
-def verdict(analysis: Analysis) -> list[str]:
-    """Paragraphs, the most important first."""
-    manifest, comparison = analysis.manifest, analysis.comparison
-    findings = []
+class Paragraph(NamedTuple):
+    """A paragraph of the abstract."""
+
+    heading: str
+    text: str
+
+
+def verdict(analysis: Analysis) -> list[Paragraph]:
+    """What was run and counted, what follows from it, and what does not."""
+    comparison = analysis.comparison
+    found = [Paragraph("What was run", setup(analysis))]
+    if analysis.scored:
+        found.append(Paragraph("What is counted", measure(comparison)))
     if comparison is not None:
-        findings = [
-            headline(comparison),
-            significance(comparison, analysis.identical),
-            f"{winners(analysis.cells, comparison)} {other_problems(comparison)}",
-        ]
+        found.append(Paragraph("Verdict", speeds(comparison, analysis)))
+        found.append(Paragraph("By problem", winners(analysis.cells, comparison)))
     elif analysis.scored:
-        findings = [
-            "Nothing can be compared yet: no optimizer has finished every problem."
-        ]
+        text = "Nothing can be compared yet: no optimizer has finished every problem."
+        found.append(Paragraph("Verdict", text))
     for problem, fronts in analysis.fronts.items():
-        entry = manifest.problems[problem].front
+        entry = analysis.manifest.problems[problem].front
         if entry is not None:
-            findings.append(of_fronts(problem, entry, fronts))
+            found.append(Paragraph(f"On {problem}", of_fronts(entry, fronts)))
     for problem in analysis.accuracies:
-        findings.append(of_accuracies(analysis, problem))
-    findings[:1] = [f"{setup(analysis)} {text}" for text in findings[:1]]
-    paragraphs = [*findings, failures(analysis), limitations(analysis)]
-    return [text.strip() for text in paragraphs if text.strip()]
+        found.append(Paragraph(f"On {problem}", of_accuracies(analysis, problem)))
+    found.append(Paragraph("Failures", failures(analysis)))
+    found.append(Paragraph("Limitations", limitations(analysis)))
+    return [paragraph for paragraph in found if paragraph.text]
 
 
 def setup(analysis: Analysis) -> str:
-    """How many optimizers, problems, seeds and learning rates were run."""
+    """What was run, how learning rates were chosen, and when differences are tested."""
     manifest, settings = analysis.manifest, analysis.manifest.settings
+    grid, tune = (
+        settings.learning_rates,
+        counted(len(settings.tune_seeds), "tuning seed"),
+    )
     verb = "was" if len(manifest.optimizers) == 1 else "were"
-    if analysis.scored or analysis.accuracies:
-        tuned = "For each optimizer and problem, the learning rate was"
+    rates = f"{len(grid)} values from {min(grid):g} to {max(grid):g}"
+    if len(grid) == 1:
+        chosen = f"The learning rate is {grid[0]:g}, without tuning."
+    elif analysis.scored or analysis.accuracies:
+        criterion = "has the lowest final error"
+        if analysis.scored:
+            criterion = "reaches the targets with the fewest gradients"
+        chosen = (
+            "The learning rate of each optimizer on each problem is the one of "
+            f"{rates} that {criterion} on {tune}."
+        )
     else:
-        tuned = "For each method and weight, learning rates were"
+        chosen = (
+            "A Pareto front consists of the weights and learning rates "
+            f"({rates}) that are not dominated on {tune}."
+        )
     return (
         f"{counted(len(manifest.optimizers), 'optimizer')} {verb} run on "
-        f"{counted(len(manifest.problems), 'problem')} with "
-        f"{counted(len(settings.test_seeds), 'evaluation seed')}. {tuned} "
-        f"chosen from {counted(len(settings.learning_rates), 'value')} on "
-        f"{counted(len(settings.tune_seeds), 'separate tuning seed')}."
+        f"{counted(len(manifest.problems), 'problem')} ({settings.schedule} schedule). "
+        f"{chosen} All results are those of "
+        f"{counted(len(settings.test_seeds), 'other seed')}, the evaluation seeds. "
+        f"Differences are tested only with at least {MIN_SEEDS} of them."
+    )
+
+
+def measure(comparison: Comparison | None) -> str:
+    """What a target, a speed-up and a significant difference are."""
+    text = (
+        "Each problem has five targets, losses from easy to hard; the third is the "
+        "middle target. Gradients are counted until a run is at or below a target for "
+        "the first time, even if it ends above (interpolated between evaluations, at "
+        f"least 1). A missed target counts as {MISSED:g} budgets."
+    )
+    if comparison is None or len(comparison.optimizers) < 2:
+        return text
+    text += (
+        f" The speed-up of an optimizer is the gradients of the baseline "
+        f"`{comparison.reference}` divided by its own, as a geometric mean over "
+        "problems, seeds and targets: 2 is twice as fast."
+    )
+    if comparison.p_values is None:
+        return text
+    pairs = counted(len(comparison.pairs), "pair")
+    return (
+        f"{text} Significant means at the 5 % level, in sign-flip tests paired by "
+        f"problem and seed, with Holm's correction for all {pairs} of optimizers."
     )
 
 
@@ -65,73 +119,114 @@ def leader(comparison: Comparison) -> str:
     return first if f"{speedup:.2f}" != "1.00" else comparison.reference
 
 
-def headline(comparison: Comparison) -> str:
-    """The fastest optimizer, its speed-up, and from which it differs significantly."""
-    names, reference = comparison.optimizers, comparison.reference
+def speeds(comparison: Comparison, analysis: Analysis) -> str:
+    """The fastest optimizer on these problems, and what to expect on others."""
+    names = comparison.optimizers
     if len(names) < 2:
         return (
             f"Only {listed(names)} finished every problem, so there is nothing to "
             "compare it with."
         )
-    best, tested = leader(comparison), comparison.p_values is not None
+    cells = [analysis.cells[p, name] for p in comparison.problems for name in names]
+    if not any(np.isfinite(cell.needed).any() for cell in cells):
+        return (
+            "No run reached any target, so nothing can be said about speed. The final "
+            "losses are in the table."
+        )
+    parts = [f"On {_these(comparison)} {on_these_problems(comparison)}"]
+    if comparison.p_values is None:
+        parts.append(
+            f"With {counted(comparison.seeds, 'evaluation seed')} no difference was "
+            "tested for significance, so the order describes these runs only."
+        )
+    else:
+        parts.append(f"On other problems of this kind {on_other_problems(comparison)}")
+    for original in dict.fromkeys(analysis.identical.values()):
+        copies = [name for name, of in analysis.identical.items() if of == original]
+        parts.append(f"{listed([original, *copies])} gave identical results.")
+    return " ".join(parts)
+
+
+def on_these_problems(comparison: Comparison) -> str:
+    """The fastest optimizer, and those that it is significantly faster than."""
+    reference, best = comparison.reference, leader(comparison)
+    tested = comparison.p_values is not None
     if best == reference:
-        text = f"No optimizer was faster on average than the baseline `{reference}`."
+        text = f"no optimizer was faster on average than the baseline `{reference}`."
     else:
         text = (
-            f"`{best}` was the fastest on average: it reached the targets "
-            f"{comparison.speedup[0]:.2f} times as fast as the baseline "
+            f"`{best}` was the fastest: it reached the targets "
+            f"{factor(comparison.speedup[0])} times as fast as the baseline "
             f"`{reference}`"
         )
         if tested:
-            text += f" (95 % confidence interval {bounds(comparison.interval[0])})"
-        text += ", measured in gradients."
-    if comparison.p_values is None:
-        return (
-            f"{text} With {counted(comparison.seeds, 'evaluation seed')} no difference "
-            f"was tested for significance, which takes at least {MIN_SEEDS}, so the "
-            "order describes these runs only."
-        )
-    p_values = dict(zip(names, comparison.p_values[names.index(best)], strict=True))
-    others = [name for name in names if name != best]
-    undecided = [name for name in others if p_values[name] >= ALPHA]
-    if not undecided:
-        return f"{text} It differs significantly from every other optimizer."
-    if undecided == others:
-        return f"{text} It does not differ significantly from {listed(others)}."
+            text += f" (95 % confidence interval {factors(comparison.interval[0])})"
+        text += "."
+    if not tested:
+        return text
+    pairs = {n: comparison.pair(best, n) for n in comparison.optimizers if n != best}
+    # A baseline that leads may be slower than another by less than is printed.
+    alike = [n for n, p in pairs.items() if not p.significant or p.first != best]
+    who = "The baseline" if best == reference else "It"
+    if not alike:
+        return f"{text} {who} is significantly faster than every other optimizer."
+    if len(alike) == len(pairs):
+        return f"{text} {who} is not significantly faster than any other."
+    shown = listed(alike) if len(alike) <= 4 else f"{len(alike)} of them"
     return (
-        f"{text} It differs significantly from every other optimizer except "
-        f"{listed(undecided)}."
+        f"{text} {who} is significantly faster than the {len(pairs)} others except "
+        f"{shown}."
     )
 
 
-def significance(comparison: Comparison, identical: dict[str, str]) -> str:
-    """Significant differences: how many pairs, and which from the baseline."""
-    if comparison.p_values is None or len(comparison.optimizers) < 2:
-        return ""
-    names, reference = comparison.optimizers, comparison.reference
-    upper = np.triu_indices(len(names), 1)
-    pairs = len(upper[0])
-    different = int((comparison.p_values[upper] < ALPHA).sum())
-    parts = [
-        f"Significant differences were found in {different} of "
-        f"{counted(pairs, 'pair')} of optimizers (sign-flip tests paired by problem "
-        "and seed, Holm's correction for all pairs, 5 % level); "
-        f"{pairs - different} are not significant. Confidence intervals are not "
-        "corrected for the number of optimizers."
-    ]
-    home = names.index(reference)
-    significant = comparison.p_values[home] < ALPHA
-    order = list(enumerate(names))
-    if faster := [n for i, n in order if significant[i] and i < home]:
-        parts.append(f"Significantly faster than `{reference}`: {listed(faster)}.")
-    if slower := [n for i, n in order if significant[i] and i > home]:
-        parts.append(f"Significantly slower than `{reference}`: {listed(slower)}.")
-    if same := [n for i, n in order if not significant[i] and i != home]:
-        parts.append(f"Not significantly different from it: {listed(same)}.")
-    for original in dict.fromkeys(identical.values()):
-        copies = [name for name, of in identical.items() if of == original]
-        parts.append(f"{listed([original, *copies])} gave identical results.")
-    return " ".join(parts)
+def on_other_problems(comparison: Comparison) -> str:
+    """What can be expected where the problems are others."""
+    reference, best = comparison.reference, leader(comparison)
+    if np.isnan(comparison.wide_interval).all():
+        return (
+            f"nothing can be said: that takes at least {MIN_PROBLEMS} problems, and "
+            f"these are {len(comparison.problems)}."
+        )
+    if best == reference:
+        text = "none can be expected to be faster either."
+    else:
+        pair = comparison.pair(best, reference)
+        resampled = (
+            "with the problems resampled too, the interval is "
+            f"{factors(pair.wide_interval)}"
+        )
+        if pair.carries_over:
+            text = f"the same can be expected: {resampled}."
+        elif pair.significant:
+            text = (
+                f"this lead is not established: {resampled}, so `{best}` may be slower "
+                "than the baseline there."
+            )
+        else:
+            text = (
+                f"no lead of `{best}` is to be expected, because its difference from "
+                "the baseline is not significant even on these."
+            )
+    others = [n for n in comparison.optimizers if n != reference]
+    pairs = [comparison.pair(n, reference) for n in others]
+    here = _faster_and_slower([p for p in pairs if p.significant], reference)
+    there = _faster_and_slower([p for p in pairs if p.carries_over], reference)
+    return (
+        f"{text} Against the baseline, on these problems: {here[0]} of {len(others)} "
+        f"significantly faster, {here[1]} slower; on others: {there[0]} expected to be "
+        f"faster, {there[1]} slower."
+    )
+
+
+def _faster_and_slower(pairs: Sequence[Pair], reference: str) -> tuple[int, int]:
+    """How many optimizers are faster than the reference in these pairs, and slower."""
+    slower = sum(pair.first == reference for pair in pairs)
+    return len(pairs) - slower, slower
+
+
+def _these(comparison: Comparison) -> str:
+    count = len(comparison.problems)
+    return "this problem" if count == 1 else f"these {count} problems"
 
 
 def winners(cells: Cells, comparison: Comparison) -> str:
@@ -150,26 +245,6 @@ def winners(cells: Cells, comparison: Comparison) -> str:
         for names, problems in sorted(won.items(), key=lambda item: -len(item[1]))
     ]
     return f"Fewest median gradients to the middle target: {'; '.join(parts)}."
-
-
-def other_problems(comparison: Comparison) -> str:
-    """How far the result depends on the choice of problems."""
-    wide, names = comparison.wide_interval, comparison.optimizers
-    if np.isnan(wide).all() or len(names) < 2:
-        return ""
-    others = [i for i, n in enumerate(names) if n != comparison.reference]
-    clear = [names[i] for i in others if wide[i, 0] > 1 or wide[i, 1] < 1]
-    first = others[0]
-    text = (
-        "The confidence intervals are for these problems. With the problems resampled "
-        f"too, that of `{names[first]}` is {bounds(wide[first])} instead of "
-        f"{bounds(comparison.interval[first])}"
-    )
-    if names[first] == leader(comparison) and names[first] not in clear:
-        text += ", so its lead may not carry over to other problems"
-    if clear:
-        return f"{text}. Even then, the interval excludes 1 for {listed(clear)}."
-    return f"{text}. No such wider interval excludes 1."
 
 
 def failures(analysis: Analysis) -> str:
@@ -205,6 +280,13 @@ def failures(analysis: Analysis) -> str:
             if missed
             else "The median run reaches the middle target in every cell."
         )
+        left = Counter(c.problem for c in scored if 2 * c.left.sum() >= len(c.seeds))
+        if left:
+            where = ", ".join(f"{n} on {problem}" for problem, n in left.items())
+            parts.append(
+                f"In {counted(left.total(), 'cell')} at least half of the seeds reach "
+                f"the middle target and end above it (↑): {where}."
+            )
     if manifest.failed:
         parts.append(f"{counted(len(manifest.failed), 'cell')} failed with an error.")
     if manifest.skipped:
@@ -222,15 +304,9 @@ def failures(analysis: Analysis) -> str:
 
 def limitations(analysis: Analysis) -> str:
     """The conclusions that the suite does not support."""
-    settings = analysis.manifest.settings
-    grid = settings.learning_rates
-    values = f"{grid[0]:g}"
-    if len(grid) > 1:
-        values = f"{len(grid)} values from {grid[0]:g} to {grid[-1]:g}"
     text = (
-        "Limitations: the problems are small, so the results may not carry over to "
-        "large models or long training. Only the learning rate is tuned "
-        f"({values}, {settings.schedule} schedule, {seeds(settings.tune_seeds)})"
+        "The problems are small, so the results may not carry over to large models or "
+        "long training. Only the learning rate is tuned"
         f"{', and weights for Pareto fronts' if analysis.fronts else ''}; "
         "every other hyperparameter keeps its default. Budgets count gradients, so an "
         "optimizer that takes two gradients per step gets half as many steps; the "
@@ -239,17 +315,17 @@ def limitations(analysis: Analysis) -> str:
     if not analysis.scored:
         return text
     return (
-        f"{text} A missed target counts as {MISSED:g} times the budget, so speed-ups "
-        "over an optimizer that misses many targets are lower bounds."
+        f"{text} Because a missed target counts as {MISSED:g} budgets, speed-ups over "
+        "an optimizer that misses many targets are lower bounds."
     )
 
 
-def of_fronts(problem: str, entry: FrontEntry, fronts: Sequence[ParetoFront]) -> str:
+def of_fronts(entry: FrontEntry, fronts: Sequence[ParetoFront]) -> str:
     """The method with the largest Pareto front, and the main losses at the level."""
     if not fronts:
-        return f"On {problem} no method has finished yet."
+        return "No method has finished yet."
     best = fronts[0]
-    text = f"On {problem} `{best.method}` has the largest Pareto front"
+    text = f"`{best.method}` has the largest Pareto front"
     if entry.points is not None:
         fraction = percent(best.hypervolume_interval)
         text += f", {fraction} of the hypervolume of the closed form"
@@ -279,17 +355,17 @@ def of_accuracies(analysis: Analysis, problem: str) -> str:
     """Which optimizers end significantly higher or lower than the reference."""
     tables = analysis.accuracies[problem]
     if not tables:
-        return f"On {problem} no optimizer has finished yet."
+        return "No optimizer has finished yet."
     reference = next(iter(analysis.manifest.optimizers))
     rows = tables[0]
     home = next((row for row in rows if row.optimizer == reference), None)
     if home is None:
         return (
-            f"On {problem} the baseline `{reference}` has no result, so there is "
-            "nothing to compare with."
+            f"The baseline `{reference}` has no result, so there is nothing to compare "
+            "with."
         )
     text = (
-        f"On {problem} the baseline `{reference}` ends at {percent(home.final)} "
+        f"The baseline `{reference}` ends at {percent(home.final)} "
         f"accuracy on clean held-out data; its best during training is "
         f"{percent(home.best)}."
     )
@@ -321,20 +397,6 @@ def listed(names: Iterable[str]) -> str:
 def counted(number: int, singular: str) -> str:
     """A number and its noun: 1 problem, 7 problems."""
     return f"{number} {singular}" if number == 1 else f"{number} {singular}s"
-
-
-def bounds(interval: np.ndarray) -> str:
-    """An interval of factors."""
-    return f"{interval[0]:.2f} to {interval[1]:.2f}"
-
-
-def seeds(values: Sequence[int]) -> str:
-    """seed 0; seeds 0–2; seeds 1, 5, 9."""
-    if len(values) == 1:
-        return f"seed {values[0]}"
-    if list(values) == list(range(values[0], values[-1] + 1)):
-        return f"seeds {values[0]}–{values[-1]}"
-    return f"seeds {', '.join(map(str, values))}"
 
 
 def _significant(rows: Sequence[Accuracy], what: str) -> str:

@@ -1,5 +1,6 @@
 """Pareto fronts and accuracies against numbers worked by hand, and in reports."""
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,9 @@ def test_accuracies_by_hand() -> None:
     assert best.gain.median == pytest.approx(0.15 * shift)
     assert best.p_value == pytest.approx(2 / 1024)
     assert math.isnan(home.p_value)
-    text = " ".join(verdict(analyse(results)))
+    paragraphs = {p.heading: p.text for p in verdict(analyse(results))}
+    assert "that has the lowest final error" in paragraphs["What was run"]
+    text = " ".join(paragraphs.values())
     assert "`sgd` ends at 60.3 %" in text
     assert (
         "Significantly higher at the end: `sam(sgd)` by +15.1 (+15.0 to +15.1) "
@@ -200,6 +203,14 @@ def test_reports_show_fronts_and_accuracies(kind: str, tmp_path: Path) -> None:
         assert (tmp_path / "figures" / "front-p.svg").exists()
         (found, *_) = pareto_fronts(results, "p")
         assert f"| {formats.percent(median_interval(found.hypervolume))} |" in markdown
+        with (tmp_path / "summary/fronts.csv").open(encoding="utf-8") as file:
+            exported = {row["method"]: row for row in csv.DictReader(file)}
+        for front in pareto_fronts(results, "p"):
+            row = exported[front.method]
+            assert float(row["hypervolume_p_value"]) == front.p_value
+            assert float(row["hypervolume_low"]) == front.hypervolume_interval.low
+            line = next(x for x in markdown.splitlines() if f"| `{front.method}`" in x)
+            assert f"| {formats.p_value(front.p_value)} |" in line
     else:
         assert (tmp_path / "figures" / "convergence-p.svg").exists()
         assert "clean test error" in text
