@@ -135,7 +135,8 @@ Examples:
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder for the results.  [default: results/SUITE]",
+    help="Folder for the results.  [default: results/SUITE, or results/PROBLEM with "
+    "a problem that is not in the suite]",
 )
 @click.option(
     "--fresh",
@@ -161,15 +162,17 @@ def run(
     """Runs a suite, prints the table and writes the report.
 
     The default SUITE is quick; `list suites` shows all suites. To resume a run that was
-    stopped, give the same command again. Finished runs are never repeated.
+    stopped, give the same command again. Finished runs are never repeated. A run with
+    other optimizers or problems of the same suite adds to the results in DIR.
     """
     from benchmarks.cli import show
     from benchmarks.cli.bars import Bars
     from benchmarks.engine import compilation_cache, runner
     from benchmarks.experiment.cost import estimate
+    from benchmarks.results import paths
 
     plan = options.chosen_plan(**chosen)
-    folder = out or Path("results") / plan.suite
+    folder = out or Path("results") / paths.slug(plan.suite.replace(", ", "_"))
     compilation_cache.enable_compilation_cache()
     costs = estimate(plan)
     console = show.console(stderr=True)
@@ -205,6 +208,7 @@ def report_(folder: Path) -> None:
 def _print_report(folder: Path) -> None:
     from benchmarks.analysis.summary import analyse
     from benchmarks.cli import show
+    from benchmarks.report.missing import missing_lines, missing_summary
     from benchmarks.report.terminal import render_terminal
     from benchmarks.report.write import write_report
     from benchmarks.results import store
@@ -212,6 +216,9 @@ def _print_report(folder: Path) -> None:
     analysis = analyse(store.load(folder))
     path = write_report(analysis, folder)
     show.console().print(render_terminal(analysis))
+    lines = [missing_summary(analysis, folder), *missing_lines(analysis, folder)]
+    for line in filter(None, lines):
+        click.echo(line.replace("`", ""), err=True)
     click.echo(f"report: {path}")
 
 

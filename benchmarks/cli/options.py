@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.errors import UserError
-from benchmarks.experiment.suites import SUITES
+from benchmarks.experiment.suites import SUITES, title
 
 if TYPE_CHECKING:
     from benchmarks.experiment.plan import Plan
@@ -119,7 +119,11 @@ def chosen_plan(
     # -o may repeat an optimizer of the suite.
     optimizers = {optimizer.name: optimizer for optimizer in everything}
     made = plan.make_plan(
-        suite, chosen, list(optimizers.values()), settings, runner.source_hash()
+        title(suite, [problem.name for problem in chosen]),
+        chosen,
+        list(optimizers.values()),
+        settings,
+        runner.source_hash(),
     )
     if not made.cells:
         problem, optimizer, reason = made.skipped[0]

@@ -9,7 +9,9 @@ from typing import Any
 import jinja2
 
 from benchmarks.analysis.summary import Analysis
+from benchmarks.experiment.suites import SUITES
 from benchmarks.report import formats, reproduce, tables
+from benchmarks.report.missing import missing_lines, missing_summary
 from benchmarks.report.plotting import line_styles
 from benchmarks.report.svg import RenderedFigure
 from benchmarks.report.verdict import verdict
@@ -54,8 +56,12 @@ def _content(
 ) -> dict[str, Any]:
     manifest, styles = analysis.manifest, line_styles(analysis)
     paragraphs = verdict(analysis)
+    if summary := missing_summary(analysis, folder):
+        paragraphs.insert(0, summary)
     return {
-        "suite": manifest.suite,
+        "title": f"the {manifest.suite} suite"
+        if manifest.suite in SUITES
+        else manifest.suite,
         "figures": {kind: [f for f in figures if f.kind == kind] for kind in _KINDS},
         "gray": [name for name in manifest.optimizers if name not in styles],
         "verdict": paragraphs,
@@ -70,6 +76,7 @@ def _content(
         "costs": tables.cost_rows(analysis),
         "skipped": manifest.skipped,
         "failed": manifest.failed,
+        "missing": missing_lines(analysis, folder),
         "provenance": tables.provenance_rows(manifest),
         "commands": reproduce.run_commands(manifest),
         "redraw": reproduce.report_command(folder),

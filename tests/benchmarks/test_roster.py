@@ -20,7 +20,7 @@ from benchmarks import sources
 from benchmarks.errors import UserError
 from benchmarks.experiment.plan import of_suite
 from benchmarks.experiment.suites import SUITES
-from benchmarks.results import store
+from benchmarks.results import paths
 from benchmarks.roster import resolver, specs
 
 Module = Callable[..., None]
@@ -260,13 +260,13 @@ def test_nothing_in_a_spec_is_executed(tmp_path: Path) -> None:
 
 
 def test_plain_names_are_their_own_slugs() -> None:
-    assert store.slug("adam") == "adam"
-    assert store.slug("optax.contrib.muon") == "optax.contrib.muon"
+    assert paths.slug("adam") == "adam"
+    assert paths.slug("optax.contrib.muon") == "optax.contrib.muon"
 
 
 @given(st.lists(st.text(string.printable, min_size=1), min_size=2, unique=True))
 def test_slugs_are_safe_and_differ_for_different_names(names: list[str]) -> None:
-    slugs = [store.slug(name) for name in names]
+    slugs = [paths.slug(name) for name in names]
     allowed = set(string.ascii_lowercase + string.digits + "_.-")
     assert all(set(slug) <= allowed and slug for slug in slugs)
     assert all(len(slug) <= 80 for slug in slugs)
@@ -275,7 +275,7 @@ def test_slugs_are_safe_and_differ_for_different_names(names: list[str]) -> None
 
 
 def test_names_that_differ_in_case_get_slugs_that_differ_without_it() -> None:
-    first, second = store.slug("mine:Opt"), store.slug("mine:opt")
+    first, second = paths.slug("mine:Opt"), paths.slug("mine:opt")
     assert first.lower() != second.lower()
 
 
