@@ -36,7 +36,10 @@ def missing_summary(analysis: Analysis, folder: Path) -> str:
     )
     if any(lacks.foreign for lacks in analysis.missing):
         command += " --fresh"
-    what = f"{runs} of {every} seed runs are missing" if runs else "Files are damaged"
+    verb = "is" if runs == 1 else "are"
+    what = (
+        f"{runs} of {every} seed runs {verb} missing" if runs else "Files are damaged"
+    )
     return f"{what}. This command completes the folder: `{command}`"
 
 
@@ -44,11 +47,12 @@ def _line(lacks: Missing, count: int) -> str:
     parts = []
     if lacks.seeds:
         seeds = ", ".join(map(str, lacks.seeds))
-        word = "seed" if len(lacks.seeds) == 1 else "seeds"
+        verb, noun = ("is", "seed") if len(lacks.seeds) == 1 else ("are", "seeds")
+        some = f"{len(lacks.seeds)} of {count} seed runs {verb} missing"
         parts.append(
             "nothing is stored"
             if len(lacks.seeds) == count and not lacks.damaged and not lacks.foreign
-            else f"{len(lacks.seeds)} of {count} seed runs are missing ({word} {seeds})"
+            else f"{some} ({noun} {seeds})"
         )
     parts += [f"{path} is damaged" for path in lacks.damaged]
     parts += [f"{path} was made by other code or settings" for path in lacks.foreign]
