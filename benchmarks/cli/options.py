@@ -1,5 +1,6 @@
 """The options that `plan` and `run` share, and the plan that they choose."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,7 @@ from benchmarks.experiment.suites import SUITES, title
 
 if TYPE_CHECKING:
     from benchmarks.experiment.plan import Plan
+    from benchmarks.results.manifest import Manifest
 
 
 def options(command: Any) -> Any:
@@ -144,3 +146,34 @@ def _rates(text: str) -> tuple[float, ...]:
             )
             raise UserError(msg) from None
     return tuple(rates)
+
+
+def chosen_pairs(
+    first: "Manifest",
+    second: "Manifest",
+    folders: tuple[Path, Path],
+    chosen: tuple[str, ...],
+) -> list[tuple[str, str]]:
+    """The pairs of optimizers to compare: the first's name in one folder, the second's.
+
+    Raises:
+      UserError: A folder lacks an optimizer, or they have none in common.
+    """
+    from benchmarks.roster.specs import suggest
+
+    if not chosen:
+        if shared := [name for name in first.optimizers if name in second.optimizers]:
+            return [(name, name) for name in shared]
+        msg = (
+            f"{folders[0]} and {folders[1]} have no optimizer in common: name one of "
+            "each with -o."
+        )
+        raise UserError(msg)
+    pair = chosen[0], chosen[-1]
+    for name, manifest, folder in zip(pair, (first, second), folders, strict=True):
+        if name not in manifest.optimizers:
+            known = list(manifest.optimizers)
+            hint = suggest(name, known) or f" It has: {', '.join(known)}."
+            msg = f"{folder} has no results of {name!r}.{hint}"
+            raise UserError(msg)
+    return [pair]
