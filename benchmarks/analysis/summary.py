@@ -15,7 +15,8 @@ from benchmarks.analysis.comparison import (
 from benchmarks.analysis.fronts import ParetoFront, pareto_fronts
 from benchmarks.analysis.stats import Cells, CellStats, summarize
 from benchmarks.results.manifest import Manifest
-from benchmarks.results.store import Results
+from benchmarks.results.store import Missing, Results
+from benchmarks.results.strays import Unlisted
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Analysis:
       reached: By compared optimizer, fractions of the budget and the fraction of
         targets reached within each.
       fronts: Pareto fronts, best first, by problem with two objectives.
+      missing: What the manifest lists and the folder does not hold.
+      unlisted: What the folder holds and the manifest does not list.
       accuracies: Tables of accuracies, by problem that has neither targets nor two
         objectives.
     """
@@ -52,6 +55,8 @@ class Analysis:
     reached: dict[str, tuple[np.ndarray, np.ndarray]]
     fronts: dict[str, list[ParetoFront]]
     accuracies: dict[str, list[list[Accuracy]]]
+    missing: tuple[Missing, ...]
+    unlisted: tuple[Unlisted, ...]
 
 
 def analyse(results: Results) -> Analysis:
@@ -87,4 +92,6 @@ def analyse(results: Results) -> Analysis:
         reached={name: ecdf(cells, tuple(scored), name) for name in compared},
         fronts={p: pareto_fronts(results, p) for p in two_objectives},
         accuracies={p: accuracies(cells, p) for p in others},
+        missing=results.missing,
+        unlisted=results.unlisted,
     )

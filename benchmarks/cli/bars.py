@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -61,6 +62,10 @@ class Bars(Progress):
     ) -> None:
         """Removes the bars."""
         self._bars.stop()
+
+    def damaged(self, path: Path) -> None:
+        """Prints which file is damaged."""
+        self._print(f"damaged: {path}; its run is repeated")
 
     def planned(self, plan: Plan, finished: set[tuple[str, int]]) -> None:
         """Makes the bars, and says how many runs are already done."""

@@ -135,7 +135,8 @@ Examples:
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder for the results.  [default: results/SUITE]",
+    help="Folder for the results.  [default: results/SUITE, or results/PROBLEM with "
+    "a problem that is not in the suite]",
 )
 @click.option(
     "--fresh",
@@ -161,15 +162,17 @@ def run(
     """Runs a suite, prints the table and writes the report.
 
     The default SUITE is quick; `list suites` shows all suites. To resume a run that was
-    stopped, give the same command again. Finished runs are never repeated.
+    stopped, give the same command again. Finished runs are never repeated. A run with
+    other optimizers or problems of the same suite adds to the results in DIR.
     """
     from benchmarks.cli import show
     from benchmarks.cli.bars import Bars
     from benchmarks.engine import compilation_cache, runner
     from benchmarks.experiment.cost import estimate
+    from benchmarks.results import paths
 
     plan = options.chosen_plan(**chosen)
-    folder = out or Path("results") / plan.suite
+    folder = out or Path("results") / paths.slug(plan.suite.replace(", ", "_"))
     compilation_cache.enable_compilation_cache()
     costs = estimate(plan)
     console = show.console(stderr=True)
@@ -202,9 +205,67 @@ def report_(folder: Path) -> None:
     _print_report(folder)
 
 
+@main.command(
+    epilog="""\b
+Examples:
+  python -m benchmarks compare results/before results/after
+  python -m benchmarks compare results/before results/after -o my_module:my_optimizer
+  python -m benchmarks compare results/quick -o my_module:v1 -o my_module:v2"""
+)
+@click.argument("a", metavar="A", type=click.Path(path_type=Path))
+@click.argument("b", metavar="[B]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--optimizer",
+    "chosen",
+    multiple=True,
+    metavar="SPEC",
+    help="Optimizer to compare, as the results name it. Give two to compare the first "
+    "in A with the second in B.  [default: every optimizer that both have]",
+)
+def compare(a: Path, b: Path | None, chosen: tuple[str, ...]) -> None:
+    """Compares two results folders, or two optimizers.
+
+    Prints the speed-up of B over A: the ratio of the gradients to the targets, paired
+    by seed, with its 95 % interval. The learning rate is tuned in each folder. Without
+    B, compares two optimizers of A. Nothing is run or written.
+    """
+    from benchmarks.analysis.two_runs import compare_runs
+    from benchmarks.cli import show
+    from benchmarks.report.two_runs import render_two_runs
+    from benchmarks.results import origins, store
+
+    if len(chosen) > 2 or (b is None and len(chosen) < 2):
+        msg = (
+            "compare needs two folders and at most two optimizers, or one folder and "
+            "two optimizers: compare A B, compare A B -o SPEC, or compare A -o SPEC "
+            "-o SPEC."
+        )
+        raise UserError(msg)
+    folders = a, b or a
+    first, second = map(store.load, folders)
+    pairs = options.chosen_pairs(first.manifest, second.manifest, folders, chosen)
+    found = compare_runs(first, second, pairs)
+    for name, folder in zip("AB", folders, strict=True):
+        click.echo(f"{name}: {folder}")
+    for line in origins.differences(*folders, pairs, list(first.manifest.problems)):
+        click.echo(f"differs: {line}")
+    show.console().print(render_two_runs(found))
+    for line in found.left_out:
+        click.echo(f"not compared: {line}", err=True)
+    for folder, results in dict(zip(folders, (first, second), strict=True)).items():
+        if results.missing:
+            click.echo(
+                f"{folder} is incomplete: python -m benchmarks report {folder} names "
+                "what is missing",
+                err=True,
+            )
+
+
 def _print_report(folder: Path) -> None:
     from benchmarks.analysis.summary import analyse
     from benchmarks.cli import show
+    from benchmarks.report.missing import missing_lines, missing_summary
     from benchmarks.report.terminal import render_terminal
     from benchmarks.report.write import write_report
     from benchmarks.results import store
@@ -212,6 +273,9 @@ def _print_report(folder: Path) -> None:
     analysis = analyse(store.load(folder))
     path = write_report(analysis, folder)
     show.console().print(render_terminal(analysis))
+    lines = [missing_summary(analysis, folder), *missing_lines(analysis, folder)]
+    for line in filter(None, lines):
+        click.echo(line.replace("`", ""), err=True)
     click.echo(f"report: {path}")
 
 

@@ -1,14 +1,16 @@
 """The options that `plan` and `run` share, and the plan that they choose."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmarks.errors import UserError
-from benchmarks.experiment.suites import SUITES
+from benchmarks.experiment.suites import SUITES, title
 
 if TYPE_CHECKING:
     from benchmarks.experiment.plan import Plan
+    from benchmarks.results.manifest import Manifest
 
 
 def options(command: Any) -> Any:
@@ -120,7 +122,11 @@ def chosen_plan(
     # -o may repeat an optimizer of the suite.
     optimizers = {optimizer.name: optimizer for optimizer in everything}
     made = plan.make_plan(
-        suite, chosen, list(optimizers.values()), settings, runner.source_hash()
+        title(suite, [problem.name for problem in chosen]),
+        chosen,
+        list(optimizers.values()),
+        settings,
+        runner.source_hash(),
     )
     if not made.cells:
         problem, optimizer, reason = made.skipped[0]
@@ -141,3 +147,34 @@ def _rates(text: str) -> tuple[float, ...]:
             )
             raise UserError(msg) from None
     return tuple(rates)
+
+
+def chosen_pairs(
+    first: "Manifest",
+    second: "Manifest",
+    folders: tuple[Path, Path],
+    chosen: tuple[str, ...],
+) -> list[tuple[str, str]]:
+    """The pairs of optimizers to compare: the first's name in one folder, the second's.
+
+    Raises:
+      UserError: A folder lacks an optimizer, or they have none in common.
+    """
+    from benchmarks.roster.specs import suggest
+
+    if not chosen:
+        if shared := [name for name in first.optimizers if name in second.optimizers]:
+            return [(name, name) for name in shared]
+        msg = (
+            f"{folders[0]} and {folders[1]} have no optimizer in common: name one of "
+            "each with -o."
+        )
+        raise UserError(msg)
+    pair = chosen[0], chosen[-1]
+    for name, manifest, folder in zip(pair, (first, second), folders, strict=True):
+        if name not in manifest.optimizers:
+            known = list(manifest.optimizers)
+            hint = suggest(name, known) or f" It has: {', '.join(known)}."
+            msg = f"{folder} has no results of {name!r}.{hint}"
+            raise UserError(msg)
+    return [pair]

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from benchmarks.errors import UserError
 from benchmarks.experiment import targets
-from benchmarks.experiment.cost import Estimate
+from benchmarks.experiment.cost import START_SECONDS, Estimate
 from benchmarks.experiment.plan import Plan
 from benchmarks.experiment.suites import SUITES
 from benchmarks.problem import Problem
@@ -103,7 +103,7 @@ def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
     parts = " × ".join(
         f"{n} {noun if n > 1 else noun[:-1]}" for noun, n in count.items()
     )
-    seconds = sum(cost.cpu_seconds for cost in costs.values())
+    seconds = START_SECONDS + sum(cost.cpu_seconds for cost in costs.values())
     size = max(sum(cost.disk_bytes for cost in costs.values()) / 1e6, 0.1)
     compilations = len(plan.cells)
     return (

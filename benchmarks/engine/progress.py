@@ -1,5 +1,7 @@
 """Progress callbacks of a run."""
 
+from pathlib import Path
+
 from benchmarks.experiment.plan import Cell, Plan
 
 
@@ -8,6 +10,9 @@ class Progress:
 
     They are called from several threads, one call at a time.
     """
+
+    def damaged(self, path: Path) -> None:
+        """A stored file is damaged, and is removed; its seed run is repeated."""
 
     def planned(self, plan: Plan, finished: set[tuple[str, int]]) -> None:
         """The run begins; `finished` seed runs, as (run key, seed), are stored."""

@@ -12,7 +12,7 @@ from benchmarks.engine.progress import Progress
 from benchmarks.engine.workers import Workers
 from benchmarks.experiment.plan import Plan
 from benchmarks.provenance import Device
-from benchmarks.results import files, manifest, store
+from benchmarks.results import files, manifest, previous
 from benchmarks.results.manifest import Failure
 from benchmarks.roster import gradient_count
 
@@ -29,7 +29,8 @@ def run_plan(
 ) -> tuple[Failure, ...]:
     """Runs everything that the results folder does not hold yet.
 
-    The numbers do not depend on devices, workers, checkpoints or interruptions.
+    The numbers do not depend on devices, workers, checkpoints or interruptions. Other
+    results of the same suite and settings stay in the folder and in its report.
 
     Args:
       plan: What to run.
@@ -45,8 +46,8 @@ def run_plan(
       The cells that failed; all other cells are finished.
 
     Raises:
-      UserError: The folder holds results of other code, is in use or cannot be
-        written. Finished results are kept.
+      UserError: The folder holds results of other code or of another suite, is in use
+        or cannot be written. Finished results are kept.
       KeyboardInterrupt: On Ctrl-C, once all workers have saved a checkpoint.
     """
     devices = list(devices or jax.local_devices())
@@ -56,9 +57,11 @@ def run_plan(
     description = manifest.describe(plan)
     with files.lock(out):
         files.sweep(out)
-        finished = store.finished(plan, out, fresh=fresh)
-        manifest.write(out, description)
         progress = progress or Progress()
+        before = previous.previous_manifest(plan, out)
+        finished = previous.finished(plan, out, fresh=fresh, damaged=progress.damaged)
+        description = previous.merged(out, before, description)
+        manifest.write(out, description)
         progress.planned(plan, finished)
         run = Workers(plan, out, finished, progress, checkpoint_seconds)
         failures = run.run(devices, workers)

@@ -19,7 +19,7 @@ from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Cell, Plan
 from benchmarks.problem import Problem, PyTree
 from benchmarks.provenance import Device
-from benchmarks.results import blocks, files, store
+from benchmarks.results import blocks, files, paths
 from benchmarks.results.manifest import Failure
 
 
@@ -189,9 +189,9 @@ class Workers:
 
     def _run(self, job: _Job, compiled: Program, seed: int) -> None:
         cell, problem, name = job.cell, job.cell.problem, job.cell.optimizer.name
-        path = store.block_path(self.out, problem.name, name, seed)
-        checkpoint = store.checkpoint_path(self.out, problem.name, name, seed)
-        cost_path = store.cost_path(self.out, problem.name, name)
+        path = paths.block_path(self.out, problem.name, name, seed)
+        checkpoint = paths.checkpoint_path(self.out, problem.name, name, seed)
+        cost_path = paths.cost_path(self.out, problem.name, name)
         task = seed_run.Task(
             problem=problem,
             program=compiled,
@@ -208,11 +208,12 @@ class Workers:
         block = seed_run.run_seed(task, job.pace, advanced, self.changed, self.stop)
         if block is None:
             return
-        blocks.write(path, block, cell.key, cell.ingredients)
-        checkpoint.unlink(missing_ok=True)
         with self.changed:
             cost = _cost(compiled, job.pace, len(self.learning_rates))
             files.write_json(cost_path, cost)
+        blocks.write(path, block, cell.key, cell.ingredients)
+        checkpoint.unlink(missing_ok=True)
+        with self.changed:
             self.progress.finished(cell, seed)
 
     def _fail(self, job: _Job, error: BaseException) -> None:

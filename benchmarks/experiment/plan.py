@@ -115,7 +115,7 @@ class Plan:
     """Everything that a run is made of.
 
     Attributes:
-      suite: Name of the suite.
+      suite: Name of the suite, or another title.
       settings: Learning rates, seeds and schedule.
       cells: The cells to run.
       skipped: Pairs that cannot run, as `(problem, optimizer, reason)`.

@@ -1,6 +1,7 @@
 """Suites: the named experiments of `python -m benchmarks run SUITE`."""
 
 import dataclasses
+from collections.abc import Sequence
 
 _QUICK = (
     "quad_diag",
@@ -108,3 +109,8 @@ SUITES: dict[str, Suite] = {
         ),
     ),
 }
+
+
+def title(suite: str, problems: Sequence[str]) -> str:
+    """What a run is called: its suite, or its problems if one is not in that suite."""
+    return suite if {*problems} <= {*SUITES[suite].problems} else ", ".join(problems)

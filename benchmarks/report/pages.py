@@ -10,10 +10,12 @@ import jinja2
 
 from benchmarks.analysis.comparison import FLIPS
 from benchmarks.analysis.summary import Analysis
+from benchmarks.experiment.suites import SUITES
 from benchmarks.report import formats, reproduce, tables
+from benchmarks.report.missing import missing_lines, missing_summary
 from benchmarks.report.plotting import line_styles
 from benchmarks.report.svg import RenderedFigure
-from benchmarks.report.verdict import verdict
+from benchmarks.report.verdict import Paragraph, verdict
 
 _KINDS = ("speedup", "front", "convergence", "sensitivity", "ecdf", "trajectory")
 
@@ -59,11 +61,16 @@ def _content(
     comparison = analysis.comparison
     speeds = tables.speed_rows(comparison) if comparison else []
     named = {*styles, *analysis.identical}
+    paragraphs = verdict(analysis)
+    if summary := missing_summary(analysis, folder):
+        paragraphs.insert(0, Paragraph("Incomplete", summary))
     return {
-        "suite": manifest.suite,
+        "title": f"the {manifest.suite} suite"
+        if manifest.suite in SUITES
+        else manifest.suite,
         "figures": {kind: [f for f in figures if f.kind == kind] for kind in _KINDS},
         "gray": [name for name in manifest.optimizers if name not in named],
-        "verdict": verdict(analysis),
+        "verdict": paragraphs,
         "problems": manifest.problems,
         "scored": analysis.scored,
         "fronts": analysis.fronts,
@@ -82,6 +89,7 @@ def _content(
         "costs": tables.cost_rows(analysis),
         "skipped": manifest.skipped,
         "failed": manifest.failed,
+        "missing": missing_lines(analysis, folder),
         "provenance": tables.provenance_rows(manifest),
         "commands": reproduce.run_commands(manifest),
         "redraw": reproduce.report_command(folder),

@@ -12,6 +12,8 @@ from benchmarks.results import files
 def write_report(analysis: Analysis, folder: Path) -> Path:
     """Writes report.html, report.md, figures/*.svg and summary/*.csv.
 
+    Removes the figures and tables of an earlier report that this one does not have.
+
     Returns:
       The path of report.html.
 
@@ -25,4 +27,7 @@ def write_report(analysis: Analysis, folder: Path) -> Path:
     texts |= render_pages(analysis, figures, folder)
     for name, text in texts.items():
         files.write_text(folder / name, text)
+    for old in (*folder.glob("figures/*.svg"), *folder.glob("summary/*.csv")):
+        if str(old.relative_to(folder)) not in texts:
+            old.unlink()
     return folder / "report.html"

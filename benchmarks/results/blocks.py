@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.errors import UserError
 from benchmarks.results import files
 
 _FIXED = ("lane", "learning_rate", "step", "diverged_at")
@@ -66,22 +65,20 @@ def write(path: Path, block: Block, key: str, ingredients: dict[str, str]) -> No
     files.write_bytes(path, buffer.getvalue())
 
 
-def read(path: Path) -> tuple[Block, str]:
-    """The results of a seed run and its run key.
-
-    Raises:
-      UserError: The file is damaged.
-    """
+def read(path: Path) -> tuple[Block, str] | None:
+    """The results of a seed run and its run key; None if the file is damaged."""
     try:
         with pq.ParquetFile(path) as file:
             table = file.read(use_threads=False)
         columns = {n: table[n].to_numpy() for n in table.column_names}
         metadata = table.schema.metadata
         key, content = (metadata[n].decode() for n in (b"run_key", b"content"))
-    except _DAMAGED as error:
-        raise _damaged(path) from error
+    except PermissionError:
+        raise
+    except _DAMAGED:
+        return None
     if content != _digest(columns, key):
-        raise _damaged(path)
+        return None
     lanes = int(columns["lane"][-1]) + 1
     tables = {n: c.reshape(lanes, -1) for n, c in columns.items()}
     block = Block(
@@ -93,17 +90,18 @@ def read(path: Path) -> tuple[Block, str]:
     return block, key
 
 
-def read_origin(path: Path) -> tuple[str, dict[str, str]]:
+def read_origin(path: Path) -> tuple[str, dict[str, str]] | None:
     """Run key and ingredients of a seed run, from the footer of its results.
 
-    Raises:
-      UserError: The file is damaged.
+    None if the footer is damaged. Damage elsewhere in the file is not noticed.
     """
     try:
         metadata = pq.read_metadata(path).metadata
         return metadata[b"run_key"].decode(), json.loads(metadata[b"ingredients"])
-    except _DAMAGED as error:
-        raise _damaged(path) from error
+    except PermissionError:
+        raise
+    except _DAMAGED:
+        return None
 
 
 def write_checkpoint(
@@ -148,11 +146,3 @@ def _digest(columns: Mapping[str, np.ndarray], key: str) -> str:
         digest.update(f"{name} {values.dtype} {values.shape}".encode())
         digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
-
-
-def _damaged(path: Path) -> UserError:
-    msg = (
-        f"{path} is damaged: delete it and run the same command again, which "
-        "recomputes it."
-    )
-    return UserError(msg)

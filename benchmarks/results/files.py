@@ -60,13 +60,9 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-      UserError: The file is damaged.
+      ValueError: The file is damaged.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path} is damaged: delete it and run the same command again."
-        raise UserError(msg) from error
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def sweep(folder: Path) -> None:

@@ -108,7 +108,7 @@ class Manifest:
     """The description of a results folder, as stored in `manifest.json`.
 
     Attributes:
-      suite: Name of the suite.
+      suite: Name of the suite, or another title.
       settings: Learning rates, seeds and schedule.
       problems: Problems by name, in the order of the plan.
       optimizers: Hash of each optimizer's source by name, in the order of the plan.
@@ -166,7 +166,8 @@ def describe(plan: Plan) -> Manifest:
 
 def completed(manifest: Manifest, failures: Sequence[Failure]) -> Manifest:
     """The manifest after the run."""
-    return dataclasses.replace(manifest, failed=tuple(failures), finished=_now())
+    failed = (*manifest.failed, *failures)
+    return dataclasses.replace(manifest, failed=failed, finished=_now())
 
 
 def path_in(folder: Path) -> Path:
@@ -183,27 +184,21 @@ def write(folder: Path, manifest: Manifest) -> None:
     files.write_json(path_in(folder), to_json(manifest))
 
 
-def read(folder: Path) -> Manifest:
-    """Reads `manifest.json`.
+def read(folder: Path) -> Manifest | None:
+    """Reads `manifest.json`; None if there is no such file.
 
     Raises:
-      UserError: The folder holds no run, or the file is damaged or was written by a
-        version with other keys.
+      UserError: The file is damaged or was written by a version with other keys.
     """
     path = path_in(folder)
-    if not path.exists():
-        msg = (
-            f"{folder} holds no results: make some with python -m benchmarks run "
-            f"--out {folder}"
-        )
-        raise UserError(msg)
-    content = files.read_json(path)
     try:
-        return from_json(content)
+        return from_json(files.read_json(path))
+    except FileNotFoundError:
+        return None
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         msg = (
             f"{path} is damaged or was written by another version of the benchmarks "
-            f"({error}): run the same command again."
+            f"({error})"
         )
         raise UserError(msg) from error
 

@@ -1,19 +1,16 @@
-"""The results folder: its files, and how they are read back."""
+"""Reads a results folder."""
 
 import dataclasses
-import hashlib
-import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.errors import UserError
-from benchmarks.experiment.plan import Cell, Plan
-from benchmarks.results import blocks, files
+from benchmarks.results import blocks, files, paths, strays
 from benchmarks.results import manifest as manifests
 from benchmarks.results.manifest import CellEntry, Manifest
+from benchmarks.results.strays import Unlisted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,133 +47,131 @@ class Curves:
 
 
 @dataclasses.dataclass(frozen=True)
+class Missing:
+    """What is missing of a cell.
+
+    Attributes:
+      problem: Name of the problem.
+      optimizer: Name of the optimizer.
+      seeds: Seeds in the manifest without a result that can be read.
+      damaged: Files that cannot be read.
+      foreign: Results that other code, data or settings made.
+    """
+
+    problem: str
+    optimizer: str
+    seeds: tuple[int, ...]
+    damaged: tuple[Path, ...] = ()
+    foreign: tuple[Path, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Results:
-    """A results folder in memory; curves and costs by (problem, optimizer)."""
+    """A results folder in memory.
+
+    Attributes:
+      manifest: Its manifest.
+      curves: By (problem, optimizer), the seed runs.
+      costs: By (problem, optimizer), the costs.
+      missing: What the manifest lists and the folder does not hold, failures apart.
+      unlisted: What the folder holds and the manifest does not list.
+    """
 
     manifest: Manifest
     curves: dict[tuple[str, str], Curves]
     costs: dict[tuple[str, str], dict[str, float]]
-
-
-def slug(name: str) -> str:
-    """A file name for an optimizer: readable, and different for different names.
-
-    Names of lower-case letters, digits, `_` and `.` stay as they are. Any other gets
-    a `-` and 12 hex digits of its hash, so that names that differ only in case or
-    punctuation stay apart, also on file systems that ignore case.
-    """
-    if re.fullmatch(r"[a-z0-9_][a-z0-9_.]{0,79}", name):
-        return name
-    readable = re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")[:60]
-    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-
-
-def cell_folder(out: Path, problem: str, optimizer: str) -> Path:
-    """The folder of the seed runs of a cell."""
-    return out / "runs" / problem / slug(optimizer)
-
-
-def block_path(out: Path, problem: str, optimizer: str, seed: int) -> Path:
-    """The file of the results of a seed run."""
-    return cell_folder(out, problem, optimizer) / f"seed-{seed:03d}.parquet"
-
-
-def checkpoint_path(out: Path, problem: str, optimizer: str, seed: int) -> Path:
-    """The file of the checkpoint of a seed run."""
-    return block_path(out, problem, optimizer, seed).with_suffix(".checkpoint.npz")
-
-
-def cost_path(out: Path, problem: str, optimizer: str) -> Path:
-    """The file of the costs of a cell."""
-    return cell_folder(out, problem, optimizer) / "cost.json"
-
-
-def finished(plan: Plan, out: Path, *, fresh: bool = False) -> set[tuple[str, int]]:
-    """Finished seed runs of the plan, as (run key, seed).
-
-    Args:
-      plan: What will be run.
-      out: The results folder.
-      fresh: Discard results of the plan's seed runs that other code, data or
-        settings made, instead of raising an error.
-
-    Raises:
-      UserError: There are such results, or a file is damaged.
-    """
-    found, stale, reasons = set(), [], Counter()
-    for cell in plan.cells:
-        for seed in plan.settings.seeds:
-            names = cell.problem.name, cell.optimizer.name
-            path = block_path(out, *names, seed)
-            if not path.exists():
-                continue
-            key, ingredients = blocks.read_origin(path)
-            if key == cell.key:
-                found.add((key, seed))
-                # Still there if the process was killed right after the last write.
-                checkpoint_path(out, *names, seed).unlink(missing_ok=True)
-                continue
-            stale.append((cell, path))
-            reasons.update(_differences(ingredients, cell.ingredients))
-    if stale and not fresh:
-        raise UserError(_stale_message(out, [cell for cell, _ in stale], reasons))
-    for _, path in stale:
-        path.unlink()
-    return found
+    missing: tuple[Missing, ...] = ()
+    unlisted: tuple[Unlisted, ...] = ()
 
 
 def load(out: Path) -> Results:
     """Reads all finished seed runs of a results folder.
 
     Raises:
-      UserError: The folder holds no run, or a file in it is damaged.
+      UserError: The folder holds no run, or no manifest that can be read.
     """
-    manifest = manifests.read(out)
-    curves, costs = {}, {}
+    manifest = _manifest(out)
+    failed = {(f.problem, f.optimizer) for f in manifest.failed}
+    curves, costs, missing = {}, {}, []
     for cell in manifest.cells:
         pair = (cell.problem, cell.optimizer)
-        if (read := _read_cell(out, cell, manifest.settings.seeds)) is not None:
+        read, lacks = _read_cell(out, cell, manifest.settings.seeds)
+        if read is not None:
             curves[pair] = read
-        if (path := cost_path(out, *pair)).exists():
-            costs[pair] = files.read_json(path)
-    return Results(manifest, curves, costs)
+        damaged = lacks.damaged
+        path = paths.cost_path(out, *pair)
+        if (cost := read_cost(path)) is not None:
+            costs[pair] = cost
+        elif path.exists():
+            lacks = dataclasses.replace(lacks, damaged=(*damaged, path))
+        if lacks.damaged or lacks.foreign or (lacks.seeds and pair not in failed):
+            missing.append(lacks)
+    pairs = {(cell.problem, cell.optimizer) for cell in manifest.cells}
+    others = strays.unlisted(out, pairs, set(manifest.settings.seeds))
+    return Results(manifest, curves, costs, tuple(missing), others)
 
 
-def _read_cell(out: Path, cell: CellEntry, seeds: Sequence[int]) -> Curves | None:
-    paths = {s: block_path(out, cell.problem, cell.optimizer, s) for s in seeds}
-    paths = {seed: path for seed, path in paths.items() if path.exists()}
-    if not paths:
-        return None
-    read, keys = zip(*map(blocks.read, paths.values()), strict=True)
-    for path, key in zip(paths.values(), keys, strict=True):
-        if key != cell.key:
-            msg = (
-                f"{path} does not belong to the run in {manifests.path_in(out)}: run "
-                "the same command again, with --fresh."
-            )
-            raise UserError(msg)
-    first = read[0]
-    return Curves(
-        seeds=np.array(list(paths)),
+def _read_cell(
+    out: Path, cell: CellEntry, seeds: Sequence[int]
+) -> tuple[Curves | None, Missing]:
+    found, damaged, foreign = {}, [], []
+    for seed in seeds:
+        path = paths.block_path(out, cell.problem, cell.optimizer, seed)
+        if not path.exists():
+            continue
+        if (read := blocks.read(path)) is None:
+            damaged.append(path)
+        elif read[1] != cell.key:
+            foreign.append(path)
+        else:
+            found[seed] = read[0]
+    missing = Missing(
+        cell.problem,
+        cell.optimizer,
+        tuple(seed for seed in seeds if seed not in found),
+        tuple(damaged),
+        tuple(foreign),
+    )
+    if not found:
+        return None, missing
+    first, *_ = read = list(found.values())
+    curves = Curves(
+        seeds=np.array(list(found)),
         learning_rates=first.learning_rates,
         eval_steps=first.eval_steps,
         metrics={n: np.stack([b.metrics[n] for b in read]) for n in first.metrics},
         diverged_at=np.stack([b.diverged_at for b in read]),
         gradients_per_step=cell.gradients_per_step,
     )
+    return curves, missing
 
 
-def _differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    return [name for name in new if old.get(name) != new[name]]
+def _manifest(out: Path) -> Manifest:
+    path = manifests.path_in(out)
+    try:
+        if (found := manifests.read(out)) is not None:
+            return found
+        msg = f"{path} is missing"
+    except UserError as error:
+        msg = str(error)
+    if others := strays.unlisted(out, set(), set()):
+        msg += f", but {out} holds {strays.describe(others)}: {strays.way_to_list(out)}"
+    elif path.exists():
+        msg += (
+            f", and {out} holds no finished runs: python -m benchmarks run --out {out} "
+            "starts anew."
+        )
+    else:
+        msg = (
+            f"{out} holds no results: make some with python -m benchmarks run "
+            f"--out {out}"
+        )
+    raise UserError(msg)
 
 
-def _stale_message(out: Path, cells: list[Cell], reasons: Counter[str]) -> str:
-    pairs = list(dict.fromkeys(f"{c.problem.name} × {c.optimizer.name}" for c in cells))
-    shown = ", ".join(pairs[:3])
-    if len(pairs) > 3:
-        shown += f" and {len(pairs) - 3} more"
-    return (
-        f"{out} holds results of {len(cells)} seed runs made by other code, data or "
-        f"settings ({shown}; what differs: {', '.join(reasons)}): choose another "
-        "folder with --out, or discard these results with --fresh."
-    )
+def read_cost(path: Path) -> dict[str, float] | None:
+    """The costs of a cell; None if there are none or the file is damaged."""
+    try:
+        return {name: float(cost) for name, cost in files.read_json(path).items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return None

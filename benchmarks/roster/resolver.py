@@ -34,7 +34,8 @@ class Optimizer:
     Attributes:
       name: The spec as the user wrote it.
       make: Learning rate (number, tracer or schedule) to transformation.
-      source_hash: SHA-256, in hex, of the factory's source and its arguments.
+      source_hash: SHA-256, in hex, of the source that the factory reaches, and of its
+        arguments.
     """
 
     name: str
@@ -73,7 +74,10 @@ def resolve(spec: str) -> Optimizer:
         return optax.with_extra_args_support(build(learning_rate))
 
     _try_out(name, build, next(iter(filled), ""))
-    text = f"{sources.source_hash(module)} {target} {sorted(arguments.items())}"
+    # `MODULE:FACTORY`, or the name of an alias, or `optax.NAME`.
+    first = target.rpartition(":")[2].split(".")[0]
+    source = sources.reached_hash(module, first)
+    text = f"{source} {target} {sorted(arguments.items())}"
     if inside is not None:
         text += f" {inside.source_hash}"
     return Optimizer(name, make, hashlib.sha256(text.encode()).hexdigest())

@@ -72,6 +72,12 @@ def parse(spec: str) -> Spec:
     """
     target, bracket, rest = spec.partition("(")
     target = target.strip()
+    if file := re.fullmatch(r"(?:\./)?(.*/)?(\w+)\.py(:.*)?", target):
+        folder, module, factory = file.groups()
+        meant = f"{module}{factory or ':FACTORY'}{bracket}{rest}"
+        where = f", called in the folder {folder}" if folder else ""
+        msg = f"{spec!r} names a file, not a module. Did you mean {meant!r}{where}?"
+        raise UserError(msg)
     if not re.fullmatch(rf"{_NAME}(:{_NAME})?", target):
         msg = (
             f"cannot read the optimizer {spec!r}: write NAME, optax.NAME or "

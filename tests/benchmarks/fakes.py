@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.experiment.plan import DEFAULT_LEARNING_RATES, Settings, eval_steps
 from benchmarks.experiment.targets import Targets
-from benchmarks.results import blocks, files, store
+from benchmarks.results import blocks, files, paths
 from benchmarks.results import manifest as manifests
 from benchmarks.results.blocks import Block
 from benchmarks.results.manifest import CellEntry, Git, Manifest, ProblemEntry
@@ -175,7 +175,7 @@ def write(made: Results, out: Path) -> None:
     manifests.write(out, made.manifest)
     keys = {(c.problem, c.optimizer): c.key for c in made.manifest.cells}
     for pair, cell in made.curves.items():
-        files.write_json(store.cost_path(out, *pair), made.costs[pair])
+        files.write_json(paths.cost_path(out, *pair), made.costs[pair])
         for s, seed in enumerate(cell.seeds):
             block = Block(
                 cell.learning_rates,
@@ -183,7 +183,7 @@ def write(made: Results, out: Path) -> None:
                 {name: values[s] for name, values in cell.metrics.items()},
                 cell.diverged_at[s].astype(np.int32),
             )
-            blocks.write(store.block_path(out, *pair, int(seed)), block, keys[pair], {})
+            blocks.write(paths.block_path(out, *pair, int(seed)), block, keys[pair], {})
 
 
 FEW_RATES = DEFAULT_LEARNING_RATES[4:9]

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,9 +20,11 @@ import benchmarks
 from benchmarks.analysis import comparison
 from benchmarks.cli.main import main
 from benchmarks.engine import compilation_cache, runner
+from benchmarks.experiment.plan import Plan
 from benchmarks.experiment.suites import SUITES
 from benchmarks.problems import problem_names
 from benchmarks.roster import resolver
+from tests.benchmarks import toys
 
 ROOT = Path(benchmarks.__file__).parent.parent
 # A run of seconds: two learning rates, one tuning seed, two evaluation seeds.
@@ -286,14 +289,69 @@ def test_the_users_optimizer_is_in_the_same_table(folder: Path) -> None:
 
 def test_damaged_results_are_one_sentence(folder: Path) -> None:
     assert call(*SHORT, "--only", "-o", "optax.sgd", "--no-report").exit_code == 0
-    block = next((folder / "out").rglob("*.parquet"))
+    whole = toys.numbers(folder)
+    block, other, _ = sorted((folder / "out").rglob("*.parquet"))
     block.write_bytes(b"nonsense")
-    for arguments in ((*SHORT, "--only", "-o", "optax.sgd"), ("report", "out")):
-        result = call(*arguments)
-        assert result.exit_code == 2
-        assert f"error: {block.relative_to(folder)} is damaged" in result.stderr
-    block.unlink()
-    assert call(*SHORT, "--only", "-o", "optax.sgd").exit_code == 0
+    other.unlink()
+    result = call("report", "out")
+    assert result.exit_code == 0
+    assert f"{block.relative_to(folder)} is damaged" in result.stderr
+    # The command that the message names restores everything in one go.
+    command = re.search("python -m benchmarks (.*)", result.stderr)
+    assert command is not None
+    result = call(*shlex.split(command[1]))
+    assert result.exit_code == 0
+    assert f"damaged: {block.relative_to(folder)}; its run is repeated" in result.stderr
+    assert toys.numbers(folder) == whole
+    assert call("report", "out").stderr == ""
+
+
+def test_a_second_plan_hides_nothing(folder: Path) -> None:
+    grid = ("--learning-rates", "1e-2,1e-1", "--seeds", "1", "--tune-seeds", "1")
+    first = ("run", "-p", "rosen2", "--only", "-o", "optax.sgd", *grid)
+    assert call(*first, "--out", "out").exit_code == 0
+    before = {path: path.read_bytes() for path in files_below(folder)}
+    second = ("run", "two_objectives", "-p", "quad_diag", "--only", "-o", "optax.sgd")
+    result = call(*second, "--out", "out")
+    assert result.exit_code == 2
+    (line,) = [x for x in result.stderr.splitlines() if x.startswith("error: ")]
+    assert "(rosen2 × optax.sgd)" in line
+    assert "choose another folder with --out" in line
+    assert {path: path.read_bytes() for path in files_below(folder)} == before
+    result = call(*first, "-p", "quad_diag", "--out", "out")
+    assert result.exit_code == 0
+    assert "1 seed run" not in result.stderr
+    assert re.search(r"optimizer +.*rosen2 +quad_diag\n", result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "title", "name"),
+    [
+        (("smoke", "-p", "rosen2"), "smoke", "smoke"),
+        (("-p", "rosen10"), "quick", "quick"),
+        (("-p", "bilinear"), "bilinear", "bilinear"),
+        (("smoke", "-p", "quad_rot", "-p", "rosen2"), "quad_rot, rosen2", "quad_rot_"),
+    ],
+)
+def test_a_problem_outside_the_suite_gets_a_title_and_a_folder_of_its_own(
+    arguments: tuple[str, ...],
+    title: str,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+
+    def run_plan(plan: Plan, out: Path, **options: Any) -> tuple[()]:
+        found.append((plan.suite, out))
+        return ()
+
+    monkeypatch.setattr(runner, "run_plan", run_plan)
+    result = call("run", *arguments, "--only", "-o", "adam", "--no-report")
+    assert result.exit_code == 0, result.stderr
+    ((suite, out),) = found
+    assert suite == title
+    assert str(out).startswith(f"results/{name}")
+    assert f"{title}: " in result.stderr
 
 
 def test_failed_cell_is_exit_1_and_the_others_are_kept(

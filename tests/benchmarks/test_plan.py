@@ -8,11 +8,13 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import provenance
+from benchmarks.cli import show
 from benchmarks.engine import compilation_cache
 from benchmarks.errors import UserError
 from benchmarks.experiment import cost as costs
@@ -198,6 +200,33 @@ def test_an_estimate_grows_with_the_work(tmp_path: Path) -> None:
     written = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet"))
     (estimate,) = costs.estimate(made).values()
     assert 0.5 < estimate.disk_bytes / written < 2
+
+
+def test_an_estimate_counts_what_the_optimizer_does() -> None:
+    def seconds(optimizer: Any) -> float:
+        settings = Settings(tune_seeds=(0,), test_seeds=(100,))
+        made = plan.make_plan(
+            "any", [toys.regression(4000)], [optimizer], settings, "source"
+        )
+        return costs.estimate(made)["toy_regression"].cpu_seconds
+
+    def failing(rate: Any) -> Any:
+        raise RuntimeError
+
+    muon = toys.optimizer("muon", optax.contrib.muon)
+    assert seconds(toys.SGD) < seconds(toys.ADAM) < seconds(muon)
+    assert 0 < seconds(toys.optimizer("failing", failing)) < seconds(toys.ADAM)
+
+
+def test_the_line_about_a_plan_counts_the_start_and_one_thing_as_one() -> None:
+    settings = Settings(learning_rates=(0.1,), tune_seeds=(0,), test_seeds=(100,))
+    made = plan.make_plan("any", [toys.plane()], [toys.SGD], settings, "source")
+    line = show.plan_line(made, {"toy_plane": costs.Estimate(1.0, 1, 1000)})
+    assert line == (
+        "any: 1 problem × 1 optimizer × 1 learning rate × 2 seeds = 2 runs\n"
+        "estimated cost: 6 s on one core, 1 compilation, 0.1 MB (less if some runs are "
+        "already done)"
+    )
 
 
 def test_the_compilation_cache_is_private(

@@ -28,6 +28,7 @@ from benchmarks.analysis.summary import Analysis, analyse
 from benchmarks.cli.main import main
 from benchmarks.engine import compilation_cache
 from benchmarks.errors import UserError
+from benchmarks.experiment.plan import run_key
 from benchmarks.report import formats, panels, plotting, reproduce, summary_figures
 from benchmarks.report.csv_files import render_csv
 from benchmarks.report.figures import render_figures
@@ -38,7 +39,7 @@ from benchmarks.report.svg import RenderedFigure
 from benchmarks.report.terminal import render_terminal
 from benchmarks.report.verdict import verdict
 from benchmarks.report.write import write_report
-from benchmarks.results import blocks, store
+from benchmarks.results import blocks, files, paths, store
 from benchmarks.results.manifest import Failure, FrontEntry, Skipped
 from benchmarks.results.store import Results
 from tests.benchmarks import fakes
@@ -853,14 +854,78 @@ def test_a_missing_folder_is_a_user_error(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
-def test_damage_is_a_user_error(tmp_path: Path) -> None:
+def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
     stored(tmp_path)
-    block = min(tmp_path.rglob("*.parquet"))
-    whole = block.read_bytes()
-    block.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="is damaged"):
-        store.load(tmp_path)
-    block.write_bytes(whole)
+    whole = CliRunner().invoke(main, ["report", str(tmp_path)])
+    assert whole.stderr == ""
+    complete = (tmp_path / "report.md").read_text("utf-8")
+    assert "## Missing, failed and skipped runs\n\nNone.\n" in complete
+
+    damaged = paths.block_path(tmp_path, "rosen2", "adam", 102)
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    paths.block_path(tmp_path, "rosen2", "adam", 107).unlink()
+    for path in paths.block_paths(tmp_path, "rosen2", "optax.adam"):
+        path.unlink()
+    found = CliRunner().invoke(main, ["report", str(tmp_path)])
+    assert found.exit_code == 0
+    lines = [
+        "13 of 22 seed runs are missing. This command completes the folder: "
+        "`python -m benchmarks run quick -p rosen2 --only -o adam -o optax.adam "
+        f"--learning-rates 0.001,0.003,0.01,0.03,0.1 --seeds 8 --out {tmp_path}`",
+        "rosen2 × adam: 2 of 11 seed runs are missing (seeds 102, 107); "
+        f"{damaged} is damaged",
+        "rosen2 × optax.adam: nothing is stored",
+    ]
+    markdown = (tmp_path / "report.md").read_text("utf-8")
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    texts = "".join(text for _, text in page.texts)
+    for line in lines:
+        plain = line.replace("`", "")
+        assert plain in found.stderr.splitlines()
+        assert line in markdown
+        assert plain in texts
+    assert markdown.index(lines[0]) < markdown.index("## Gradients")
+    assert "runs\n\nNone.\n" not in markdown
+
+
+def test_runs_that_the_manifest_does_not_list_are_named(tmp_path: Path) -> None:
+    stored(tmp_path)
+    path = paths.block_path(tmp_path, "other", "adam", 100)
+    grid = {"learning rates": "(0.1, 1.0)", "schedule": "constant"}
+    ingredients = {"problem": "other", "optimizer": "adam"} | grid
+    template = min((tmp_path / "runs").rglob("*.parquet"))
+    read = blocks.read(template)
+    assert read is not None
+    blocks.write(path, read[0], run_key(ingredients), ingredients)
+    found = CliRunner().invoke(main, ["report", str(tmp_path)])
+    line = (
+        "Not shown, because the manifest does not list them: 1 seed run (other × adam)"
+    )
+    assert line in found.stderr
+    assert line in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_figures_and_tables_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
+    for name in ("figures/old.svg", "summary/old.csv", "notes.svg", "figures/a.txt"):
+        files.write_text(tmp_path / name, "old")
+    write_report(analyse(small(problems=("quad_diag",))), tmp_path)
+    names = set(contents(tmp_path))
+    assert {"notes.svg", "figures/a.txt", "summary/cells.csv"} <= names
+    assert not {"figures/old.svg", "summary/old.csv"} & names
+
+
+def test_a_title_that_is_no_suite_is_not_called_one(tmp_path: Path) -> None:
+    made = small(problems=("rosen2",))
+    named = dataclasses.replace(made.manifest, suite="rosen2, mine")
+    analysis = analyse(dataclasses.replace(made, manifest=named))
+    for text in render_pages(analysis, [], FOLDER).values():
+        assert "Convergence of optimizers: rosen2, mine\n" in text.replace("</", "\n")
+    (command,) = reproduce.run_commands(named).values()
+    assert command.startswith("python -m benchmarks run -p rosen2 --only -o adam")
+
+
+def test_a_damaged_manifest_is_a_user_error(tmp_path: Path) -> None:
+    stored(tmp_path)
     (tmp_path / "manifest.json").write_text("{", encoding="utf-8")
     found = CliRunner().invoke(main, ["report", str(tmp_path)])
     assert found.exit_code == 2

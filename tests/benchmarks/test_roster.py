@@ -20,7 +20,7 @@ from benchmarks import sources
 from benchmarks.errors import UserError
 from benchmarks.experiment.plan import of_suite
 from benchmarks.experiment.suites import SUITES
-from benchmarks.results import store
+from benchmarks.results import paths
 from benchmarks.roster import resolver, specs
 
 Module = Callable[..., None]
@@ -137,7 +137,7 @@ def test_source_hash_follows_source_arguments_and_local_imports(
     module: Module,
 ) -> None:
     text = (
-        "import optax\nfrom mine_helper import X\ndef f(lr, a=1): return optax.sgd(lr)"
+        "import optax\nfrom mine_helper import X\ndef f(lr, a=X): return optax.sgd(lr)"
     )
 
     def found(spec: str, helper: str, own: str = text) -> str:
@@ -154,6 +154,96 @@ def test_source_hash_follows_source_arguments_and_local_imports(
         found("mine_hashed:f(a=3)", "X = 1"),
     }
     assert len(others | {first}) == 5
+
+
+VERSIONS = """
+import math
+import optax
+from functools import partial
+from mine_parts import first, second as other
+import mine_state
+
+TABLE = []
+EPS = 1e-8
+SCALE = 0.5
+
+class Own:
+    value = 1.0
+
+def shared(x): return x + EPS
+def v1(lr): return optax.sgd(first(shared(lr)))
+def v2(lr): return optax.adam(other(lr * SCALE * Own.value))
+v3 = partial(v2)
+class Pair:
+    @staticmethod
+    def make(lr): return v3(lr)
+
+TABLE.append(shared)
+"""
+PARTS = """
+def first(x): return x
+def second(x): return x + 0 * len(_HIDDEN)
+_HIDDEN = [1]
+"""
+
+
+def hashes(
+    module: Module, versions: str = VERSIONS, parts: str = PARTS
+) -> dict[str, str]:
+    module("mine_state", "import jax")
+    module("mine_parts", parts)
+    module("mine_versions", versions)
+    names = ("v1", "v2", "v3", "Pair.make")
+    return {n: resolver.resolve(f"mine_versions:{n}").source_hash for n in names}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("optax.sgd(first(", "optax.sgd(0.5 * first(", {"v1"}),
+        ("optax.adam(", "optax.lion(", {"v2", "v3", "Pair.make"}),
+        ("SCALE = 0.5", "SCALE = 0.25", {"v2", "v3", "Pair.make"}),
+        ("value = 1.0", "value = 2.0", {"v2", "v3", "Pair.make"}),
+        ("partial(v2)", "partial(v1)", {"v3", "Pair.make"}),
+        ("return v3(", "return v2(", {"Pair.make"}),
+        # What they share, and what importing the module does.
+        ("EPS = 1e-8", "EPS = 1e-7", {"v1", "v2", "v3", "Pair.make"}),
+        ("append(shared)", "append(EPS)", {"v1", "v2", "v3", "Pair.make"}),
+        ("import math", "import math, os", set()),
+        (
+            "TABLE = []\n",
+            "TABLE = []\n# A comment.\ndef v0(lr): return v1(lr)\n",
+            set(),
+        ),
+    ],
+)
+def test_a_change_of_one_function_leaves_the_hashes_of_its_neighbors(
+    old: str, new: str, changed: set[str], module: Module
+) -> None:
+    before = hashes(module)
+    assert old in VERSIONS
+    after = hashes(module, VERSIONS.replace(old, new))
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_the_source_hash_follows_names_into_other_modules(module: Module) -> None:
+    def changed(versions: str, parts: str) -> set[str]:
+        before, after = hashes(module, versions), hashes(module, versions, parts)
+        return {name for name in before if before[name] != after[name]}
+
+    others = {"v2", "v3", "Pair.make"}
+    assert changed(VERSIONS, PARTS.replace("return x\n", "return 2 * x\n")) == {"v1"}
+    assert changed(VERSIONS, PARTS.replace("[1]", "[2]")) == others
+    # Where the source does not show what is used, everything counts.
+    for dynamic in ("print(globals())", "from mine_parts import *"):
+        versions = f"{VERSIONS}{dynamic}\n"
+        assert changed(versions, PARTS.replace("[1]", "[2]")) == others | {"v1"}
+    decorated = VERSIONS.replace("def v2", "def add(f): return f\n@add\ndef v2")
+    assert changed(decorated, PARTS.replace("[1]", "[2]")) == others | {"v1"}
+    script = (
+        f"{VERSIONS}if __name__ == '__main__':\n    import sys\n    sys.exit(v1(1))\n"
+    )
+    assert hashes(module, script) == hashes(module)
 
 
 def test_source_hash_of_installed_code_is_its_own_file_only() -> None:
@@ -190,6 +280,10 @@ BAD_SPECS = {
     "os.getcwd": "write os:getcwd",
     "": "cannot read the optimizer ''",
     "../evil:f": "cannot read the optimizer",
+    "mine_bad.py:good": r"names a file, not a module\. Did you mean 'mine_bad:good'\?",
+    "./mine_bad.py:f(a=1)": r"Did you mean 'mine_bad:f\(a=1\)'\?",
+    "lib/mine_bad.py": "Did you mean 'mine_bad:FACTORY', called in the folder lib/",
+    "sam(mine_bad.py:good)": "Did you mean 'mine_bad:good'",
     "a b": "cannot read the optimizer",
     "adam(": "cannot read the arguments",
     "adam)": "cannot read the optimizer",
@@ -264,13 +358,13 @@ def test_nothing_in_a_spec_is_executed(tmp_path: Path) -> None:
 
 
 def test_plain_names_are_their_own_slugs() -> None:
-    assert store.slug("adam") == "adam"
-    assert store.slug("optax.contrib.muon") == "optax.contrib.muon"
+    assert paths.slug("adam") == "adam"
+    assert paths.slug("optax.contrib.muon") == "optax.contrib.muon"
 
 
 @given(st.lists(st.text(string.printable, min_size=1), min_size=2, unique=True))
 def test_slugs_are_safe_and_differ_for_different_names(names: list[str]) -> None:
-    slugs = [store.slug(name) for name in names]
+    slugs = [paths.slug(name) for name in names]
     allowed = set(string.ascii_lowercase + string.digits + "_.-")
     assert all(set(slug) <= allowed and slug for slug in slugs)
     assert all(len(slug) <= 80 for slug in slugs)
@@ -279,7 +373,7 @@ def test_slugs_are_safe_and_differ_for_different_names(names: list[str]) -> None
 
 
 def test_names_that_differ_in_case_get_slugs_that_differ_without_it() -> None:
-    first, second = store.slug("mine:Opt"), store.slug("mine:opt")
+    first, second = paths.slug("mine:Opt"), paths.slug("mine:opt")
     assert first.lower() != second.lower()
 
 

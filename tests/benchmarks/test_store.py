@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.engine import seed_run
+from benchmarks.engine import runner, seed_run
 from benchmarks.engine.progress import Progress
 from benchmarks.errors import UserError
 from benchmarks.experiment.plan import Plan, Settings
-from benchmarks.results import blocks, files, manifest, store
+from benchmarks.results import blocks, files, manifest, paths, store
 from benchmarks.results.blocks import Block
 from benchmarks.results.manifest import (
     Failure,
@@ -24,6 +24,7 @@ from benchmarks.results.manifest import (
     Skipped,
     Targets,
 )
+from benchmarks.results.store import Missing
 from tests.benchmarks import fakes, toys
 
 
@@ -53,7 +54,9 @@ def first_block(out: Path) -> Path:
 def test_results_are_read_back_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "seed-000.parquet"
     blocks.write(path, block(), "the key", {"jax version": "1"})
-    read, key = blocks.read(path)
+    found = blocks.read(path)
+    assert found is not None
+    read, key = found
     assert key == "the key"
     assert blocks.read_origin(path) == ("the key", {"jax version": "1"})
     assert list(read.metrics) == ["loss", "accuracy"]
@@ -82,36 +85,145 @@ def test_a_flipped_byte_never_changes_a_number(tmp_path: Path) -> None:
         damaged = bytearray(whole)
         damaged[position] ^= 0x55
         path.write_bytes(damaged)
-        try:
-            read, key = blocks.read(path)
-        except UserError:
+        if (found := blocks.read(path)) is None:
             noticed += 1
             continue
+        read, key = found
         assert key == "k" * 64
         for name, values in block().metrics.items():
             np.testing.assert_array_equal(read.metrics[name], values)
     assert noticed > len(whole) // 10
 
 
-def test_a_truncated_block_is_named(tmp_path: Path) -> None:
-    plan = tiny_plan()
-    toys.run(plan, tmp_path)
-    path = first_block(tmp_path)
+class Heard(Progress):
+    """What a run found in its folder."""
+
+    def __init__(self) -> None:
+        self.broken: list[Path] = []
+        self.before: set[tuple[str, int]] = set()
+
+    def damaged(self, path: Path) -> None:
+        self.broken.append(path)
+
+    def planned(self, plan: Plan, finished: set[tuple[str, int]]) -> None:
+        self.before = finished
+
+
+def damage_footer(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match=rf"{path} is damaged: delete it"):
-        toys.run(plan, tmp_path)
-    with pytest.raises(UserError, match=f"{path} is damaged"):
-        store.load(tmp_path)
-    path.unlink()
-    toys.run(plan, tmp_path)
 
 
-def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"suite": ')
-    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+def damage_numbers(path: Path) -> None:
+    """Changes a byte of a column; the footer stays whole."""
+    whole = bytearray(path.read_bytes())
+    with pq.ParquetFile(path) as file:
+        chunk = file.metadata.row_group(0).column(4)
+    whole[chunk.data_page_offset + chunk.total_compressed_size - 3] ^= 0xFF
+    path.write_bytes(whole)
+
+
+def test_missing_and_damaged_files_are_named_and_one_run_restores_them(
+    tmp_path: Path,
+) -> None:
+    plan = toys.plan([toys.plane(4)], [toys.SGD, toys.ADAM], toys.settings(0.1))
+    whole = toys.run(plan, tmp_path)
+    assert whole.missing == ()
+    numbers = toys.numbers(tmp_path)
+
+    def sgd(seed: int) -> Path:
+        return paths.block_path(tmp_path, "toy_plane", "sgd", seed)
+
+    sgd(0).unlink()
+    damage_footer(sgd(100))
+    damage_numbers(sgd(101))
+    cost = paths.cost_path(tmp_path, "toy_plane", "adam")
+    cost.write_text("{")
+    found = store.load(tmp_path)
+    assert found.missing == (
+        Missing("toy_plane", "sgd", (0, 100, 101), damaged=(sgd(100), sgd(101))),
+        Missing("toy_plane", "adam", (), damaged=(cost,)),
+    )
+    assert list(found.curves) == [("toy_plane", "adam")]
+
+    heard = Heard()
+    found = toys.run(plan, tmp_path, progress=heard)
+    assert heard.broken == [sgd(100), sgd(101), cost]
+    # The costs come with a seed run, so one of Adam's is repeated.
+    assert len(heard.before) == 2
+    assert found.missing == ()
+    assert found.costs.keys() == whole.costs.keys()
+    assert toys.numbers(tmp_path) == numbers
+
+
+def test_a_block_of_another_run_is_named_and_not_shown(tmp_path: Path) -> None:
+    toys.run(tiny_plan(), tmp_path / "one")
+    toys.run(toys.plan([toys.plane(4)], [toys.SGD], toys.settings(0.2)), tmp_path)
+    theirs = paths.block_path(tmp_path / "one", "toy_plane", "sgd", 100)
+    ours = paths.block_path(tmp_path, "toy_plane", "sgd", 100)
+    ours.write_bytes(theirs.read_bytes())
+    found = store.load(tmp_path)
+    assert found.missing == (Missing("toy_plane", "sgd", (100,), foreign=(ours,)),)
+    assert found.curves["toy_plane", "sgd"].seeds.tolist() == [0, 101]
+
+
+def test_a_failed_cell_is_not_also_missing(tmp_path: Path) -> None:
+    def make(rate: Any) -> Any:
+        raise RuntimeError
+
+    broken = toys.optimizer("broken", make)
+    runner.run_plan(tiny_plan([broken, toys.SGD]), tmp_path)
+    found = store.load(tmp_path)
+    assert [failure.optimizer for failure in found.manifest.failed] == ["broken"]
+    assert found.missing == ()
+    # A run of something else does not forget it.
+    found = toys.run(tiny_plan([toys.ADAM]), tmp_path)
+    assert [failure.optimizer for failure in found.manifest.failed] == ["broken"]
+    assert list(found.manifest.optimizers) == ["broken", "sgd", "adam"]
+
+
+def test_a_lost_manifest_is_made_again(tmp_path: Path) -> None:
+    written = tmp_path / "manifest.json"
+    with pytest.raises(UserError, match="holds no results: make some"):
         store.load(tmp_path)
-    with pytest.raises(UserError, match="holds no results"):
-        store.load(tmp_path / "elsewhere")
+    plan = toys.plan([toys.plane(4)], [toys.SGD, toys.ADAM], toys.settings(0.1))
+    before = toys.run(plan, tmp_path)
+    numbers = toys.numbers(tmp_path)
+    for text in (None, '{"suite": ', "[]"):
+        written.unlink()
+        if text is not None:
+            written.write_text(text)
+        with pytest.raises(UserError) as error:
+            store.load(tmp_path)
+        trouble = f"{written} is {'missing' if text is None else 'damaged'}"
+        assert str(error.value).startswith(trouble)
+        assert "6 seed runs (toy_plane × adam, toy_plane × sgd)" in str(error.value)
+        assert str(error.value).endswith(
+            "python -m benchmarks run -p toy_plane --only -o adam -o sgd "
+            f"--learning-rates 0.1 --seeds 2 --tune-seeds 1 --out {tmp_path}"
+        )
+        # A run that knows only some of them changes nothing.
+        with pytest.raises(UserError, match="that no manifest lists") as error:
+            toys.run(tiny_plan(), tmp_path)
+        assert "4 seed runs (toy_plane × adam, toy_plane × sgd)" in str(error.value)
+        assert "-o adam -o sgd" in str(error.value)
+        assert toys.numbers(tmp_path) == numbers
+        heard = Heard()
+        after = toys.run(plan, tmp_path, progress=heard)
+        assert len(heard.before) == 6
+        assert after.manifest.cells == before.manifest.cells
+
+
+def test_results_that_the_manifest_does_not_list_are_named(tmp_path: Path) -> None:
+    toys.run(tiny_plan([toys.SGD, toys.ADAM]), tmp_path)
+    whole = manifest.read(tmp_path)
+    assert whole is not None
+    shorter = dataclasses.replace(whole, cells=whole.cells[:1])
+    manifest.write(tmp_path, shorter)
+    found = store.load(tmp_path)
+    assert [(s.pair, s.seed) for s in found.unlisted] == [
+        (("toy_plane", "adam"), 0),
+        (("toy_plane", "adam"), 100),
+    ]
 
 
 def test_a_checkpoint_is_read_back_or_ignored(tmp_path: Path) -> None:
@@ -139,7 +251,7 @@ def test_a_checkpoint_is_read_back_or_ignored(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_ignored(tmp_path: Path) -> None:
     plan = tiny_plan()
     toys.run(plan, tmp_path / "whole")
-    path = store.checkpoint_path(tmp_path / "out", "toy_plane", "sgd", 0)
+    path = paths.checkpoint_path(tmp_path / "out", "toy_plane", "sgd", 0)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"PK and then nothing")
     toys.run(plan, tmp_path / "out")
@@ -166,11 +278,7 @@ def test_results_of_other_code_are_refused_or_discarded_on_request(
     assert toys.numbers(tmp_path) == before
     assert (tmp_path / "manifest.json").read_bytes() == written
 
-    class Finished(Progress):
-        def planned(self, plan: Plan, finished: set[tuple[str, int]]) -> None:
-            self.before = finished
-
-    heard = Finished()
+    heard = Heard()
     toys.run(plan, tmp_path, fresh=True, progress=heard)
     assert heard.before == {(plan.cells[0].key, 0), (plan.cells[0].key, 100)}
     assert toys.numbers(tmp_path) == before
@@ -182,10 +290,57 @@ def test_more_seeds_and_optimizers_extend_a_folder(tmp_path: Path) -> None:
     plan = toys.plan([toys.plane(4)], [toys.SGD, toys.ADAM], settings)
     results = toys.run(plan, tmp_path)
     assert results.curves["toy_plane", "sgd"].seeds.tolist() == [0, 100, 101, 102]
-    # The smaller plan reads only what belongs to it.
+    # A smaller plan hides nothing.
     results = toys.run(tiny_plan(), tmp_path)
-    assert list(results.curves) == [("toy_plane", "sgd")]
-    assert results.curves["toy_plane", "sgd"].seeds.tolist() == [0, 100]
+    assert list(results.curves) == [("toy_plane", "sgd"), ("toy_plane", "adam")]
+    assert results.curves["toy_plane", "sgd"].seeds.tolist() == [0, 100, 101, 102]
+    assert results.manifest.settings == settings
+    assert results.missing == ()
+
+
+def test_other_problems_and_optimizers_of_a_suite_are_merged(tmp_path: Path) -> None:
+    settings = toys.settings(0.1, seeds=2)
+    both = [toys.plane(4), toys.quadratic(4)]
+    toys.run(toys.plan(both, [toys.SGD], settings), tmp_path)
+    numbers = toys.numbers(tmp_path)
+    mine = toys.optimizer("mine", toys.ADAM.make)
+    results = toys.run(toys.plan(both[1:], [mine], settings), tmp_path)
+    assert toys.numbers(tmp_path).items() > numbers.items()
+    assert list(results.curves) == [
+        *(("toy_plane", "sgd"), ("toy_quadratic", "sgd"), ("toy_quadratic", "mine"))
+    ]
+    assert list(results.manifest.problems) == ["toy_plane", "toy_quadratic"]
+    assert list(results.manifest.optimizers) == ["sgd", "mine"]
+    assert results.missing == results.unlisted == ()
+
+
+def test_results_that_cannot_share_a_report_are_refused(tmp_path: Path) -> None:
+    first = toys.plan([toys.plane(4)], [toys.SGD], toys.settings(0.1, seeds=2))
+    toys.run(first, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    problem, settings = toys.quadratic(4), toys.settings(0.1, seeds=2)
+    other = toys.plan([problem], [toys.ADAM], settings)
+    for plan, reason in (
+        (dataclasses.replace(other, suite="games"), "suite"),
+        (toys.plan([problem], [toys.ADAM], toys.settings(0.2)), "learning rates"),
+        (
+            toys.plan([toys.plane(8)], [toys.ADAM], toys.settings(schedule="cosine")),
+            "learning rates, schedule",
+        ),
+    ):
+        with pytest.raises(UserError, match=r"\(toy_plane × sgd\)") as error:
+            toys.run(plan, tmp_path, fresh=True)
+        assert f"(what differs: {reason}): choose another folder with --out" in str(
+            error.value
+        )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+    # A plan that contains all that is there may have another title.
+    larger = dataclasses.replace(
+        toys.plan([toys.plane(4), problem], [toys.SGD], settings), suite="larger"
+    )
+    found = toys.run(larger, tmp_path)
+    assert found.manifest.suite == "larger"
+    assert len(found.curves) == 2
 
 
 def test_a_manifest_records_where_numbers_come_from(tmp_path: Path) -> None:

@@ -1,0 +1,209 @@
+"""What a results folder holds before a run, and what becomes of it."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.errors import UserError
+from benchmarks.experiment.plan import Cell, Plan
+from benchmarks.results import blocks, paths, store, strays
+from benchmarks.results import manifest as manifests
+from benchmarks.results.manifest import CellEntry, Manifest
+
+
+def previous_manifest(plan: Plan, out: Path) -> Manifest | None:
+    """The manifest that the folder has; None if it has none that can be read.
+
+    Raises:
+      UserError: The folder holds results that do not belong in one report with those of
+        the plan, or that no manifest lists.
+    """
+    try:
+        found = manifests.read(out)
+    except UserError:
+        found = None
+    pairs = {(cell.problem.name, cell.optimizer.name) for cell in plan.cells}
+    seeds = set(plan.settings.seeds)
+    listed = pairs
+    if found is not None:
+        listed = pairs | {(cell.problem, cell.optimizer) for cell in found.cells}
+        seeds |= set(found.settings.seeds)
+    if others := strays.unlisted(out, listed, seeds):
+        msg = (
+            f"{out} holds {strays.describe(others)} that no manifest lists: choose "
+            f"another folder with --out, or {strays.way_to_list(out)}"
+        )
+        raise UserError(msg)
+    if found is None:
+        return None
+    kept = [
+        cell
+        for cell in found.cells
+        if (cell.problem, cell.optimizer) not in pairs
+        and paths.block_paths(out, cell.problem, cell.optimizer)
+    ]
+    reasons = _disagreements(out, kept, plan)
+    if kept and found.suite != plan.suite:
+        reasons["suite"] += 1
+    if reasons:
+        names = strays.some([f"{cell.problem} × {cell.optimizer}" for cell in kept])
+        msg = (
+            f"{out} holds results that this command does not name ({names}) and that "
+            "do not belong in one report with those that it does (what differs: "
+            f"{', '.join(reasons)}): choose another folder with --out."
+        )
+        raise UserError(msg)
+    return found
+
+
+def finished(
+    plan: Plan,
+    out: Path,
+    *,
+    fresh: bool = False,
+    damaged: Callable[[Path], None] = lambda path: None,
+) -> set[tuple[str, int]]:
+    """Finished seed runs of the plan, as (run key, seed).
+
+    Damaged files are removed, so that the run makes them again.
+
+    Args:
+      plan: What will be run.
+      out: The results folder.
+      fresh: Discard results of the plan's cells that other code, data or settings
+        made, instead of raising an error.
+      damaged: Called with each damaged file.
+
+    Raises:
+      UserError: There are such results.
+    """
+    found, stale, broken, reasons = set(), [], [], Counter()
+    for cell in plan.cells:
+        names = cell.problem.name, cell.optimizer.name
+        done = set()
+        for path in paths.block_paths(out, *names):
+            origin = blocks.read_origin(path)
+            if origin is not None and origin[0] != cell.key:
+                stale.append((cell, path))
+                reasons.update(_differences(origin[1], cell.ingredients))
+            elif origin is None or blocks.read(path) is None:
+                broken.append(path)
+            else:
+                done.add(paths.seed_of(path))
+        done &= set(plan.settings.seeds)
+        cost = paths.cost_path(out, *names)
+        if done and cost.exists() and store.read_cost(cost) is None:
+            broken.append(cost)
+            done.remove(max(done))  # a seed run that writes the costs again
+        found |= {(cell.key, seed) for seed in done}
+    if stale and not fresh:
+        raise UserError(_stale_message(out, [cell for cell, _ in stale], reasons))
+    for path in broken:
+        damaged(path)
+    for path in (*broken, *(path for _, path in stale)):
+        path.unlink()
+    for cell in plan.cells:
+        for seed in plan.settings.seeds:
+            if (cell.key, seed) in found:
+                # Still there if the process was killed right after the last write.
+                names = cell.problem.name, cell.optimizer.name
+                paths.checkpoint_path(out, *names, seed).unlink(missing_ok=True)
+    return found
+
+
+def merged(out: Path, previous: Manifest | None, description: Manifest) -> Manifest:
+    """The manifest of a plan, and of the other results that the folder holds.
+
+    The cells of the previous manifest stay if they hold results or failed, and its
+    seeds if they hold results. So nothing that is stored vanishes from the report.
+    """
+    if previous is None:
+        return description
+    old, new = previous.settings, description.settings
+    cells = {(cell.problem, cell.optimizer): cell for cell in description.cells}
+    failed = {(f.problem, f.optimizer): f for f in previous.failed}
+    kept = {
+        pair: cell
+        for cell in previous.cells
+        if (pair := (cell.problem, cell.optimizer)) not in cells
+        and (pair in failed or paths.block_paths(out, *pair))
+    }
+    if (previous.suite, old.learning_rates, old.schedule) != (
+        *(description.suite, new.learning_rates, new.schedule),
+    ):
+        kept = {}  # they only failed, in another run
+    held = {
+        paths.seed_of(path)
+        for pair in (*cells, *kept)
+        for path in paths.block_paths(out, *pair)
+    } - set(new.seeds)
+    settings = dataclasses.replace(
+        new,
+        tune_seeds=tuple(sorted({*new.tune_seeds, *(held & {*old.tune_seeds})})),
+        test_seeds=tuple(sorted({*new.test_seeds, *(held & {*old.test_seeds})})),
+    )
+    if not kept:
+        return dataclasses.replace(description, settings=settings)
+    # In the order of the previous manifest: the first optimizer is the reference.
+    pairs = dict.fromkeys((c.problem, c.optimizer) for c in previous.cells)
+    every = {
+        pair: (kept | cells)[pair] for pair in pairs if pair in kept | cells
+    } | cells
+    problems = {problem for problem, _ in every}
+    optimizers = {optimizer for _, optimizer in every}
+    skipped = [
+        skip
+        for skip in previous.skipped
+        if (skip.problem, skip.optimizer) not in every
+        and skip.problem in problems
+        and skip.optimizer in optimizers
+    ]
+    return dataclasses.replace(
+        description,
+        settings=settings,
+        problems={n: e for n, e in previous.problems.items() if n in problems}
+        | description.problems,
+        optimizers={n: h for n, h in previous.optimizers.items() if n in optimizers}
+        | description.optimizers,
+        cells=tuple(every.values()),
+        skipped=tuple(dict.fromkeys((*skipped, *description.skipped))),
+        failed=tuple(failed[pair] for pair in kept if pair in failed),
+        command=_both(previous.command, description.command),
+    )
+
+
+def _disagreements(out: Path, kept: Sequence[CellEntry], plan: Plan) -> Counter[str]:
+    """What keeps stored results out of one report with those of the plan."""
+    of_problem = {cell.problem.name: cell for cell in plan.cells}
+    found: Counter[str] = Counter()
+    for cell in kept:
+        path = paths.block_paths(out, cell.problem, cell.optimizer)[0]
+        if (origin := blocks.read_origin(path)) is None:
+            continue
+        like = of_problem.get(cell.problem, plan.cells[0])
+        own = {"optimizer", "optimizer source", "evaluation steps"}
+        if cell.problem not in of_problem:
+            own |= {"problem", "problem source", "problem data"}
+        found.update(set(_differences(origin[1], like.ingredients)) - own)
+    return found
+
+
+def _differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    return [name for name in new if old.get(name) != new[name]]
+
+
+def _both(first: str, second: str) -> str:
+    """Two command lines as one; the first may hold the second already."""
+    lines = first.split(" && ")
+    return " && ".join(lines if second in lines else [*lines, second])
+
+
+def _stale_message(out: Path, cells: list[Cell], reasons: Counter[str]) -> str:
+    names = strays.some([f"{c.problem.name} × {c.optimizer.name}" for c in cells])
+    runs = f"{len(cells)} seed run{'s' if len(cells) > 1 else ''}"
+    return (
+        f"{out} holds results of {runs} made by other code, data or settings ({names}; "
+        f"what differs: {', '.join(reasons)}): choose another folder with --out, or "
+        "discard these results, and no others, with --fresh."
+    )
