@@ -144,6 +144,7 @@ from optimizers._looksam import LooksamState, looksam, looksam_gradient
 from optimizers._mgda import mgda
 from optimizers._missing import error as _error
 from optimizers._mixed_gradients import MixedGradientsState, mixed_gradients
+from optimizers._nadam import ScaleByNadamState, nadam, scale_by_nadam
 from optimizers._optimistic_amsgrad import (
     ScaleByOptimisticAmsgradState,
     optimistic_amsgrad,
@@ -192,6 +193,7 @@ __all__ = [
     "ScaleByDadaptAdamState",
     "ScaleByDadaptSgdState",
     "ScaleByInnapropState",
+    "ScaleByNadamState",
     "ScaleByOptimisticAmsgradState",
     "ScaleByProdigyState",
     "ScaleBySimplifiedAdemamixState",
@@ -233,6 +235,7 @@ __all__ = [
     "looksam_gradient",
     "mgda",
     "mixed_gradients",
+    "nadam",
     "optimistic_amsgrad",
     "pcgrad",
     "prodigy",
@@ -252,6 +255,7 @@ __all__ = [
     "scale_by_dadapt_adam",
     "scale_by_dadapt_sgd",
     "scale_by_innaprop",
+    "scale_by_nadam",
     "scale_by_optimistic_amsgrad",
     "scale_by_prodigy",
     "scale_by_simplified_ademamix",

@@ -109,7 +109,7 @@ def adam(
     :math:`\varepsilon` before :math:`v` is corrected, which amounts to
     :math:`\varepsilon / \sqrt{1 - \beta_2^t}` here. HeavyBall uses the maximum of
     :math:`\sqrt{\hat v}` and :math:`\varepsilon`. ``nesterov`` follows optax and has
-    no schedule for :math:`\beta_1`, unlike Dozat's.
+    no schedule for :math:`\beta_1`; `nadam` has Dozat's.
 
     Differences from PyTorch: a complex parameter has one real second moment, that of
     :math:`|g|`, so that a step keeps the phase of :math:`\hat m`, as in optax. PyTorch

@@ -147,9 +147,10 @@ def test_symbols_defaults_and_differences_are_documented(
 @method
 def test_reference_has_a_year_and_an_identifier(factory: Callable) -> None:
     reference = _section(factory, "References")
-    words = f"{factory.__name__}: References needs a year and an arXiv id or a doi."
+    words = f"{factory.__name__}: References needs a year and an arXiv, doi or"
+    words += " OpenReview id."
     assert re.search(r"\b(19|20)\d\d\b", reference), words
-    assert re.search(r"arXiv:\d{4}\.\d{4,5}|doi:10\.", reference), words
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}|doi:10\.|OpenReview:\w", reference), words
 
 
 @method

@@ -34,6 +34,12 @@ def aliases() -> dict[str, Factory]:
     return catalog.functions(optimizers, Kind.OPTIMIZER)
 
 
+_PAGES = {
+    "arXiv": "https://arxiv.org/abs/",
+    "OpenReview": "https://openreview.net/forum?id=",
+}
+
+
 def methods() -> dict[str, Factory]:
     """The public wrappers and gradient transformations, without parts of others."""
     found = catalog.functions(optimizers, Kind.WRAPPER, Kind.GRADIENT_TRANSFORMATION)
@@ -42,15 +48,17 @@ def methods() -> dict[str, Factory]:
 
 
 def paper(factory: Factory) -> str:
-    """The first reference of the docstring, linked to arXiv where it says its id."""
+    """The first reference of the docstring, linked where it says a paper's id."""
     found = re.search(r"References:\n(.+?)(?:\n\n|\Z)", _doc(factory), re.DOTALL)
     if found is None:
         msg = f"{factory.__name__}: the docstring has no section References."
         raise ValueError(msg)
     first = " ".join(found.group(1).split()).split(". ")[0].removesuffix(".")
-    title = re.sub(r", Algorithm \d+|; arXiv:\S+", "", first)
-    arxiv = re.search(r"arXiv:(\S+)", first)
-    return f"[{title}](https://arxiv.org/abs/{arxiv.group(1)})" if arxiv else title
+    title = re.sub(r", Algorithm \d+|; (arXiv|OpenReview):\S+", "", first)
+    identifier = re.search(r"(arXiv|OpenReview):(\S+)", first)
+    if identifier is None:
+        return title
+    return f"[{title}]({_PAGES[identifier.group(1)]}{identifier.group(2)})"
 
 
 def _doc(factory: Factory) -> str:
