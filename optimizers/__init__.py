@@ -26,6 +26,7 @@ Optimizers:
   dadapt_adam          Adam with an automatic learning rate
   dadapt_sgd           SGD with an automatic learning rate
   innaprop             Inertial Newton-like method with RMSprop scaling
+  nadam                Adam with Nesterov momentum, which may warm up
   optimistic_amsgrad   AMSGrad with a prediction of the next gradient
   prodigy              Adam with a learning rate from an estimated distance to the
                        solution

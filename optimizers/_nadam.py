@@ -1,5 +1,7 @@
 """NAdam, Adam with Nesterov momentum that warms up: Dozat (2016)."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax
@@ -114,7 +116,7 @@ def nadam(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0).
+        starting at 0). Negative values ascend.
       b1: Decay rate of the first moment and limit of the momentum, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -156,7 +158,8 @@ def nadam(
       >>> print(f"{loss(x):.2f}")
       0.00
     """
-    checks.non_negative("nadam", learning_rate=learning_rate, weight_decay=weight_decay)
+    checks.finite("nadam", learning_rate=learning_rate)
+    checks.non_negative("nadam", weight_decay=weight_decay)
     return optax.chain(
         _scale_by_nadam(
             "nadam", b1, b2, eps, eps_root, mu_dtype, momentum_decay, nu_dtype
