@@ -30,11 +30,11 @@ ROUNDING = {
     "ademamix": "the weights of the slow average add up to 1 exactly",
     "clip_by_global_norm": "computes a norm that neither overflows nor underflows",
     "lookahead": "optax keeps the params as pairs of fast and slow weights",
-    "prodigy": "optax keeps the distance in the dtype of the params",
+    "prodigy": "sums inner products and norms over the tree in another order",
     "sam": "optax makes the ascent an update of its own",
     "scale_by_ademamix": "as ademamix",
     "scale_by_simplified_ademamix": "as simplified_ademamix",
-    "simplified_ademamix": "optax averages the squares as a step towards the last one",
+    "simplified_ademamix": "optax computes the second moment as g^2 + b2 (v - g^2)",
 }
 GUIDE = ROOT / "docs" / "from_optax.md"
 _PARAMS = {"w": jnp.linspace(-1.0, 2.0, 35).reshape(7, 5), "b": jnp.ones(5)}
