@@ -140,6 +140,12 @@ def bounds(means: np.ndarray, strata: int | None = None) -> np.ndarray:
     return np.stack([low, high], -1)
 
 
+def bootstrap(scores: np.ndarray, *, resample_problems: bool) -> np.ndarray:
+    """95 % bounds of the mean of the scores `[O, 2]`."""
+    means = resampled_means(scores, resample_problems=resample_problems)
+    return bounds(means, scores.shape[1] if resample_problems else None)
+
+
 def sign_flip(differences: np.ndarray) -> np.ndarray:
     """Two-sided p of "the mean is 0" for paired differences `[K, P, S]`, `[K]`.
 

@@ -34,7 +34,7 @@ def readme_figure(analysis: Analysis) -> RenderedFigure:
             axes.grid(visible=True, color=svg.INK, alpha=0.1, linewidth=0.5)
             panels.convergence(axes, analysis, problem, styles, labels=False)
         _legend(grid[-1], styles)
-        figure.subplots_adjust(0.64 / width, 0.17, 0.995, 0.9, wspace=0.32)
+        figure.subplots_adjust(0.68 / width, 0.18, 0.995, 0.9, wspace=0.34)
         return svg.render(
             figure,
             "convergence",
@@ -51,5 +51,11 @@ def _legend(axes: Axes, styles: LineStyles) -> None:
     for i, (name, style) in enumerate(styles.items()):
         x, y = np.array([0.0, 0.5, 1.0]), np.full(3, -i)
         plotting.curve(axes, x, y, name, styles, every=None)
-        axes.text(1.3, -i, style.label.replace("\n", " "), va="center", fontsize=8)
+        axes.text(
+            1.3,
+            -i,
+            style.label.replace("\n(", "(").replace("\n", " "),
+            va="center",
+            fontsize=8,
+        )
     axes.set(xlim=(0, 7), ylim=(-max(len(styles), 7) + 0.5, 0.5))

@@ -48,6 +48,7 @@ def _speed_table(comparison: Comparison) -> Table:
         caption="95 % intervals; for other problems, the problems are resampled too"
         if others
         else None,
+        padding=(0, 1, 0, 0),
         **_PLAIN,
     )
     table.add_column("optimizer", overflow="fold")

@@ -184,8 +184,8 @@ def on_other_problems(comparison: Comparison) -> str:
     reference, best = comparison.reference, leader(comparison)
     if np.isnan(comparison.wide_interval).all():
         return (
-            f"nothing can be said: that takes at least {MIN_PROBLEMS} problems, and "
-            f"these are {len(comparison.problems)}."
+            f"nothing can be said: that takes at least {MIN_PROBLEMS} problems, not "
+            f"{len(comparison.problems)}."
         )
     if best == reference:
         text = "none can be expected to be faster either."

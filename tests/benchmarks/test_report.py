@@ -336,6 +336,16 @@ def test_a_lead_that_other_problems_may_turn_round_is_not_established() -> None:
     assert rows["optax.adam"][3:] == ["baseline", "", "", ""]
 
 
+def test_three_problems_say_nothing_about_others() -> None:
+    found = report(small())
+    text = found.verdict["Verdict"]
+    assert "was the fastest" in text
+    assert "On other problems of this kind nothing can be said" in text
+    assert "takes at least 6 problems, not 3." in text
+    for shown in (found.terminal, found.markdown, found.html):
+        assert "resampled" not in shown
+
+
 def mixed_results() -> Results:
     """`mixed` leads by much on some problems and loses by less on the others."""
     problems = fakes.PROBLEMS[:6]
@@ -971,6 +981,22 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     assert formats.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text"),
+    [
+        ((1.229, 1.414), "1.23 to 1.41"),
+        ((0.76, 0.9998), "0.76 to <1.00"),
+        ((1.0001, 2.0), ">1.00 to 2.00"),
+        ((1.0, 1.0), "1.00 to 1.00"),
+        ((np.nan, np.nan), ""),
+    ],
+)
+def test_a_bound_on_one_side_of_1_is_not_printed_as_1(
+    bounds: tuple[float, float], text: str
+) -> None:
+    assert formats.factors(bounds) == text
 
 
 def test_the_command_of_a_problem_names_what_differs_from_the_defaults() -> None:

@@ -11,6 +11,7 @@ import scipy.stats
 from benchmarks.analysis import comparison
 from benchmarks.analysis.comparison import (
     Comparison,
+    bootstrap,
     bounds,
     compare,
     ecdf,
@@ -456,7 +457,7 @@ def test_bootstrap_intervals_cover_the_mean_of_these_problems(
     means = np.array([[-2.0], [-1.0], [0.0], [1.0], [3.0]])
     noise = np.random.default_rng(0).standard_normal((repeats, problems, seeds))
     scores = means + np.array(spreads)[:, None] * noise
-    low, high = bounds(resampled_means(scores, resample_problems=False)).T
+    low, high = bootstrap(scores, resample_problems=False).T
     covered = np.mean((low <= means.mean()) & (means.mean() <= high))
     # Bounds at normal quantiles of a variance known with so many degrees of freedom
     # (Satterthwaite): 94.4 % where the problems spread alike, 93.5 % where one rules.
@@ -472,9 +473,9 @@ def test_resampling_the_problems_widens_the_interval_by_their_variance() -> None
     rng = np.random.default_rng(1)
     means = rng.standard_normal((repeats, problems, 1))
     scores = means + 0.3 * rng.standard_normal((repeats, problems, seeds))
-    seeds_only = resampled_means(scores, resample_problems=False)
-    both = resampled_means(scores, resample_problems=True)
-    intervals = [bounds(seeds_only), bounds(both), bounds(both, problems)]
+    plain = bounds(resampled_means(scores, resample_problems=True))
+    seeds_only, both = (bootstrap(scores, resample_problems=r) for r in (False, True))
+    intervals = [seeds_only, plain, both]
     covers = [np.mean((i[:, 0] <= 0) & (i[:, 1] >= 0)) for i in intervals]
     # Seven problems behave as a t distribution with 6 degrees of freedom, of which
     # ±1.96 hold 90 % and ±2.45 95 %; binomial error 1.2 %. Seeds alone say little
@@ -489,7 +490,7 @@ def test_bootstrap_keeps_the_pairing_of_optimizers() -> None:
     scores = np.random.default_rng(2).standard_normal((1, 4, 8))
     shifted = np.concatenate([scores, scores + 0.5])
     for resample_problems in (False, True):
-        found = resampled_means(shifted, resample_problems=resample_problems)
+        found = bootstrap(shifted, resample_problems=resample_problems)
         np.testing.assert_allclose(found[1], found[0] + 0.5, rtol=1e-12)
 
 
