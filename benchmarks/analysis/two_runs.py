@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.analysis.comparison import (
+    MIN_PROBLEMS,
     MIN_SEEDS,
     bootstrap,
     holm,
@@ -42,7 +43,8 @@ class SpeedUp:
       ratio: Geometric mean, over targets, problems and seeds, of the first's gradients
         ÷ the second's, with its 95 % bounds for these problems; NaN below `MIN_SEEDS`
         seeds.
-      wide: The bounds with the problems resampled too `[2]`; NaN below three problems.
+      wide: The bounds with the problems resampled too `[2]`; NaN below
+        `MIN_PROBLEMS` problems.
       p_value: Of equal gradients, Holm-adjusted over all pairs; NaN below `MIN_SEEDS`
         seeds.
       identical: Whether every number of gradients is the same.
@@ -203,7 +205,7 @@ def _speed_ups(
         if len(seeds) >= MIN_SEEDS:
             low, high = np.exp(bootstrap(scores, resample_problems=False)[0])
             (p_value,) = sign_flip(scores)
-            if len(problems) > 2:
+            if len(problems) >= MIN_PROBLEMS:
                 wide = np.exp(bootstrap(scores, resample_problems=True)[0])
         p_values.append(p_value)
         found.append(
