@@ -8,7 +8,6 @@ Only arrays of the shapes of the params go into them: `per_leaf` returns all els
 list.
 """
 
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -83,7 +82,7 @@ def optional_averages_like(params: PyTree) -> PyTree:
     def leaf(p: Any) -> jax.Array | None:
         if is_inexact(p):
             return jnp.zeros_like(p, dtype=numerics.compute_dtype(numerics.dtype_of(p)))
-        is_array = hasattr(p, "dtype") or isinstance(p, numbers.Number)
+        is_array = hasattr(p, "dtype") or isinstance(p, int)
         return jnp.zeros(jnp.shape(p), jnp.float32) if is_array else None
 
     return jax.tree.map(leaf, params)
