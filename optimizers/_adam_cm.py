@@ -258,7 +258,7 @@ def _norm(grads: PyTree, dtype: Any, reduce: Reduce | None) -> jax.Array:
         square = square + leaf.astype(dtype)
     if reduce is not None:
         square = reduce(square)
-    return jnp.sqrt(jnp.minimum(square[0], jnp.finfo(dtype).max))
+    return numerics.safe_sqrt(jnp.minimum(square[0], jnp.finfo(dtype).max))
 
 
 @jax.jit

@@ -326,11 +326,11 @@ def _averages(
     g = numerics.upcast(g, s)
     m, v, s = m.astype(g.dtype), v.astype(g.real.dtype), s.astype(g.dtype)
     w, eps = distance.cast_weights(weights, g), numerics.cast_scalar(v, eps)
-    product = reductions.product(g, divide(s, jnp.sqrt(v) + eps))  # in (2)
+    product = reductions.product(g, divide(s, numerics.safe_sqrt(v) + eps))  # in (2)
     # The product reads the old v and s, which the new ones overwrite.
     b2, b3, eps = (donation.after_sum(product, value) for value in (w.b2, w.b3, eps))
     m = w.b1 * m + w.of_mu * g  # (3)
     v = b2 * v + w.of_nu * numerics.abs_square(g)  # (4)
     s = b3 * s + w.of_sum * g  # (5)
-    step = divide(m, jnp.sqrt(v) + eps)  # in (8)
+    step = divide(m, numerics.safe_sqrt(v) + eps)  # in (8)
     return _Leaf(product, jnp.sum(jnp.abs(s)), m, v, s, step)

@@ -244,7 +244,7 @@ def _scale_by_dadapt_sgd(
         square, product = reductions.sums(
             reduce, jax.tree.map(_square, grads), products
         )
-        norm = jnp.where(norm == 0.0, reductions.safe_sqrt(square), norm)  # (1)
+        norm = jnp.where(norm == 0.0, numerics.safe_sqrt(square), norm)  # (1)
         weight = numerics.safe_divide(step_size, norm)  # (2)
         numerator = numerator + weight * product  # (3)
         grad_sum = jax.tree.map(
@@ -255,7 +255,7 @@ def _scale_by_dadapt_sgd(
         )  # (4)
         (sum_square,) = reductions.sums(reduce, jax.tree.map(_square, grad_sum))
         estimate = numerics.safe_divide(
-            numerics.as_scalar(d_coef) * numerator, reductions.safe_sqrt(sum_square)
+            numerics.as_scalar(d_coef) * numerator, numerics.safe_sqrt(sum_square)
         )  # (5)
         steps = trees.multiply(weight, grads)
         if has_momentum:

@@ -486,4 +486,4 @@ def _ratio(
         numerics.cast_scalar(m, step_size),
         numerics.cast_scalar(v, floor),
     )
-    return step_size * divide(m, jnp.sqrt(v) + floor)  # in (10)
+    return step_size * divide(m, numerics.safe_sqrt(v) + floor)  # in (10)
