@@ -56,7 +56,8 @@ def scale_by_dadapt_adam(
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Added to the square root of the second moment.
-      d0: Initial distance estimate; must be positive and should underestimate.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both
@@ -133,8 +134,8 @@ def dadapt_adam(
     `distance_estimates` reads :math:`d`.
 
     Defaults: those of the release and the numbers of ``optax.contrib.dadapt_adamw``,
-    whose betas are b1 and b2 here and whose estim_lr0 is d0. Use the learning rate only
-    for schedules, with a peak of 1. ``growth_rate=1.02`` acts as a warm-up.
+    whose betas are b1 and b2 here and whose estim_lr0 is d0. The learning rate is 1, or
+    a schedule with this peak. ``growth_rate=1.02`` acts as a warm-up.
 
     Differences from the paper and its preprint: (2) is the inner-product form of the
     released code, with :math:`v` of the previous step.
@@ -156,7 +157,8 @@ def dadapt_adam(
       b2: Decay rate of the second moment, in [0, 1); its square root is that of the
         sums behind the estimate.
       eps: Added to the square root of the second moment.
-      d0: Initial distance estimate; must be positive and should underestimate.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both

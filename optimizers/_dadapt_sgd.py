@@ -51,7 +51,8 @@ def scale_by_dadapt_sgd(
       learning_rate: Factor on the distance estimate: a float or an optax schedule
         (called with the step count, starting at 0). Negative values ascend.
       momentum: Decay rate of the average of the steps, in [0, 1).
-      d0: Initial distance estimate; must be positive and should underestimate.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       d_coef: Factor on each new distance estimate.
@@ -123,7 +124,7 @@ def dadapt_sgd(
     grad_norm. `distance_estimates` reads :math:`d`.
 
     Defaults: those of ``dadaptation.DAdaptSGD``. The theory assumes a learning rate of
-    1; use schedules that decay from 1 to 0. ``growth_rate=1.02`` acts as a warm-up.
+    1. ``growth_rate=1.02`` acts as a warm-up.
 
     Differences from the paper: it proves :math:`d \le D` with :math:`c = 1`; the factor
     2 of the released code is a heuristic that only guarantees :math:`d \le 2 D`.
@@ -140,7 +141,8 @@ def dadapt_sgd(
       learning_rate: Factor on the distance estimate: a float or an optax schedule
         (called with the step count, starting at 0). Negative values ascend.
       momentum: Decay rate of the average of the steps, in [0, 1).
-      d0: Initial distance estimate; must be positive and should underestimate.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       d_coef: Factor on each new distance estimate.
