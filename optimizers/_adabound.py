@@ -495,7 +495,7 @@ def _step(
     after: jax.Array,
 ) -> jax.Array:
     """Equations (5) and (6)."""
-    denominator = jnp.sqrt(v) + numerics.cast_scalar(v, eps)
+    denominator = numerics.safe_sqrt(v) + numerics.cast_scalar(v, eps)
     rate = numerics.safe_divide(
         jnp.broadcast_to(numerics.cast_scalar(v, before), v.shape), denominator
     )

@@ -123,9 +123,9 @@ def adam(
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
-      eps_root: Small constant added to the second moment, inside the square root. A
-        value such as 1e-8 keeps derivatives through the update finite where a
-        gradient is zero.
+      eps_root: Small constant added to the second moment, inside the square root.
+        Without it, the derivative of the first step by a gradient of 0 has the size
+        :math:`1 / \varepsilon`, with it :math:`1 / \sqrt{\bar\varepsilon}`.
       mu_dtype: Dtype of the stored first moment; None means that of the params.
       nesterov: Whether to use Nesterov momentum (NAdam; Dozat, 2016).
       nu_dtype: Dtype of the stored second moment; None means that of the params, but

@@ -104,8 +104,7 @@ def adam_cm(
 
     For constant gradients, :math:`M \to 2g`. In (3), :math:`v` averages squares of a
     moment whose bias is corrected only later, in (5). Hence the first step has the
-    size :math:`\eta / (1 - \beta_1)`, ten times Adam's by default; use a learning rate
-    warm-up.
+    size :math:`\eta / (1 - \beta_1)`, ten times Adam's by default.
 
     Symbols: :math:`\eta` learning_rate, :math:`\beta_1` b1, :math:`\beta_2` b2,
     :math:`\varepsilon` eps, :math:`C` capacity, :math:`\delta` decay,
@@ -260,7 +259,7 @@ def _norm(grads: PyTree, dtype: Any, reduce: Reduce | None) -> jax.Array:
         square = square + leaf.astype(dtype)
     if reduce is not None:
         square = reduce(square)
-    return jnp.sqrt(jnp.minimum(square[0], jnp.finfo(dtype).max))
+    return numerics.safe_sqrt(jnp.minimum(square[0], jnp.finfo(dtype).max))
 
 
 @jax.jit

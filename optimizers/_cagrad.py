@@ -125,7 +125,7 @@ def cagrad(
 
         radius = numerics.as_float_scalar(c) * reductions.safe_hypot(height, middle)
         sine = jnp.clip(numerics.safe_divide(-middle, radius), -1.0, 1.0)
-        cosine = reductions.safe_sqrt((1.0 - sine) * (1.0 + sine))
+        cosine = numerics.safe_sqrt((1.0 - sine) * (1.0 + sine))
         beyond = jnp.where(sine > 0.0, end, start)
         best = jnp.where(
             cosine > 0.0, height * numerics.safe_divide(sine, cosine), beyond

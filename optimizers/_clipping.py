@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from optimizers._common import checks, donation, numerics, reductions, trees
 from optimizers._common.typing import PyTree, Reduce, Scalar
@@ -248,10 +249,12 @@ def _norms(axes: Axes, x: jax.Array) -> jax.Array:
     largest = jnp.max(jnp.abs(x), axes, keepdims=True, initial=0.0)
     bits = jnp.finfo(x.dtype)
     tiny = float(bits.smallest_normal)
-    size = jnp.clip(largest, tiny, 0.25 / tiny)
+    size = jnp.where(largest == 0.0, 1.0, jnp.clip(largest, tiny, 0.25 / tiny))
+    # The size cancels out of the norm, so derivatives need not pass through it.
+    size = lax.stop_gradient(size)
     square = jnp.sum(
         numerics.abs_square(x * numerics.cast_scalar(x, 1.0 / size)),
         axes,
         keepdims=True,
     )
-    return size * jnp.sqrt(square)
+    return size * numerics.safe_sqrt(square)

@@ -58,7 +58,8 @@ def scale_by_dadapt_adagrad(
         (called with the step count, starting at 0). Negative values ascend.
       eps: Added to the square root of the sum of squares.
       momentum: Decay rate of the average of the steps, in [0, 1).
-      d0: Initial distance estimate; must be positive and should underestimate.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
@@ -149,7 +150,8 @@ def dadapt_adagrad(
         (called with the step count, starting at 0). Negative values ascend.
       eps: Added to the square root of the sum of squares.
       momentum: Decay rate of the average of the steps, in [0, 1).
-      d0: Initial distance estimate; must be positive and should underestimate.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by

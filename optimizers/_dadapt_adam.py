@@ -58,7 +58,8 @@ def scale_by_dadapt_adam(
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Added to the square root of the second moment.
-      d0: Initial distance estimate; must be positive and should underestimate.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both
@@ -135,8 +136,8 @@ def dadapt_adam(
     `distance_estimates` reads :math:`d`.
 
     Defaults: those of the release and the numbers of ``optax.contrib.dadapt_adamw``,
-    whose betas are b1 and b2 here and whose estim_lr0 is d0. Use the learning rate only
-    for schedules, with a peak of 1. ``growth_rate=1.02`` acts as a warm-up.
+    whose betas are b1 and b2 here and whose estim_lr0 is d0. The learning rate is 1, or
+    a schedule with this peak. ``growth_rate=1.02`` acts as a warm-up.
 
     Differences from the paper and its preprint: (2) is the inner-product form of the
     released code, with :math:`v` of the previous step.
@@ -158,7 +159,8 @@ def dadapt_adam(
       b2: Decay rate of the second moment, in [0, 1); its square root is that of the
         sums behind the estimate.
       eps: Added to the square root of the second moment.
-      d0: Initial distance estimate; must be positive and should underestimate.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both
@@ -332,11 +334,11 @@ def _averages(
     g = numerics.upcast(g, s)
     m, v, s = m.astype(g.dtype), v.astype(g.real.dtype), s.astype(g.dtype)
     w, eps = distance.cast_weights(weights, g), numerics.cast_scalar(v, eps)
-    product = reductions.product(g, divide(s, jnp.sqrt(v) + eps))  # in (2)
+    product = reductions.product(g, divide(s, numerics.safe_sqrt(v) + eps))  # in (2)
     # The product reads the old v and s, which the new ones overwrite.
     b2, b3, eps = (donation.after_sum(product, value) for value in (w.b2, w.b3, eps))
     m = w.b1 * m + w.of_mu * g  # (3)
     v = b2 * v + w.of_nu * numerics.abs_square(g)  # (4)
     s = b3 * s + w.of_sum * g  # (5)
-    step = divide(m, jnp.sqrt(v) + eps)  # in (8)
+    step = divide(m, numerics.safe_sqrt(v) + eps)  # in (8)
     return _Leaf(product, jnp.sum(jnp.abs(s)), m, v, s, step)

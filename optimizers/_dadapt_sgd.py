@@ -53,7 +53,8 @@ def scale_by_dadapt_sgd(
       learning_rate: Factor on the distance estimate: a float or an optax schedule
         (called with the step count, starting at 0). Negative values ascend.
       momentum: Decay rate of the average of the steps, in [0, 1).
-      d0: Initial distance estimate; must be positive and should underestimate.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       d_coef: Factor on each new distance estimate.
@@ -125,7 +126,7 @@ def dadapt_sgd(
     grad_norm. `distance_estimates` reads :math:`d`.
 
     Defaults: those of ``dadaptation.DAdaptSGD``. The theory assumes a learning rate of
-    1; use schedules that decay from 1 to 0. ``growth_rate=1.02`` acts as a warm-up.
+    1. ``growth_rate=1.02`` acts as a warm-up.
 
     Differences from the paper: it proves :math:`d \le D` with :math:`c = 1`; the factor
     2 of the released code is a heuristic that only guarantees :math:`d \le 2 D`.
@@ -142,7 +143,8 @@ def dadapt_sgd(
       learning_rate: Factor on the distance estimate: a float or an optax schedule
         (called with the step count, starting at 0). Negative values ascend.
       momentum: Decay rate of the average of the steps, in [0, 1).
-      d0: Initial distance estimate; must be positive and should underestimate.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       d_coef: Factor on each new distance estimate.
@@ -246,7 +248,7 @@ def _scale_by_dadapt_sgd(
         square, product = reductions.sums(
             reduce, trees.per_leaf(_square, grads), products
         )
-        norm = jnp.where(norm == 0.0, reductions.safe_sqrt(square), norm)  # (1)
+        norm = jnp.where(norm == 0.0, numerics.safe_sqrt(square), norm)  # (1)
         weight = numerics.safe_divide(step_size, norm)  # (2)
         numerator = numerator + weight * product  # (3)
         rest = iter(products)
@@ -255,7 +257,7 @@ def _scale_by_dadapt_sgd(
         )  # (4)
         (sum_square,) = reductions.sums(reduce, trees.per_leaf(_square, grad_sum))
         estimate = numerics.safe_divide(
-            numerics.as_scalar(d_coef) * numerator, reductions.safe_sqrt(sum_square)
+            numerics.as_scalar(d_coef) * numerator, numerics.safe_sqrt(sum_square)
         )  # (5)
         steps = trees.multiply(weight, grads)
         if has_momentum:

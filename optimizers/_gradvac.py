@@ -121,7 +121,7 @@ def gradvac(
         )  # (1)
 
         mean = numerics.as_float_scalar(state.mean_cosine)
-        sine = reductions.safe_sqrt((1.0 - mean) * (1.0 + mean))
+        sine = numerics.safe_sqrt((1.0 - mean) * (1.0 + mean))
         wanted = numerics.safe_divide(mean, sine) * across
         turns = (cosine < mean) & (sine > 0.0)
         missing = jnp.where(turns, wanted - along, 0.0)

@@ -128,8 +128,7 @@ def innaprop(
 
     Differences from the released code: storing the velocity needs no values of the
     params in `init`, avoids cancellation, and avoids the released code's division by
-    :math:`\beta - \eta`, which fails for :math:`\eta = \beta`. Still use
-    :math:`\eta < \beta`, because the method is unstable otherwise. The authors also
+    :math:`\beta - \eta`, which fails for :math:`\eta = \beta`. The authors also
     released a form with momentum; it equals this method only for a constant learning
     rate without weight decay.
 

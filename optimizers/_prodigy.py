@@ -68,8 +68,8 @@ def scale_by_prodigy(
         root of b2.
       eps: Small constant; times the distance estimate, it is added to the square root
         of the second moment.
-      d0: Initial distance estimate; must be positive, and should be too small rather
-        than too large.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       d_coef: Factor on each new distance estimate.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
@@ -196,15 +196,15 @@ def prodigy(
         root of b2.
       eps: Small constant; times the distance estimate, it is added to the square root
         of the second moment.
-      d0: Initial distance estimate; must be positive, and should be too small rather
-        than too large.
+      d0: Initial distance estimate; must be positive. The estimate never decreases, so
+        that one that is too large stays.
       d_coef: Factor on each new distance estimate.
       growth_rate: Largest factor by which the estimate grows per step, at least 1;
         None means no limit.
       bias_correction: Whether the step size includes Adam's bias corrections of both
         moments.
       safeguard_warmup: Whether to leave the learning rate out of the denominator of the
-        estimate, for schedules that start near 0.
+        estimate, which then grows more slowly during a warm-up.
       weight_decay: Decoupled weight decay: a float or an optax schedule; multiplied by
         :math:`\lambda_t`.
       weight_decay_mask: Which leaves decay: a tree of booleans, a prefix of one, or
@@ -491,4 +491,4 @@ def _ratio(
         numerics.cast_scalar(m, step_size),
         numerics.cast_scalar(v, floor),
     )
-    return step_size * divide(m, jnp.sqrt(v) + floor)  # in (10)
+    return step_size * divide(m, numerics.safe_sqrt(v) + floor)  # in (10)

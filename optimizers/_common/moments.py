@@ -72,6 +72,6 @@ def _divide(s: jax.Array, correction: jax.Array) -> jax.Array:
 
 @numerics.inline_jit
 def _root(v: jax.Array, outside: Scalar, inside: Scalar) -> jax.Array:
-    return jnp.sqrt(v + numerics.cast_scalar(v, inside)) + numerics.cast_scalar(
-        v, outside
-    )
+    return numerics.safe_sqrt(
+        v + numerics.cast_scalar(v, inside)
+    ) + numerics.cast_scalar(v, outside)

@@ -146,6 +146,24 @@ def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     return jnp.where(zero, 0.0, quotient)
 
 
+@jax.custom_jvp
+def safe_sqrt(square: jax.Array) -> jax.Array:
+    """The square root, with derivative 0 at 0.
+
+    A gradient that is always 0 has a second moment that is always 0, where an infinite
+    derivative times a change of 0 would be NaN.
+    """
+    return lax.sqrt(square)
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    root = safe_sqrt(*primals)
+    return root, safe_divide(0.5 * tangents[0], root)
+
+
 def abs_square(x: jax.Array) -> jax.Array:
     """|x|^2, real."""
     if jnp.iscomplexobj(x):

@@ -46,7 +46,7 @@ def norm(tree: PyTree, reduce: Reduce | None = None) -> Norm:
     # The scale cancels out of the norm, so derivatives need not pass through it.
     scale = lax.stop_gradient(_reciprocal_power_of_two(size, leaves))
     (square,) = sums(reduce, [_scaled_square(scale, x) for x in leaves])
-    return Norm(safe_sqrt(square), scale)
+    return Norm(numerics.safe_sqrt(square), scale)
 
 
 def unit(tree: PyTree, length: Norm) -> PyTree:
@@ -82,13 +82,6 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(x):
         return jnp.sum(x.real * y.real + x.imag * y.imag)
     return jnp.sum(x * y.astype(x.dtype))
-
-
-@numerics.inline_jit
-def safe_sqrt(square: jax.Array) -> jax.Array:
-    """The square root, with derivative 0 at 0."""
-    zero = square == 0.0
-    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, square)))
 
 
 @numerics.inline_jit

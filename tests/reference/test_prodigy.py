@@ -141,6 +141,33 @@ def test_equals_optax(safeguard_warmup: bool, x64: None) -> None:
     assert_close(params, support.run_optax(theirs, sequence)[0], 1e-12)
 
 
+def test_the_safeguard_slows_the_estimate_in_a_warm_up(x64: None) -> None:
+    """On a parabola, after a warm-up of 20 steps and a cosine of 200."""
+    count = np.arange(200)
+    rates = jnp.minimum(1.0, count / 20) * (0.5 + 0.5 * np.cos(np.pi * count / 200))
+
+    def end(safeguard_warmup: bool) -> tuple[jax.Array, jax.Array]:
+        optimizer = optimizers.prodigy(
+            lambda count: rates[count], safeguard_warmup=safeguard_warmup
+        )
+
+        def step(carry: Any, _: None) -> tuple[Any, None]:
+            x, state = carry
+            updates, state = optimizer.update(x - 3.0, state, x)
+            return (optax.apply_updates(x, updates), state), None
+
+        carry = jnp.zeros(2), optimizer.init(jnp.zeros(2))
+        (x, state), _ = jax.jit(
+            lambda carry: jax.lax.scan(step, carry, None, length=200)
+        )(carry)
+        return jnp.max(jnp.abs(x - 3.0)), state[0].distance
+
+    distance, estimate = end(safeguard_warmup=False)
+    slow_distance, slow_estimate = end(safeguard_warmup=True)
+    assert slow_estimate < 0.5 * estimate
+    assert distance < 0.01 < slow_distance
+
+
 @pytest.mark.parametrize("growth_rate", [np.inf, 1.02])
 def test_the_distance_starts_at_d0_and_never_decreases(
     growth_rate: float, x64: None
