@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optimizers._common import checks, numerics, perturbation, trees
+from optimizers._common import checks, functions, numerics, perturbation, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar
 
 __all__ = ["sam_value_and_grad"]
@@ -89,8 +89,10 @@ def sam_value_and_grad(
       and aux, and the gradient.
 
     Raises:
-      ValueError: A hyperparameter is out of its range; when called, the examples cannot
-        be split into the groups.
+      TypeError: loss is not a function; when called, it does not return a real number,
+        or with has_aux a pair that begins with one.
+      ValueError: A hyperparameter is out of its range; when called, the loss does not
+        depend on the params, or the examples cannot be split into the groups.
 
     References:
       Foret, Kleiner, Mobahi and Neyshabur, Sharpness-Aware Minimization for
@@ -116,6 +118,9 @@ def sam_value_and_grad(
         per_leaf=per_leaf,
         reduce=reduce,
     )
+    if not callable(loss):
+        msg = f"{name}: loss must be a function, got a {type(loss).__name__}."
+        raise TypeError(msg)
     checks.non_negative(name, rho=rho)
     groups = checks.size(name, "microbatches", microbatches)
     if callable(rho):
@@ -124,15 +129,27 @@ def sam_value_and_grad(
     radius = numerics.as_scalar(rho)
     argnums = (batch_argnums,) if isinstance(batch_argnums, int) else batch_argnums
 
+    def checked_loss(params: PyTree, *args: Any, **kwargs: Any) -> Any:
+        found = loss(params, *args, **kwargs)
+        if has_aux and not (isinstance(found, tuple) and len(found) == 2):
+            msg = (
+                f"{name}: with has_aux=True, loss must return a pair of the loss and "
+                f"anything, got {functions.described(found)}."
+            )
+            raise TypeError(msg)
+        value = found[0] if has_aux else found
+        functions.require_loss(name, "loss", value, params, "Pass has_aux=True.")
+        return found
+
     def whole(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, PyTree]:
-        found, grads = jax.value_and_grad(loss, has_aux=has_aux)(
+        found, grads = jax.value_and_grad(checked_loss, has_aux=has_aux)(
             params, *args, **kwargs
         )
         if numerics.is_number(radius, 0):
             return found, grads
 
         def ascent_direction(x: PyTree) -> PyTree:
-            gradient = jax.grad(loss, has_aux=has_aux)(x, *args, **kwargs)
+            gradient = jax.grad(checked_loss, has_aux=has_aux)(x, *args, **kwargs)
             return _conjugate(gradient[0] if has_aux else gradient)
 
         gradient = perturbed_gradient(

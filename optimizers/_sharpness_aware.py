@@ -45,8 +45,12 @@ def sharpness_aware(
 
     `update` evaluates the gradient at another point on the same batch. Pass it
     ``grad_fn``, a function from params to the gradient, or ``value_fn``, one to the
-    loss. Define it inside the jitted step, with the dropout key of the first gradient.
-    The following step serves most optimizers of optax, too::
+    loss, neither with auxiliary output. It must compute from its argument, not from a
+    model outside: for flax.nnx, split the model with ``graph, params, others =
+    nnx.split(model, nnx.Param, ...)`` and pass ``value_fn=lambda params:
+    model_loss(nnx.merge(graph, params, others))``. Define it inside the jitted step,
+    with the dropout key of the first gradient. The following step serves most
+    optimizers of optax, too::
 
         optimizer = optax.chain(sharpness_aware(0.05), optax.adamw(1e-3))
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import masks, numerics, order, reductions, trees
+from optimizers._common import functions, masks, numerics, order, reductions, trees
 from optimizers._common.typing import Mask, PyTree, Reduce, Scalar
 
 
@@ -44,6 +44,7 @@ def gradient_of_loss(
     """`grad_fn`, or the gradient of `value_fn`, in the structure of `grads`, if None.
 
     Raises:
+      TypeError: The one of them that is used is not a function.
       ValueError: Both are None.
     """
     if grad_fn is not None:
@@ -55,7 +56,15 @@ def gradient_of_loss(
             "Call update(grads, state, params, grad_fn=jax.grad(loss))."
         )
         raise ValueError(msg)
-    return functools.partial(_gradient, value_fn, grads)
+    _require_callable(function, "value_fn", "loss", "loss", value_fn)
+
+    def value(params: PyTree) -> Any:
+        found = functions.called(function, "value_fn", value_fn, params)
+        advice = "Leave out the rest: value_fn=lambda params: loss(params)[0]."
+        functions.require_loss(function, "value_fn", found, params, advice)
+        return found
+
+    return functools.partial(_gradient, value, grads)
 
 
 def perturbed_gradient(
@@ -114,22 +123,20 @@ def gradient_at(
       TypeError: `grad_fn` is not a function.
       ValueError: The result does not have the structure and shapes of the params.
     """
-    if not callable(grad_fn):
-        msg = (
-            f"{function}: {argument} must be a function from params to the gradient, "
-            f"got a {type(grad_fn).__name__}. Call update(grads, state, params, "
-            f"{argument}=jax.grad(loss))."
-        )
-        raise TypeError(msg)
+    _require_callable(function, argument, "gradient", "jax.grad(loss)", grad_fn)
     x = trees.with_gradients(function, grads, params)
     nearest = trees.map_inexact(
         lambda p, x: jnp.asarray(x, numerics.dtype_of(p)), x, point
     )
+    result = functions.called(
+        function, argument, grad_fn, trees.replaced(params, nearest)
+    )
     found = _arrays_like(
         function,
         f"the gradients that {argument} returns",
-        trees.without_others(grad_fn(trees.replaced(params, nearest)), grads),
+        trees.without_others(result, grads),
         x,
+        functions.gradient_advice(argument, result, x),
     )
     return trees.saturating_cast_like(found, grads)
 
@@ -183,6 +190,20 @@ def _gradient(
     return trees.map_inexact(jnp.conj, gradient(trees.without_others(params, grads)))
 
 
-def _arrays_like(function: str, what: str, tree: PyTree, params: PyTree) -> PyTree:
-    trees.require_shapes_of(function, what, tree, "the params", params)
+def _require_callable(
+    function: str, argument: str, result: str, example: str, given: Any
+) -> None:
+    if not callable(given):
+        msg = (
+            f"{function}: {argument} must be a function from params to the {result}, "
+            f"got a {type(given).__name__}. Call update(grads, state, params, "
+            f"{argument}={example})."
+        )
+        raise TypeError(msg)
+
+
+def _arrays_like(
+    function: str, what: str, tree: PyTree, params: PyTree, advice: str = ""
+) -> PyTree:
+    trees.require_shapes_of(function, what, tree, "the params", params, advice)
     return trees.map_inexact(jnp.asarray, tree)

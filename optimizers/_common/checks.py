@@ -199,7 +199,8 @@ def inner_optimizer(
       TypeError: The optimizer is not a gradient transformation.
     """
     if isinstance(optimizer, optax.MultiSteps):
-        return optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
+        update: Any = optimizer.update  # passes on extra arguments
+        return optax.GradientTransformationExtraArgs(optimizer.init, update)
     if not isinstance(optimizer, optax.GradientTransformation):
         msg = (
             f"{function}: optimizer must be an optax.GradientTransformation, got "

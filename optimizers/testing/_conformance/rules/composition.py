@@ -161,7 +161,7 @@ def _other_loss(extras: dict[str, Any], scale: int) -> dict[str, Any]:
 
 
 def _weighted(leaf: jax.Array, scale: int) -> jax.Array:
-    return 10.0 * scale * np.resize(np.float32([-1.0, 0.5]), leaf.shape) * leaf
+    return leaf * jnp.resize(jnp.array([-10.0, 5.0]) * scale, leaf.shape)
 
 
 def _same(one: Tree, other: Tree) -> bool:
