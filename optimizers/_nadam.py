@@ -25,9 +25,9 @@ class ScaleByNadamState(NamedTuple):
     """State of `scale_by_nadam`."""
 
     count: jax.Array  # t, shape (), int32
-    momentum_product: jax.Array  # M, shape (), the widest of float32 and the params
     mu: PyTree  # m, shapes and dtypes of the params, or mu_dtype
     nu: PyTree  # v, shapes of the params, real, at least float32, or nu_dtype
+    momentum_product: jax.Array  # M, shape (), the widest of float32 and the params
 
 
 def scale_by_nadam(
@@ -194,9 +194,9 @@ def _scale_by_nadam(
     def init(params: PyTree) -> ScaleByNadamState:
         return ScaleByNadamState(
             count=jnp.zeros([], jnp.int32),
-            momentum_product=reductions.scalar_like(params, 1.0),
             mu=trees.zeros_like(name, params, mu_dtype),
             nu=trees.accumulators_like(name, params, nu_dtype),
+            momentum_product=reductions.scalar_like(params, 1.0),
         )
 
     def update(
@@ -223,9 +223,9 @@ def _scale_by_nadam(
         direction = moments.ratio(mu_hat, nu_hat, eps, eps_root)  # (7)
         return trees.cast_like(direction, grads), ScaleByNadamState(
             count,
-            product.astype(state.momentum_product.dtype),
             trees.cast_like(mu, state.mu),
             trees.cast_like(nu, state.nu),
+            product.astype(state.momentum_product.dtype),
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
