@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from optimizers import testing
+from optimizers import sam, testing
 from tests.testing.conformance.faulty import FAULTS
 from tests.testing.conformance.faulty.support import Fault, broken_leaf
 from tests.testing.conformance.sound import (
@@ -47,6 +47,28 @@ def test_a_fault_is_found_by_its_rule(fault: Fault) -> None:
     assert result.outcome == "failed"
     assert fault.says in result.reason
     assert result.fix == rules[0].fix
+
+
+def accumulates_inside(learning_rate: Any = 0.1) -> Any:
+    return sam(optax.MultiSteps(optax.adam(learning_rate), 2))
+
+
+def searches_a_line(learning_rate: Any = 1.0) -> Any:
+    """It evaluates the loss downhill, where it goes."""
+    search = optax.scale_by_backtracking_linesearch(5)
+    return optax.chain(optax.sgd(learning_rate), search)
+
+
+@pytest.mark.parametrize("factory", [accumulates_inside, searches_a_line])
+def test_the_right_order_conforms(factory: Callable[..., Any]) -> None:
+    names = {
+        "gradient_transformations_come_first",
+        "accumulation_sees_every_micro_batch",
+    }
+    rules = [rule for rule in testing.conformance_rules() if rule.name in names]
+    report = testing.check(factory, rules=rules)
+    assert not report.failures, str(report)
+    assert report.results[0].outcome == "passed"
 
 
 def test_a_weak_type_does_not_fail_other_rules() -> None:
