@@ -185,7 +185,8 @@ def _disagreements(out: Path, kept: Sequence[CellEntry], plan: Plan) -> Counter[
         own = {"optimizer", "optimizer source", "evaluation steps"}
         if cell.problem not in of_problem:
             own |= {"problem", "problem source", "problem data"}
-        found.update(set(_differences(origin[1], like.ingredients)) - own)
+        names = _differences(origin[1], like.ingredients)
+        found.update(name for name in names if name not in own)
     return found
 
 
