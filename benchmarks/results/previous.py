@@ -32,7 +32,7 @@ def previous_manifest(plan: Plan, out: Path) -> Manifest | None:
     if others := strays.unlisted(out, listed, seeds):
         msg = (
             f"{out} holds {strays.describe(others)} that no manifest lists: choose "
-            f"another folder with --out, or {strays.way_to_list(out)}"
+            f"another folder with --out. Otherwise {strays.way_to_list(out)}"
         )
         raise UserError(msg)
     if found is None:
