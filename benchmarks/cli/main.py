@@ -10,6 +10,8 @@ from benchmarks.cli import commands, options
 from benchmarks.errors import UserError
 
 _INTERRUPTED = 130
+# Of what is missing, as many lines are printed; the report has all.
+_LINES = 5
 
 
 class _Commands(click.Group):
@@ -273,9 +275,13 @@ def _print_report(folder: Path) -> None:
     analysis = analyse(store.load(folder))
     path = write_report(analysis, folder)
     show.console().print(render_terminal(analysis))
-    lines = [missing_summary(analysis, folder), *missing_lines(analysis, folder)]
-    for line in filter(None, lines):
-        click.echo(line.replace("`", ""), err=True)
+    if summary := missing_summary(analysis, folder):
+        click.echo(summary.replace("`", ""), err=True)
+    lines = missing_lines(analysis, folder)
+    for line in lines[:_LINES]:
+        click.echo(line, err=True)
+    if len(lines) > _LINES:
+        click.echo(f"and {len(lines) - _LINES} more, all named in the report", err=True)
     click.echo(f"report: {path}")
 
 

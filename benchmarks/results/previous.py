@@ -32,7 +32,7 @@ def previous_manifest(plan: Plan, out: Path) -> Manifest | None:
     if others := strays.unlisted(out, listed, seeds):
         msg = (
             f"{out} holds {strays.describe(others)} that no manifest lists: choose "
-            f"another folder with --out, or {strays.way_to_list(out)}"
+            f"another folder with --out. Otherwise {strays.way_to_list(out)}"
         )
         raise UserError(msg)
     if found is None:
@@ -185,7 +185,8 @@ def _disagreements(out: Path, kept: Sequence[CellEntry], plan: Plan) -> Counter[
         own = {"optimizer", "optimizer source", "evaluation steps"}
         if cell.problem not in of_problem:
             own |= {"problem", "problem source", "problem data"}
-        found.update(set(_differences(origin[1], like.ingredients)) - own)
+        names = _differences(origin[1], like.ingredients)
+        found.update(name for name in names if name not in own)
     return found
 
 

@@ -898,6 +898,19 @@ def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
     assert "runs\n\nNone.\n" not in markdown
 
 
+def test_the_terminal_names_the_first_of_many_missing_cells(tmp_path: Path) -> None:
+    made = small()
+    fakes.write(fakes.without(made, *list(made.curves)[1:]), tmp_path)
+    (tmp_path / "runs/quad_diag/adam/seed-000.parquet").unlink()
+    found = CliRunner().invoke(main, ["report", str(tmp_path)])
+    _, first, *others = found.stderr.splitlines()
+    assert first == "quad_diag × adam: 1 of 13 seed runs is missing (seed 0)"
+    assert len(others) == 5
+    assert others[-1] == "and 1 more, all named in the report"
+    markdown = (tmp_path / "report.md").read_text("utf-8")
+    assert markdown.count("nothing is stored") == 5
+
+
 def test_runs_that_the_manifest_does_not_list_are_named(tmp_path: Path) -> None:
     stored(tmp_path)
     path = paths.block_path(tmp_path, "other", "adam", 100)
