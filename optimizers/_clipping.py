@@ -191,7 +191,7 @@ def adaptive_grad_clip(
                 "relative to them. Call update(grads, state, params)."
             )
             raise ValueError(msg)
-        params = trees.with_gradients(name, updates, params)
+        params = trees.without_others(params, updates)
         trees.require_shapes_of(name, "the gradients", updates, "the params", params)
         ratio, least = numerics.as_float_scalar(clipping), numerics.as_float_scalar(eps)
 

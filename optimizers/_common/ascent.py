@@ -31,7 +31,7 @@ def gradients_of_params(function: str, updates: PyTree, params: PyTree) -> PyTre
         )
         raise ValueError(msg)
     require_unmasked(function, params)
-    params = trees.with_gradients(function, updates, params)
+    params = trees.without_others(params, updates)
     return _arrays_like(function, "the gradients", updates, params)
 
 
