@@ -1,5 +1,7 @@
 """The whole analysis of a results folder, computed once."""
 
+import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +28,8 @@ class Analysis:
       manifest: The manifest of the results.
       costs: The costs of each cell, by (problem, optimizer).
       cells: Statistics by (problem, optimizer).
+      fallbacks: By (problem, optimizer), why the optimizer falls back to another method
+        there. These cells are only in `cells`, and their optimizers in no comparison.
       tuned: By problem and optimizer, the cells with a chosen learning rate.
       scored: Names of the problems with targets, which optimizers are compared on.
       comparison: The comparison over all scored problems; None while no optimizer has
@@ -43,6 +47,7 @@ class Analysis:
     manifest: Manifest
     costs: dict[tuple[str, str], dict[str, float]]
     cells: Cells
+    fallbacks: dict[tuple[str, str], str]
     tuned: dict[str, dict[str, CellStats]]
     scored: tuple[str, ...]
     comparison: Comparison | None
@@ -66,18 +71,23 @@ def analyse(results: Results) -> Analysis:
         elif problem.targets.kind == "none":
             others.append(name)
     cells = summarize(results)
-    comparison = compare(cells, tuple(scored), optimizers)
+    fallbacks = {
+        (c.problem, c.optimizer): c.fallback for c in manifest.cells if c.fallback
+    }
+    sound = {pair: cell for pair, cell in cells.items() if pair not in fallbacks}
+    comparison = compare(sound, tuple(scored), optimizers)
     alike = groups(comparison) if comparison else []
     identical = identical_optimizers(comparison) if comparison else {}
     compared = comparison.optimizers if comparison else ()
     tuned: dict[str, dict[str, CellStats]] = {name: {} for name in manifest.problems}
-    for (problem, optimizer), cell in cells.items():
+    for (problem, optimizer), cell in sound.items():
         if cell.lane >= 0:
             tuned[problem][optimizer] = cell
     return Analysis(
         manifest=manifest,
         costs=results.costs,
         cells=cells,
+        fallbacks=fallbacks,
         tuned=tuned,
         scored=tuple(scored),
         comparison=comparison,
@@ -85,6 +95,13 @@ def analyse(results: Results) -> Analysis:
         groups=alike,
         identical=identical,
         reached={name: ecdf(cells, tuple(scored), name) for name in compared},
-        fronts={p: pareto_fronts(results, p) for p in two_objectives},
-        accuracies={p: accuracies(cells, p) for p in others},
+        fronts={
+            p: pareto_fronts(_without(results, fallbacks), p) for p in two_objectives
+        },
+        accuracies={p: accuracies(sound, p) for p in others},
     )
+
+
+def _without(results: Results, pairs: Collection[tuple[str, str]]) -> Results:
+    kept = {pair: c for pair, c in results.curves.items() if pair not in pairs}
+    return dataclasses.replace(results, curves=kept)

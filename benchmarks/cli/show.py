@@ -114,6 +114,22 @@ def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
     )
 
 
+def plan_notes(plan: Plan) -> list[str]:
+    """A line for each cell that is skipped, and for each optimizer that falls back."""
+    fallbacks: dict[tuple[str, str], list[str]] = {}
+    for cell in plan.cells:
+        if cell.fallback:
+            key = cell.optimizer.name, cell.fallback
+            fallbacks.setdefault(key, []).append(cell.problem.name)
+    return [
+        *(f"skipped: {p} × {o}: {reason}" for p, o, reason in plan.skipped),
+        *(
+            f"fallback: {', '.join(problems)} × {name}: {reason}"
+            for (name, reason), problems in fallbacks.items()
+        ),
+    ]
+
+
 def plan_table(plan: Plan, costs: dict[str, Estimate]) -> Table:
     """One row per problem: its runs and their estimated cost."""
     heads = ("gradients per run", "optimizers", "runs", "time on one core", "disk")

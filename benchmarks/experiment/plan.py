@@ -16,7 +16,7 @@ from benchmarks.errors import UserError
 from benchmarks.experiment.suites import Suite
 from benchmarks.experiment.targets import Targets, targets_of
 from benchmarks.problem import Problem, data_hash
-from benchmarks.roster import gradient_count
+from benchmarks.roster import gradient_count, leaf_rules
 from benchmarks.roster.resolver import Optimizer, default_names, resolve
 
 DEFAULT_LEARNING_RATES = (
@@ -98,6 +98,8 @@ class Cell:
       gradients_per_step: Mean number of gradient evaluations of one step.
       asks_for_tail: Whether the optimizer asks for the gradients of rare classes.
       ingredients: Everything on which the numbers depend, by name.
+      fallback: Why the optimizer falls back to another method on the problem; empty if
+        it does not.
     """
 
     problem: Problem
@@ -108,6 +110,7 @@ class Cell:
     gradients_per_step: float
     asks_for_tail: bool
     ingredients: dict[str, str]
+    fallback: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +206,7 @@ def make_plan(
                 gradients_per_step=count.gradients_per_step,
                 asks_for_tail=count.asks_for_tail,
                 ingredients=ingredients,
+                fallback=leaf_rules.fallback(optimizer.make, problem),
             )
     return Plan(
         suite=suite,

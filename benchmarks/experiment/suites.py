@@ -5,6 +5,7 @@ import dataclasses
 _QUICK = (
     "quad_diag",
     "quad_rot",
+    "quad_matrix",
     "logreg_bc",
     "softmax_digits",
     "rosen2",

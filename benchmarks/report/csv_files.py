@@ -21,7 +21,10 @@ def render_csv(analysis: Analysis) -> dict[str, str]:
         row for found in analysis.accuracies.values() for rows in found for row in rows
     ]
     rows = {
-        "cells.csv": map(_cell_row, scored),
+        "cells.csv": [
+            _cell_row(c, analysis.fallbacks.get((c.problem, c.optimizer), ""))
+            for c in scored
+        ],
         "targets.csv": _target_rows(scored),
         "comparison.csv": _comparison_rows(comparison) if comparison else (),
         "fronts.csv": _front_rows(fronts),
@@ -43,7 +46,7 @@ def csv_text(rows: Iterable[dict[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def _cell_row(cell: CellStats) -> dict[str, Any]:
+def _cell_row(cell: CellStats, fallback: str) -> dict[str, Any]:
     middle, final = cell.middle_interval, cell.final_interval
     return {
         "problem": cell.problem,
@@ -64,6 +67,7 @@ def _cell_row(cell: CellStats) -> dict[str, Any]:
         "learning_rates": len(cell.learning_rates),
         "tolerance_decades": cell.tolerance,
         "complete": cell.complete,
+        "fallback": fallback,
     }
 
 

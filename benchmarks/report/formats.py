@@ -4,7 +4,8 @@ import math
 
 from benchmarks.analysis.stats import Interval
 
-MISSED, BOUNDARY, DIVERGED, NOT_RUN = "∅", "◊", "†", "not run"
+MISSED, BOUNDARY, DIVERGED, FALLBACK = "∅", "◊", "†", "‡"
+NOT_RUN = "not run"
 
 
 def number(value: float) -> str:

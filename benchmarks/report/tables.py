@@ -20,10 +20,11 @@ class Entry:
       interval: Its 95 % interval, as in `120–140`; empty where there is none.
       final: Median final gap.
       learning_rate: The chosen learning rate.
-      marks: `†n` for n diverged seeds, `◊` for a learning rate at the grid boundary.
+      marks: `†n` for n diverged seeds, `◊` for a learning rate at the grid boundary,
+        `‡` where the optimizer falls back to another method.
       order: The number that the column is sorted by.
       shade: 1 for the fewest gradients on the problem, falling to 0 at ten times
-        that.
+        that; 0 where the optimizer falls back to another method.
     """
 
     needed: str
@@ -60,14 +61,16 @@ def gradient_rows(analysis: Analysis) -> list[tuple[str, list[Entry | None]]]:
     """A row per optimizer, an entry per scored problem; None for cells not run."""
     cells = analysis.cells
     fewest = dict.fromkeys(analysis.scored, math.inf)
-    for (p, _), cell in cells.items():
-        if p in fewest:
+    for (p, name), cell in cells.items():
+        if p in fewest and (p, name) not in analysis.fallbacks:
             fewest[p] = min(fewest[p], cell.middle_interval.median)
     return [
         (
             name,
             [
-                _entry(cells[p, name], least) if (p, name) in cells else None
+                _entry(cells[p, name], least, fallback=(p, name) in analysis.fallbacks)
+                if (p, name) in cells
+                else None
                 for p, least in fewest.items()
             ],
         )
@@ -129,15 +132,21 @@ def provenance_rows(manifest: Manifest) -> list[tuple[str, str]]:
     ]
 
 
-def _entry(cell: CellStats, fewest: float) -> Entry:
+def _entry(cell: CellStats, fewest: float, *, fallback: bool) -> Entry:
     """The cell as text; `fewest` are the fewest median gradients on its problem."""
     middle = cell.middle_interval
     diverged = int(cell.diverged.sum())
     missed = math.isinf(middle.median)
-    slower = 1.0 if missed else math.log10(max(middle.median, 1) / max(fewest, 1))
+    slower = (
+        1.0
+        if missed or fallback
+        else math.log10(max(middle.median, 1) / max(fewest, 1))
+    )
     marks = f"{formats.DIVERGED}{diverged}" if diverged else ""
     if cell.grid_boundary:
         marks += formats.BOUNDARY
+    if fallback:
+        marks += formats.FALLBACK
     return Entry(
         needed=formats.MISSED if missed else f"{middle.median:.0f}",
         interval=_bounds(middle, cell.budget),

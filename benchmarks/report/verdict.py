@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.analysis.accuracies import Accuracy
 from benchmarks.analysis.comparison import MIN_SEEDS, Comparison
 from benchmarks.analysis.fronts import ParetoFront, closed_form_at_level
-from benchmarks.analysis.stats import ALPHA, MISSED, Cells
+from benchmarks.analysis.stats import ALPHA, MISSED, CellStats
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report.formats import interval, number, percent, percentage_points
 from benchmarks.results.manifest import FrontEntry
@@ -25,11 +25,14 @@ def verdict(analysis: Analysis) -> list[str]:
         findings = [
             headline(comparison),
             significance(comparison, analysis.identical),
-            f"{winners(analysis.cells, comparison)} {other_problems(comparison)}",
+            f"{winners(analysis.tuned, comparison)} {other_problems(comparison)}",
         ]
     elif analysis.scored:
         findings = [
-            "Nothing can be compared yet: no optimizer has finished every problem."
+            "Nothing can be compared: no optimizer has finished every problem without "
+            "a fallback (‡)."
+            if analysis.fallbacks
+            else "Nothing can be compared yet: no optimizer has finished every problem."
         ]
     for problem, fronts in analysis.fronts.items():
         entry = manifest.problems[problem].front
@@ -38,7 +41,12 @@ def verdict(analysis: Analysis) -> list[str]:
     for problem in analysis.accuracies:
         findings.append(of_accuracies(analysis, problem))
     findings[:1] = [f"{setup(analysis)} {text}" for text in findings[:1]]
-    paragraphs = [*findings, failures(analysis), limitations(analysis)]
+    paragraphs = [
+        *findings,
+        " ".join(fallbacks(analysis)),
+        failures(analysis),
+        limitations(analysis),
+    ]
     return [text.strip() for text in paragraphs if text.strip()]
 
 
@@ -134,15 +142,18 @@ def significance(comparison: Comparison, identical: dict[str, str]) -> str:
     return " ".join(parts)
 
 
-def winners(cells: Cells, comparison: Comparison) -> str:
+def winners(tuned: dict[str, dict[str, CellStats]], comparison: Comparison) -> str:
     """The optimizer with the fewest median gradients to the middle target."""
     won: dict[tuple[str, ...], list[str]] = {}
     for problem in comparison.problems:
+        cells = tuned[problem]
+        names = dict.fromkeys((*comparison.optimizers, *cells))
         medians = {
-            name: cells[problem, name].middle_interval.median
-            for name in comparison.optimizers
+            name: cells[name].middle_interval.median
+            for name in names
+            if name in cells and cells[name].complete
         }
-        least = min(medians.values())
+        least = min(medians.values(), default=math.inf)
         first = tuple(n for n, m in medians.items() if m == least < math.inf)
         won.setdefault(first, []).append(problem)
     parts = [
@@ -170,6 +181,22 @@ def other_problems(comparison: Comparison) -> str:
     if clear:
         return f"{text}. Even then, the interval excludes 1 for {listed(clear)}."
     return f"{text}. No such wider interval excludes 1."
+
+
+def fallbacks(analysis: Analysis) -> list[str]:
+    """A sentence for each group of optimizers that fall back to another method."""
+    problems: dict[tuple[str, str], list[str]] = {}
+    for (problem, optimizer), reason in analysis.fallbacks.items():
+        problems.setdefault((optimizer, reason), []).append(problem)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (optimizer, reason), names in problems.items():
+        alike.setdefault((", ".join(names), reason), []).append(optimizer)
+    return [
+        f"{listed(optimizers)} {'falls' if len(optimizers) == 1 else 'fall'} back to "
+        f"another method (‡) on {names}, and {'is' if len(optimizers) == 1 else 'are'} "
+        f"left out of comparisons and figures there: {reason}."
+        for (names, reason), optimizers in alike.items()
+    ]
 
 
 def failures(analysis: Analysis) -> str:
@@ -211,7 +238,8 @@ def failures(analysis: Analysis) -> str:
         was = "was" if len(manifest.skipped) == 1 else "were"
         parts.append(f"{counted(len(manifest.skipped), 'cell')} {was} skipped.")
     compared = analysis.comparison.optimizers if analysis.comparison else ()
-    left_out = [n for n in manifest.optimizers if n not in compared]
+    other = {o for p, o in analysis.fallbacks if p in analysis.scored}
+    left_out = [n for n in manifest.optimizers if n not in (*compared, *other)]
     if compared and left_out:
         parts.append(
             "Left out of the comparison, because not every problem is finished: "

@@ -68,12 +68,22 @@ class ProblemEntry:
 
 @dataclasses.dataclass(frozen=True)
 class CellEntry:
-    """One optimizer on one problem: its run key and the gradients that a step takes."""
+    """One optimizer on one problem.
+
+    Attributes:
+      problem: Name of the problem.
+      optimizer: Name of the optimizer.
+      key: Run key.
+      gradients_per_step: Gradients that a step takes.
+      fallback: Why the optimizer falls back to another method on this problem; empty if
+        it does not.
+    """
 
     problem: str
     optimizer: str
     key: str
     gradients_per_step: float = 1.0
+    fallback: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +161,13 @@ def describe(plan: Plan) -> Manifest:
         },
         optimizers={c.optimizer.name: c.optimizer.source_hash for c in plan.cells},
         cells=tuple(
-            CellEntry(c.problem.name, c.optimizer.name, c.key, c.gradients_per_step)
+            CellEntry(
+                c.problem.name,
+                c.optimizer.name,
+                c.key,
+                c.gradients_per_step,
+                c.fallback,
+            )
             for c in plan.cells
         ),
         skipped=tuple(Skipped(*parts) for parts in plan.skipped),
@@ -221,6 +237,7 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
             "optimizer": cell.optimizer,
             "key": cell.key,
             "gradients": cell.gradients_per_step,
+            "fallback": cell.fallback,
         }
         for cell in manifest.cells
     ]
@@ -325,7 +342,13 @@ def _front(name: str, raw: Any) -> FrontEntry:
 
 def _cell(raw: dict[str, Any]) -> CellEntry:
     gradients_per_step = float(raw.get("gradients", 1.0))
-    return CellEntry(raw["problem"], raw["optimizer"], raw["key"], gradients_per_step)
+    return CellEntry(
+        problem=raw["problem"],
+        optimizer=raw["optimizer"],
+        key=raw["key"],
+        gradients_per_step=gradients_per_step,
+        fallback=raw.get("fallback", ""),
+    )
 
 
 def _pairs(points: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
