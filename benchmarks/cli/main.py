@@ -215,5 +215,10 @@ def _print_report(folder: Path) -> None:
     click.echo(f"report: {path}")
 
 
-for _command in (commands.profile, commands.throughput, commands.calibrate):
+for _command in (
+    commands.profile,
+    commands.throughput,
+    commands.calibrate,
+    commands.check_problem,
+):
     main.add_command(_command)

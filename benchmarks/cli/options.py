@@ -37,7 +37,9 @@ def options(command: Any) -> Any:
             "problems",
             multiple=True,
             metavar="NAME",
-            help="Runs this problem instead of the problems of the suite. Repeatable.",
+            help="Runs this problem instead of the problems of the suite: a name, or "
+            "MODULE:FUNCTION or path/to/FILE.py:FUNCTION for one of your own, which "
+            "check-problem checks. Repeatable.",
         ),
         click.option(
             "--learning-rates",
@@ -114,6 +116,10 @@ def chosen_plan(
         schedule=defaults.schedule if schedule is None else schedule,
     )
     chosen = list(map(load_problem, dict.fromkeys(problems or defaults.problems)))
+    names = [problem.name for problem in chosen]
+    if double := next((n for n in names if names.count(n) > 1), None):
+        msg = f"two problems are named {double!r}: give one of them another name."
+        raise UserError(msg)
     named = list(map(resolver.resolve, specs))
     everything = named if only else plan.of_suite(defaults) + named
     # -o may repeat an optimizer of the suite.

@@ -77,7 +77,7 @@ def describe(name: str) -> Table:
       UserError: Neither has this name.
     """
     if name in problem_names():
-        return _facts(_problem_facts(load_problem(name)))
+        return problem_facts(load_problem(name))
     known = (*problem_names(), *resolver.default_names())
     plain = name.isidentifier()
     if (
@@ -88,6 +88,11 @@ def describe(name: str) -> Table:
         msg = f"no problem or optimizer is called {name!r}.{hint}"
         raise UserError(msg)
     return _facts(_optimizer_facts(resolver.resolve(name)))
+
+
+def problem_facts(problem: Problem) -> Table:
+    """Describes a problem."""
+    return _facts(_problem_facts(problem))
 
 
 def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:

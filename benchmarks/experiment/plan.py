@@ -16,6 +16,7 @@ from benchmarks.errors import UserError
 from benchmarks.experiment.suites import Suite
 from benchmarks.experiment.targets import Targets, targets_of
 from benchmarks.problem import Problem, data_hash
+from benchmarks.problems import module_name
 from benchmarks.roster import gradient_count, leaf_rules
 from benchmarks.roster.resolver import Optimizer, default_names, resolve
 
@@ -254,5 +255,5 @@ def source_hash(problem: Problem) -> str:
         problem.tail_loss,
     )
     modules = {getattr(getattr(f, "func", f), "__module__", None) for f in functions}
-    modules.add(f"benchmarks.problems.{problem.name}")
+    modules.add(module_name(problem.spec or problem.name))
     return sources.source_hash(*sorted(m for m in modules if m in sys.modules))

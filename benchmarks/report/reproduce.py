@@ -32,8 +32,10 @@ def run_commands(manifest: Manifest) -> dict[str, str]:
         words += ["--schedule", settings.schedule]
     start = ["python", "-m", "benchmarks", "run", manifest.suite]
     return {
-        name: shlex.join([*start, "-p", name, *words, "--out", f"results/{name}"])
-        for name in manifest.problems
+        name: shlex.join(
+            [*start, "-p", entry.spec or name, *words, "--out", f"results/{name}"]
+        )
+        for name, entry in manifest.problems.items()
     }
 
 

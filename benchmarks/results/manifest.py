@@ -51,6 +51,7 @@ class ProblemEntry:
       front: How Pareto fronts are compared; None with a single objective.
       data_hash: SHA-256 of its data, in hex.
       dimension: Number of parameters.
+      spec: The command line's name of a problem of the user's own; empty for others.
     """
 
     summary: str
@@ -64,6 +65,7 @@ class ProblemEntry:
     front: FrontEntry | None = None
     data_hash: str
     dimension: int
+    spec: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,6 +292,7 @@ def _describe_problem(problem: Problem, targets: Targets) -> ProblemEntry:
         front=None if problem.front is None else _describe_front(problem.front),
         data_hash=data_hash(problem),
         dimension=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        spec=problem.spec,
     )
 
 

@@ -19,10 +19,11 @@ from flax import linen as nn
 import optimizers
 from benchmarks.datasets import digits
 from benchmarks.errors import UserError
+from benchmarks.measure.problem_checks import batch, float64, start
 from benchmarks.models.cnn import CNN
 from benchmarks.models.mlp import MLP
 from benchmarks.problem import Problem
-from tests.benchmarks.training import PROBLEMS, adam, batch, float64, start
+from tests.benchmarks.training import PROBLEMS, adam
 
 
 @pytest.mark.parametrize(
