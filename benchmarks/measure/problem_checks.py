@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,9 @@ def float64(tree: PyTree) -> PyTree:
 
 
 def fingerprint(problem: Problem) -> str:
-    """SHA-256, in hex, of a problem's data, minimum and start."""
+    """SHA-256, in hex, of a problem's data and minimum."""
     digest = hashlib.sha256(f"{problem.name} {problem.f_star}".encode())
-    for leaf in jax.tree.leaves((problem.data, problem.minimizer, start(problem, 7))):
+    for leaf in jax.tree.leaves((problem.data, problem.minimizer)):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
 
@@ -208,7 +208,7 @@ def _derivatives(problem: Problem) -> tuple[jax.Array, list[tuple[float, float]]
             float(slope(moved(params, direction, step), one_batch)[0])
             for step in (1e-6, -1e-6)
         )
-        along = float(optax.tree.vdot(grads, direction))
+        along = float(_flat(grads) @ _flat(direction))
         pairs.append((along, (ahead - behind) / 2e-6))
     return value, pairs
 
@@ -266,19 +266,27 @@ def precision(problem: Problem) -> Iterator[str]:
         one_batch = problem.sample(key, arrays)
         return params, *jax.value_and_grad(problem.loss)(params, one_batch)
 
+    def metrics(params: PyTree, arrays: PyTree) -> Mapping[str, jax.Array]:
+        found = (
+            problem.evaluate(params, arrays)
+            if problem.evaluate
+            else {"loss": jnp.zeros(())}
+        )
+        names.extend(found)  # tracing sorts them
+        return found
+
     arrays = jax.tree.map(jnp.asarray, problem.data)
-    scores: dict[str, Any] = {}
+    names: list[str] = []
     try:
         with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
             params, value, grads = jax.eval_shape(step, jax.random.key(0), arrays)
-            if problem.evaluate is not None:
-                scores = dict(jax.eval_shape(problem.evaluate, params, arrays))
+            scores = jax.eval_shape(metrics, params, arrays)
     except (TypeError, ValueError) as error:
         lines = str(error).strip().splitlines() or ["no message"]
         yield f"one step without promotion of dtypes and ranks fails: {lines[0]}"
         return
-    if problem.evaluate is not None and next(iter(scores), "") != "loss":
-        yield f"`evaluate` must give 'loss' first, got {list(scores)}."
+    if names[:1] != ["loss"]:
+        yield f"`evaluate` must give 'loss' first, got {names}."
     for what, scalar in {"the loss": value, **scores}.items():
         if scalar.shape != ():
             yield f"{what} must be a scalar, got shape {scalar.shape}."

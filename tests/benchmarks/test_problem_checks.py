@@ -71,6 +71,14 @@ WRONG = {
         {"loss": lambda x, c: x},
         "without promotion of dtypes and ranks fails: Gradient only defined for scalar",
     ),
+    "loss last": (
+        "precision",
+        {
+            "evaluate": lambda x, c: {"error": _loss(x, c), "loss": _loss(x, c)},
+            "evaluate_exact": None,
+        },
+        r"must give 'loss' first, got \['error', 'loss'\]",
+    ),
     "elsewhere": ("minimum", {"minimizer": CENTER + 1e-3}, "the gradient is 0.00"),
     "not the value": ("minimum", {"f_star": -0.1}, r"0\.0, but f_star is -0\.1"),
     "origin": (

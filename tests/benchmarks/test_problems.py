@@ -9,13 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks.errors import UserError
 from benchmarks.experiment.suites import SUITES
 from benchmarks.measure import problem_checks
-from benchmarks.measure.problem_checks import fingerprint
+from benchmarks.measure.problem_checks import fingerprint, start
 from benchmarks.problem import Problem
 from benchmarks.problems import load_problem
 from tests.benchmarks.training import PROBLEMS
@@ -80,6 +81,10 @@ def test_problems_do_not_depend_on_global_random_state() -> None:
         again = importlib.import_module(f"benchmarks.problems.{name}").problem()
         assert again is not problem
         assert fingerprint(again) == fingerprint(problem)
+        key = jax.random.fold_in(jax.random.key(7), 0)
+        jax.tree.map(
+            np.testing.assert_array_equal, jax.jit(again.init)(key), start(problem, 7)
+        )
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
