@@ -1,11 +1,11 @@
 """The whole analysis of a results folder, computed once."""
 
 import dataclasses
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.analysis import sweeps
 from benchmarks.analysis.accuracies import Accuracy, accuracies
 from benchmarks.analysis.comparison import (
     Comparison,
@@ -30,6 +30,8 @@ class Analysis:
       cells: Statistics by (problem, optimizer).
       fallbacks: By (problem, optimizer), why the optimizer falls back to another method
         there. These cells are only in `cells`, and their optimizers in no comparison.
+      chosen: By (problem, optimizer), the value of an argument that was tuned beside
+        the learning rate, as in `b1=0.9`.
       tuned: By problem and optimizer, the cells with a chosen learning rate.
       scored: Names of the problems with targets, which optimizers are compared on.
       comparison: The comparison over all scored problems; None while no optimizer has
@@ -48,6 +50,7 @@ class Analysis:
     costs: dict[tuple[str, str], dict[str, float]]
     cells: Cells
     fallbacks: dict[tuple[str, str], str]
+    chosen: dict[tuple[str, str], str]
     tuned: dict[str, dict[str, CellStats]]
     scored: tuple[str, ...]
     comparison: Comparison | None
@@ -61,6 +64,8 @@ class Analysis:
 
 def analyse(results: Results) -> Analysis:
     """Analyses results; unfinished parts are left out."""
+    of_variants = results
+    results, chosen = sweeps.choose(results)
     manifest, optimizers = results.manifest, tuple(results.manifest.optimizers)
     scored, two_objectives, others = [], [], []
     for name, problem in manifest.problems.items():
@@ -88,6 +93,7 @@ def analyse(results: Results) -> Analysis:
         costs=results.costs,
         cells=cells,
         fallbacks=fallbacks,
+        chosen=chosen,
         tuned=tuned,
         scored=tuple(scored),
         comparison=comparison,
@@ -95,13 +101,14 @@ def analyse(results: Results) -> Analysis:
         groups=alike,
         identical=identical,
         reached={name: ecdf(cells, tuple(scored), name) for name in compared},
-        fronts={
-            p: pareto_fronts(_without(results, fallbacks), p) for p in two_objectives
-        },
+        # Every variant is a point of the front.
+        fronts={p: pareto_fronts(_sound(of_variants), p) for p in two_objectives},
         accuracies={p: accuracies(sound, p) for p in others},
     )
 
 
-def _without(results: Results, pairs: Collection[tuple[str, str]]) -> Results:
-    kept = {pair: c for pair, c in results.curves.items() if pair not in pairs}
-    return dataclasses.replace(results, curves=kept)
+def _sound(results: Results) -> Results:
+    """The results without cells in which an optimizer falls back to another method."""
+    kept = {(c.problem, c.optimizer) for c in results.manifest.cells if not c.fallback}
+    curves = {pair: c for pair, c in results.curves.items() if pair in kept}
+    return dataclasses.replace(results, curves=curves)

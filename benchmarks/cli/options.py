@@ -23,8 +23,9 @@ def options(command: Any) -> Any:
             metavar="SPEC",
             help="Adds an optimizer: NAME, optax.NAME or MODULE:FACTORY, where MODULE "
             "is installed or in the current folder. Arguments are optional: "
-            "'optax.sgd(momentum=0.9)'. Wrappers and gradient transformations take an "
-            "optimizer as first argument: 'sam(adam, rho=0.1)'. Repeatable.",
+            "'optax.sgd(momentum=0.9)'. A set of values is tuned beside the learning "
+            "rate: 'adam(b1={0.8, 0.9})'. Wrappers and gradient transformations take "
+            "an optimizer as first argument: 'sam(adam, rho=0.1)'. Repeatable.",
         ),
         click.option(
             "--only",
@@ -92,7 +93,7 @@ def chosen_plan(
     from benchmarks.experiment import plan
     from benchmarks.problems import load_problem
     from benchmarks.roster import resolver
-    from benchmarks.roster.specs import suggest
+    from benchmarks.roster.specs import suggest, sweep
 
     if suite not in SUITES:
         hint = suggest(suite, SUITES) or f" The suites are: {', '.join(SUITES)}."
@@ -120,12 +121,32 @@ def chosen_plan(
     if double := next((n for n in names if names.count(n) > 1), None):
         msg = f"two problems are named {double!r}: give one of them another name."
         raise UserError(msg)
-    named = list(map(resolver.resolve, specs))
+    sweeps, variants = [], []
+    for spec in specs:
+        if found := sweep(spec):
+            sweeps.append(found)
+            variants += found.variants.values()
+    plain = [spec for spec in specs if sweep(spec) is None]
+    named = list(map(resolver.resolve, (*plain, *variants)))
     everything = named if only else plan.of_suite(defaults) + named
     # -o may repeat an optimizer of the suite.
     optimizers = {optimizer.name: optimizer for optimizer in everything}
+    others = {o.name for o in everything[: len(everything) - len(variants)]}
+    if twice := next(
+        (v for v in variants if v in others or variants.count(v) > 1), None
+    ):
+        msg = (
+            f"{twice!r} is named twice, once in a set of values: name it once; --only "
+            "leaves out the optimizers of the suite."
+        )
+        raise UserError(msg)
     made = plan.make_plan(
-        suite, chosen, list(optimizers.values()), settings, runner.source_hash()
+        suite,
+        chosen,
+        list(optimizers.values()),
+        settings,
+        runner.source_hash(),
+        sweeps=sweeps,
     )
     if not made.cells:
         problem, optimizer, reason = made.skipped[0]

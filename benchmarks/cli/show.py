@@ -120,13 +120,18 @@ def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
 
 
 def plan_notes(plan: Plan) -> list[str]:
-    """A line for each cell that is skipped, and for each optimizer that falls back."""
+    """Lines on sweeps, on skipped cells, and on optimizers that fall back."""
     fallbacks: dict[tuple[str, str], list[str]] = {}
     for cell in plan.cells:
         if cell.fallback:
             key = cell.optimizer.name, cell.fallback
             fallbacks.setdefault(key, []).append(cell.problem.name)
     return [
+        *(
+            f"tuned: {sweep.name}: {sweep.argument} is chosen from "
+            f"{len(sweep.variants)} values; each counts as one optimizer here"
+            for sweep in plan.sweeps
+        ),
         *(f"skipped: {p} × {o}: {reason}" for p, o, reason in plan.skipped),
         *(
             f"fallback: {', '.join(problems)} × {name}: {reason}"

@@ -19,6 +19,7 @@ from benchmarks.problem import Problem, data_hash
 from benchmarks.problems import module_name
 from benchmarks.roster import gradient_count, leaf_rules
 from benchmarks.roster.resolver import Optimizer, default_names, resolve
+from benchmarks.roster.specs import Sweep
 
 DEFAULT_LEARNING_RATES = (
     *(1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
@@ -123,6 +124,7 @@ class Plan:
       settings: Learning rates, seeds and schedule.
       cells: The cells to run.
       skipped: Pairs that cannot run, as `(problem, optimizer, reason)`.
+      sweeps: Optimizers with an argument that is tuned; the cells are their variants'.
       targets: The targets of each problem, by name.
       versions: Versions of packages by name.
       machine: Processor and settings of XLA by name.
@@ -135,6 +137,7 @@ class Plan:
     targets: dict[str, Targets]
     versions: dict[str, str]
     machine: dict[str, str | int]
+    sweeps: tuple[Sweep, ...] = ()
 
 
 def make_plan(
@@ -144,6 +147,7 @@ def make_plan(
     settings: Settings,
     engine_source: str,
     targets: Callable[[Problem], Targets] = targets_of,
+    sweeps: Sequence[Sweep] = (),
 ) -> Plan:
     """Plans every optimizer on every problem; skips pairs that cannot run.
 
@@ -157,6 +161,7 @@ def make_plan(
       settings: Learning rates, seeds and schedule.
       engine_source: Hash of the engine's source, part of the run keys.
       targets: The targets of a problem.
+      sweeps: Which of the optimizers are variants of one; for the report.
 
     Raises:
       UserError: A problem has no targets.
@@ -217,6 +222,7 @@ def make_plan(
         targets=given,
         versions=versions,
         machine=machine,
+        sweeps=tuple(sweeps),
     )
 
 

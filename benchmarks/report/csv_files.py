@@ -22,7 +22,11 @@ def render_csv(analysis: Analysis) -> dict[str, str]:
     ]
     rows = {
         "cells.csv": [
-            _cell_row(c, analysis.fallbacks.get((c.problem, c.optimizer), ""))
+            _cell_row(c)
+            | {
+                "fallback": analysis.fallbacks.get((c.problem, c.optimizer), ""),
+                "chosen": analysis.chosen.get((c.problem, c.optimizer), ""),
+            }
             for c in scored
         ],
         "targets.csv": _target_rows(scored),
@@ -46,7 +50,7 @@ def csv_text(rows: Iterable[dict[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def _cell_row(cell: CellStats, fallback: str) -> dict[str, Any]:
+def _cell_row(cell: CellStats) -> dict[str, Any]:
     middle, final = cell.middle_interval, cell.final_interval
     return {
         "problem": cell.problem,
@@ -67,7 +71,6 @@ def _cell_row(cell: CellStats, fallback: str) -> dict[str, Any]:
         "learning_rates": len(cell.learning_rates),
         "tolerance_decades": cell.tolerance,
         "complete": cell.complete,
-        "fallback": fallback,
     }
 
 

@@ -19,7 +19,8 @@ class Entry:
       needed: Median gradients to the middle target, or `∅`.
       interval: Its 95 % interval, as in `120–140`; empty where there is none.
       final: Median final gap.
-      learning_rate: The chosen learning rate.
+      learning_rate: The chosen learning rate, and the value of an argument that was
+        tuned beside it, as in `0.01, b1=0.9`.
       marks: `†n` for n diverged seeds, `◊` for a learning rate at the grid boundary,
         `‡` where the optimizer falls back to another method.
       order: The number that the column is sorted by.
@@ -68,7 +69,12 @@ def gradient_rows(analysis: Analysis) -> list[tuple[str, list[Entry | None]]]:
         (
             name,
             [
-                _entry(cells[p, name], least, fallback=(p, name) in analysis.fallbacks)
+                _entry(
+                    cells[p, name],
+                    least,
+                    fallback=(p, name) in analysis.fallbacks,
+                    chosen=analysis.chosen.get((p, name), ""),
+                )
                 if (p, name) in cells
                 else None
                 for p, least in fewest.items()
@@ -132,7 +138,7 @@ def provenance_rows(manifest: Manifest) -> list[tuple[str, str]]:
     ]
 
 
-def _entry(cell: CellStats, fewest: float, *, fallback: bool) -> Entry:
+def _entry(cell: CellStats, fewest: float, *, fallback: bool, chosen: str) -> Entry:
     """The cell as text; `fewest` are the fewest median gradients on its problem."""
     middle = cell.middle_interval
     diverged = int(cell.diverged.sum())
@@ -151,7 +157,9 @@ def _entry(cell: CellStats, fewest: float, *, fallback: bool) -> Entry:
         needed=formats.MISSED if missed else f"{middle.median:.0f}",
         interval=_bounds(middle, cell.budget),
         final=formats.number(cell.final_interval.median),
-        learning_rate=formats.number(cell.learning_rate),
+        learning_rate=", ".join(
+            text for text in (formats.number(cell.learning_rate), chosen) if text
+        ),
         marks=marks,
         order=middle.median,
         shade=max(0.0, 1.0 - slower),

@@ -12,7 +12,7 @@ from benchmarks.analysis.fronts import ParetoFront
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import formats
 from benchmarks.report.tables import gradient_rows
-from benchmarks.report.verdict import fallbacks
+from benchmarks.report.verdict import chosen_values, fallbacks
 
 _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
 
@@ -33,7 +33,7 @@ def _gradient_table(analysis: Analysis) -> Table:
         f"{formats.MISSED} target missed   {formats.DIVERGED}n n seeds diverged\n"
         f"{formats.BOUNDARY} best learning rate at the grid boundary"
     )
-    for sentence in fallbacks(analysis):
+    for sentence in (*fallbacks(analysis), *chosen_values(analysis)):
         caption += f"\n{sentence.replace('`', '')}"
     if comparison:
         caption += (

@@ -43,6 +43,7 @@ def verdict(analysis: Analysis) -> list[str]:
     findings[:1] = [f"{setup(analysis)} {text}" for text in findings[:1]]
     paragraphs = [
         *findings,
+        " ".join(chosen_values(analysis)),
         " ".join(fallbacks(analysis)),
         failures(analysis),
         limitations(analysis),
@@ -199,6 +200,23 @@ def fallbacks(analysis: Analysis) -> list[str]:
     ]
 
 
+def chosen_values(analysis: Analysis) -> list[str]:
+    """A sentence for each optimizer with an argument tuned beside the learning rate."""
+    sentences = []
+    for sweep in analysis.manifest.sweeps:
+        problems: dict[str, list[str]] = {}
+        for (problem, optimizer), value in analysis.chosen.items():
+            if optimizer == sweep.name:
+                problems.setdefault(value, []).append(problem)
+        found = "; ".join(f"{v} on {', '.join(names)}" for v, names in problems.items())
+        sentences.append(
+            f"`{sweep.name}`: {sweep.argument} was chosen with the learning rate on "
+            f"the tuning seeds, from {len(sweep.variants)} values and so with "
+            f"{len(sweep.variants)} times as many tuning runs: {found or 'not yet'}."
+        )
+    return sentences
+
+
 def failures(analysis: Analysis) -> str:
     """Failed and missing cells, diverged runs, grid boundaries, missed targets."""
     manifest = analysis.manifest
@@ -259,7 +277,8 @@ def limitations(analysis: Analysis) -> str:
         "Limitations: the problems are small, so the results may not carry over to "
         "large models or long training. Only the learning rate is tuned "
         f"({values}, {settings.schedule} schedule, {seeds(settings.tune_seeds)})"
-        f"{', and weights for Pareto fronts' if analysis.fronts else ''}; "
+        f"{', and weights for Pareto fronts' if analysis.fronts else ''}"
+        f"{', and the arguments named above' if analysis.manifest.sweeps else ''}; "
         "every other hyperparameter keeps its default. Budgets count gradients, so an "
         "optimizer that takes two gradients per step gets half as many steps; the "
         "other costs of a step are in the cost table."

@@ -17,6 +17,7 @@ from benchmarks.experiment.plan import Plan, Settings
 from benchmarks.experiment.targets import Targets
 from benchmarks.problem import FrontSpec, Problem, data_hash
 from benchmarks.results import files
+from benchmarks.roster.specs import Sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +134,7 @@ class Manifest:
       command: The command line.
       started: UTC, to the second.
       finished: UTC, to the second; None for a run that has not finished.
+      sweeps: Optimizers with an argument that is tuned beside the learning rate.
     """
 
     suite: str
@@ -148,6 +150,7 @@ class Manifest:
     command: str
     started: str | None = None
     finished: str | None = None
+    sweeps: tuple[Sweep, ...] = ()
 
 
 def describe(plan: Plan) -> Manifest:
@@ -179,6 +182,7 @@ def describe(plan: Plan) -> Manifest:
         machine=plan.machine,
         command=command,
         started=_now(),
+        sweeps=plan.sweeps,
     )
 
 
@@ -269,6 +273,9 @@ def from_json(content: Any) -> Manifest:
             "skipped": tuple(Skipped(*parts) for parts in given["skipped"]),
             "failed": tuple(
                 Failure(**_checked(Failure, f, "a failure")) for f in given["failed"]
+            ),
+            "sweeps": tuple(
+                Sweep(**_checked(Sweep, s, "a sweep")) for s in given.get("sweeps", ())
             ),
         }
     )
