@@ -159,8 +159,9 @@ def check_problem(name: str) -> None:
 
     Shows the problem, and applies the checks that every problem of this suite passes:
     the minimum, the gradient, the evaluation, seeds and batches, and that standing
-    still and gradient ascent miss all targets, which tuned Adam reaches. Exits with 1
-    if a check fails. Takes about a minute.
+    still and gradient ascent miss all targets, which tuned Adam reaches. A dash (–)
+    marks a check that needs a field that the problem lacks, such as `minimizer`. Exits
+    with 1 if a check fails. Takes about a minute.
     """
     from benchmarks.cli import show
     from benchmarks.engine import compilation_cache
@@ -173,8 +174,9 @@ def check_problem(name: str) -> None:
     failed = 0
     for title, sentences in problem_checks.check(problem):
         failed += bool(sentences)
-        click.echo(f"{'failed' if sentences else 'ok':6}  {title}")
-        for sentence in sentences:
+        result = "failed" if sentences else "ok" if sentences is not None else "–"
+        click.echo(f"{result:6}  {title}")
+        for sentence in sentences or ():
             click.echo(f"        {sentence}")
     if failed:
         noun = "check" if failed == 1 else "checks"

@@ -158,9 +158,12 @@ def sweep(spec: str) -> Sweep | None:
         raise UserError(msg)
     ((argument, text),) = (match.groups() for match in found)
     try:
-        values = [ast.unparse(v) for v in ast.parse(text, mode="eval").body.elts]
+        body = ast.parse(text, mode="eval").body
+        values = (
+            [ast.unparse(v) for v in body.elts] if isinstance(body, ast.Set) else []
+        )
         plain = [ast.literal_eval(value) for value in values]
-    except (SyntaxError, ValueError, AttributeError):
+    except (SyntaxError, ValueError):
         msg = (
             f"cannot read the values {argument}={text} in {spec!r}: write plain values "
             "with commas between them, as in b1={0.8, 0.9}."

@@ -153,7 +153,7 @@ WRONG = {
     "easy": (
         "controls",
         {"f_star": 1e6, "budget": 20},
-        "the control 'null' reaches a target",
+        r"the control 'null' reaches a target on 6 of 6 seeds",
     ),
     "too short": ("controls", {"budget": 5}, "reaches . of 5 targets in 5 gradients"),
 }
@@ -177,6 +177,16 @@ def test_an_error_in_a_check_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     ((title, sentences),) = problem_checks.check(bowl(loss=broken))
     assert title == "Sixty steps of Adam reduce the metric"
     assert sentences == ["it fails with KeyError: 'no such thing'."]
+
+
+def test_a_check_without_its_field_is_no_success(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("minimum", "lowest")
+    checks = {name: problem_checks.CHECKS[name] for name in names}
+    monkeypatch.setattr(problem_checks, "CHECKS", checks)
+    results = [sentences for _, sentences in problem_checks.check(bowl(minimizer=None))]
+    assert results == [None, []]
 
 
 def test_the_sound_bowl_passes() -> None:

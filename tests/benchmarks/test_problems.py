@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from benchmarks.measure import problem_checks
 from benchmarks.measure.problem_checks import fingerprint, start
 from benchmarks.problem import Problem
 from benchmarks.problems import load_problem
-from tests.benchmarks.training import PROBLEMS
+from tests.benchmarks.training import PROBLEMS, adam
 
 # The others run the engine and another process.
 QUICK_CHECKS = [n for n in problem_checks.CHECKS if n not in ("controls", "repeatable")]
@@ -71,6 +72,20 @@ def test_the_docstring_is_complete(problem: Problem) -> None:
 @pytest.mark.parametrize("check", QUICK_CHECKS)
 def test_every_check_passes(check: str, problem: Problem) -> None:
     assert list(problem_checks.CHECKS[check](problem)) == []
+
+
+UNKNOWN = [p for p in PROBLEMS.values() if p.f_star is None]
+
+
+@pytest.mark.parametrize("problem", UNKNOWN, ids=lambda p: p.name)
+def test_adam_beats_params_that_are_zero(problem: Problem) -> None:
+    first, path = adam(problem, rate=0.01, steps=60)
+    last = jax.tree.map(lambda leaf: leaf[0, -1], path)
+    zero = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), first)
+    value, at_zero = (
+        float(problem.evaluate(params, problem.data)["loss"]) for params in (last, zero)
+    )
+    assert value < 0.5 * at_zero
 
 
 def test_problems_do_not_depend_on_global_random_state() -> None:
