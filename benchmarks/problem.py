@@ -45,7 +45,8 @@ class Problem:
     parameters by name. The first one is `"loss"`, on which targets are set.
 
     Attributes:
-      name: The name of the file that defines the problem, without `.py`.
+      name: The name of the file that defines the problem, without `.py`; for a problem
+        of your own, any name of lower-case letters, digits and `_`.
       summary: One sentence: what the problem is and what makes it difficult.
       formula: The loss as mathematics in one line of plain text.
       source: The paper or data set that it comes from.
@@ -77,6 +78,8 @@ class Problem:
         `evaluate` reports it as `"aux"`.
       front: How Pareto fronts are compared; required with `aux_loss`.
       tail_loss: `(params, batch)` to the part of `loss` that comes from rare classes.
+      spec: Set by `benchmarks.problems.load_problem` for a problem of your own: the
+        `MODULE:FUNCTION` or `FILE.py:FUNCTION` that names it on the command line.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Problem:
     aux_loss: Callable[[PyTree, PyTree], jax.Array] | None = None
     front: FrontSpec | None = None
     tail_loss: Callable[[PyTree, PyTree], jax.Array] | None = None
+    spec: str = ""
 
     def __post_init__(self) -> None:
         """Checks that there is exactly one evaluation function."""

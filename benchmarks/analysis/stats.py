@@ -178,6 +178,18 @@ def log_cost(needed: np.ndarray, budget: np.ndarray | float) -> np.ndarray:
     return np.log(np.where(np.isfinite(needed), np.maximum(needed, 1), MISSED * budget))
 
 
+def tuning_scores(
+    gaps: np.ndarray, gradients: np.ndarray, levels: np.ndarray, budget: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a learning rate is chosen by, the first before the second, each `[L]`.
+
+    The summed logarithms of the gradients to all targets, and the median final gap.
+    """
+    needed = gradients_to_targets(gaps, gradients, levels)
+    cost = log_cost(needed, budget).sum((0, 2))
+    return cost, np.median(gaps[:, :, -1], 0)
+
+
 def choose_learning_rate(
     gaps: np.ndarray, gradients: np.ndarray, levels: np.ndarray, budget: float
 ) -> int:
@@ -190,9 +202,8 @@ def choose_learning_rate(
     """
     if np.isinf(gaps[:, :, -1]).all():
         return -1
-    needed = gradients_to_targets(gaps, gradients, levels)
-    cost = log_cost(needed, budget).sum((0, 2))
-    return int(np.lexsort((np.median(gaps[:, :, -1], 0), cost))[0])
+    cost, final = tuning_scores(gaps, gradients, levels, budget)
+    return int(np.lexsort((final, cost))[0])
 
 
 def median_interval(values: np.ndarray) -> Interval:

@@ -1,4 +1,4 @@
-"""The measuring commands: profile, throughput, calibrate."""
+"""The measuring commands: profile, throughput, calibrate, check-problem."""
 
 import dataclasses
 import json
@@ -135,9 +135,10 @@ def calibrate(names: tuple[str, ...]) -> None:
 
     Runs Adam with a tuned learning rate. The targets are its losses at 10, 25, 50, 75
     and 90 per cent of the budget. Checks that doing nothing and gradient ascent both
-    miss all of them, and writes benchmarks/experiment/targets.json. Run this command
-    after adding such a problem or changing its data. Without PROBLEM, calibrates all
-    such problems.
+    miss all of them, and writes benchmarks/experiment/targets.json, or for a problem of
+    your own (MODULE:FUNCTION or FILE.py:FUNCTION) FILE.targets.json beside its file.
+    Run this command after adding such a problem or changing its data. Without PROBLEM,
+    calibrates all such problems.
     """
     from benchmarks.cli import show
     from benchmarks.cli.bars import Bars
@@ -151,6 +152,46 @@ def calibrate(names: tuple[str, ...]) -> None:
     for problem in problems:
         with Bars(show.console(stderr=True), {problem.name: 1.0}) as bars:
             entry = calibrate.calibrate(problem, progress=bars)
-        targets.write({**targets.read(), problem.name: entry})
+        path = targets.path_of(problem)
+        targets.write({**targets.read(path), problem.name: entry}, path)
         values = ", ".join(f"{value:g}" for value in entry["values"])
         click.echo(f"{problem.name}: loss at most {values}")
+
+
+@click.command(
+    "check-problem",
+    epilog="""\b
+Examples:
+  python -m benchmarks check-problem rosen2
+  python -m benchmarks check-problem my_module:my_problem
+  python -m benchmarks check-problem path/to/my_file.py:my_problem""",
+)
+@click.argument("name", metavar="PROBLEM")
+def check_problem(name: str) -> None:
+    """Checks that a problem measures what it says.
+
+    Shows the problem, and applies the checks that every problem of this suite passes:
+    the minimum, the gradient, the evaluation, seeds and batches, and that standing
+    still and gradient ascent miss all targets, which tuned Adam reaches. A dash (–)
+    marks a check that needs a field that the problem lacks, such as `minimizer`. Exits
+    with 1 if a check fails. Takes about a minute.
+    """
+    from benchmarks.cli import show
+    from benchmarks.engine import compilation_cache
+    from benchmarks.measure import problem_checks
+    from benchmarks.problems import load_problem
+
+    problem = load_problem(name)
+    compilation_cache.enable_compilation_cache()
+    show.console().print(show.problem_facts(problem))
+    failed = 0
+    for title, sentences in problem_checks.check(problem):
+        failed += bool(sentences)
+        result = "failed" if sentences else "ok" if sentences is not None else "–"
+        click.echo(f"{result:6}  {title}")
+        for sentence in sentences or ():
+            click.echo(f"        {sentence}")
+    if failed:
+        noun = "check" if failed == 1 else "checks"
+        click.echo(f"error: {problem.name}: {failed} {noun} failed", err=True)
+        raise SystemExit(1)

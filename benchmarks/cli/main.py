@@ -119,8 +119,8 @@ def plan_(**chosen: Any) -> None:
     click.echo(
         f"optimizers: {', '.join(dict.fromkeys(c.optimizer.name for c in plan.cells))}"
     )
-    for problem, optimizer, reason in plan.skipped:
-        click.echo(f"skipped: {problem} × {optimizer}: {reason}")
+    for note in show.plan_notes(plan):
+        click.echo(note)
     click.echo(show.plan_line(plan, costs))
 
 
@@ -179,8 +179,8 @@ def run(
     costs = estimate(plan)
     console = show.console(stderr=True)
     click.echo(f"{show.plan_line(plan, costs)}\nresults: {folder}", err=True)
-    for problem, optimizer, reason in plan.skipped:
-        click.echo(f"skipped: {problem} × {optimizer}: {reason}", err=True)
+    for note in show.plan_notes(plan):
+        click.echo(note, err=True)
     weights = {name: c.cpu_seconds / c.compilations for name, c in costs.items()}
     with Bars(console, weights) as bars:
         failures = runner.run_plan(
@@ -285,5 +285,10 @@ def _print_report(folder: Path) -> None:
     click.echo(f"report: {path}")
 
 
-for _command in (commands.profile, commands.throughput, commands.calibrate):
+for _command in (
+    commands.profile,
+    commands.throughput,
+    commands.calibrate,
+    commands.check_problem,
+):
     main.add_command(_command)

@@ -25,8 +25,9 @@ def options(command: Any) -> Any:
             metavar="SPEC",
             help="Adds an optimizer: NAME, optax.NAME or MODULE:FACTORY, where MODULE "
             "is installed or in the current folder. Arguments are optional: "
-            "'optax.sgd(momentum=0.9)'. Wrappers and gradient transformations take an "
-            "optimizer as first argument: 'sam(adam, rho=0.1)'. Repeatable.",
+            "'optax.sgd(momentum=0.9)'. A set of values is tuned beside the learning "
+            "rate: 'adam(b1={0.8, 0.9})'. Wrappers and gradient transformations take "
+            "an optimizer as first argument: 'sam(adam, rho=0.1)'. Repeatable.",
         ),
         click.option(
             "--only",
@@ -40,7 +41,9 @@ def options(command: Any) -> Any:
             "problems",
             multiple=True,
             metavar="NAME",
-            help="Runs this problem instead of the problems of the suite. Repeatable.",
+            help="Runs this problem instead of the problems of the suite: a name, or "
+            "MODULE:FUNCTION or path/to/FILE.py:FUNCTION for one of your own, which "
+            "check-problem checks. Repeatable.",
         ),
         click.option(
             "--learning-rates",
@@ -93,7 +96,7 @@ def chosen_plan(
     from benchmarks.experiment import plan
     from benchmarks.problems import load_problem
     from benchmarks.roster import resolver
-    from benchmarks.roster.specs import suggest
+    from benchmarks.roster.specs import suggest, sweep
 
     if suite not in SUITES:
         hint = suggest(suite, SUITES) or f" The suites are: {', '.join(SUITES)}."
@@ -117,16 +120,36 @@ def chosen_plan(
         schedule=defaults.schedule if schedule is None else schedule,
     )
     chosen = list(map(load_problem, dict.fromkeys(problems or defaults.problems)))
-    named = list(map(resolver.resolve, specs))
+    names = [problem.name for problem in chosen]
+    if double := next((n for n in names if names.count(n) > 1), None):
+        msg = f"two problems are named {double!r}: give one of them another name."
+        raise UserError(msg)
+    sweeps, variants = [], []
+    for spec in specs:
+        if found := sweep(spec):
+            sweeps.append(found)
+            variants += found.variants.values()
+    plain = [spec for spec in specs if sweep(spec) is None]
+    named = list(map(resolver.resolve, (*plain, *variants)))
     everything = named if only else plan.of_suite(defaults) + named
     # -o may repeat an optimizer of the suite.
     optimizers = {optimizer.name: optimizer for optimizer in everything}
+    others = {o.name for o in everything[: len(everything) - len(variants)]}
+    if twice := next(
+        (v for v in variants if v in others or variants.count(v) > 1), None
+    ):
+        msg = (
+            f"{twice!r} is named twice, once in a set of values: name it once; --only "
+            "leaves out the optimizers of the suite."
+        )
+        raise UserError(msg)
     made = plan.make_plan(
         title(suite, [problem.name for problem in chosen]),
         chosen,
         list(optimizers.values()),
         settings,
         runner.source_hash(),
+        sweeps=sweeps,
     )
     if not made.cells:
         problem, optimizer, reason = made.skipped[0]

@@ -77,7 +77,7 @@ def describe(name: str) -> Table:
       UserError: Neither has this name.
     """
     if name in problem_names():
-        return _facts(_problem_facts(load_problem(name)))
+        return problem_facts(load_problem(name))
     known = (*problem_names(), *resolver.default_names())
     plain = name.isidentifier()
     if (
@@ -88,6 +88,11 @@ def describe(name: str) -> Table:
         msg = f"no problem or optimizer is called {name!r}.{hint}"
         raise UserError(msg)
     return _facts(_optimizer_facts(resolver.resolve(name)))
+
+
+def problem_facts(problem: Problem) -> Table:
+    """Describes a problem."""
+    return _facts(_problem_facts(problem))
 
 
 def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
@@ -112,6 +117,27 @@ def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
         f"compilation{'s' if compilations > 1 else ''}, {size:.1f} MB (less if some "
         "runs are already done)"
     )
+
+
+def plan_notes(plan: Plan) -> list[str]:
+    """Lines on sweeps, on skipped cells, and on optimizers that fall back."""
+    fallbacks: dict[tuple[str, str], list[str]] = {}
+    for cell in plan.cells:
+        if cell.fallback:
+            key = cell.optimizer.name, cell.fallback
+            fallbacks.setdefault(key, []).append(cell.problem.name)
+    return [
+        *(
+            f"tuned: {sweep.name}: {sweep.argument} is chosen from "
+            f"{len(sweep.variants)} values; each counts as one optimizer here"
+            for sweep in plan.sweeps
+        ),
+        *(f"skipped: {p} × {o}: {reason}" for p, o, reason in plan.skipped),
+        *(
+            f"fallback: {', '.join(problems)} × {name}: {reason}"
+            for (name, reason), problems in fallbacks.items()
+        ),
+    ]
 
 
 def plan_table(plan: Plan, costs: dict[str, Estimate]) -> Table:

@@ -16,8 +16,10 @@ from benchmarks.errors import UserError
 from benchmarks.experiment.suites import Suite
 from benchmarks.experiment.targets import Targets, targets_of
 from benchmarks.problem import Problem, data_hash
-from benchmarks.roster import gradient_count
+from benchmarks.problems import module_name
+from benchmarks.roster import gradient_count, leaf_rules
 from benchmarks.roster.resolver import Optimizer, default_names, resolve
+from benchmarks.roster.specs import Sweep
 
 DEFAULT_LEARNING_RATES = (
     *(1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
@@ -98,6 +100,8 @@ class Cell:
       gradients_per_step: Mean number of gradient evaluations of one step.
       asks_for_tail: Whether the optimizer asks for the gradients of rare classes.
       ingredients: Everything on which the numbers depend, by name.
+      fallback: Why the optimizer falls back to another method on the problem; empty if
+        it does not.
     """
 
     problem: Problem
@@ -108,6 +112,7 @@ class Cell:
     gradients_per_step: float
     asks_for_tail: bool
     ingredients: dict[str, str]
+    fallback: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +124,7 @@ class Plan:
       settings: Learning rates, seeds and schedule.
       cells: The cells to run.
       skipped: Pairs that cannot run, as `(problem, optimizer, reason)`.
+      sweeps: Optimizers with an argument that is tuned; the cells are their variants'.
       targets: The targets of each problem, by name.
       versions: Versions of packages by name.
       machine: Processor and settings of XLA by name.
@@ -131,6 +137,7 @@ class Plan:
     targets: dict[str, Targets]
     versions: dict[str, str]
     machine: dict[str, str | int]
+    sweeps: tuple[Sweep, ...] = ()
 
 
 def make_plan(
@@ -140,6 +147,7 @@ def make_plan(
     settings: Settings,
     engine_source: str,
     targets: Callable[[Problem], Targets] = targets_of,
+    sweeps: Sequence[Sweep] = (),
 ) -> Plan:
     """Plans every optimizer on every problem; skips pairs that cannot run.
 
@@ -153,6 +161,7 @@ def make_plan(
       settings: Learning rates, seeds and schedule.
       engine_source: Hash of the engine's source, part of the run keys.
       targets: The targets of a problem.
+      sweeps: Which of the optimizers are variants of one; for the report.
 
     Raises:
       UserError: A problem has no targets.
@@ -203,6 +212,7 @@ def make_plan(
                 gradients_per_step=count.gradients_per_step,
                 asks_for_tail=count.asks_for_tail,
                 ingredients=ingredients,
+                fallback=leaf_rules.fallback(optimizer.make, problem),
             )
     return Plan(
         suite=suite,
@@ -212,6 +222,7 @@ def make_plan(
         targets=given,
         versions=versions,
         machine=machine,
+        sweeps=tuple(sweeps),
     )
 
 
@@ -250,5 +261,5 @@ def source_hash(problem: Problem) -> str:
         problem.tail_loss,
     )
     modules = {getattr(getattr(f, "func", f), "__module__", None) for f in functions}
-    modules.add(f"benchmarks.problems.{problem.name}")
+    modules.add(module_name(problem.spec or problem.name))
     return sources.source_hash(*sorted(m for m in modules if m in sys.modules))

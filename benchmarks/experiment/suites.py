@@ -6,6 +6,7 @@ from collections.abc import Sequence
 _QUICK = (
     "quad_diag",
     "quad_rot",
+    "quad_matrix",
     "logreg_bc",
     "softmax_digits",
     "rosen2",

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.problem import Problem, data_hash
+from benchmarks.problems import module_name
 
 PATH = Path(__file__).with_name("targets.json")
 # Fractions of f(x0) - f*: five target levels instead of a single threshold.
@@ -31,12 +33,21 @@ class Targets:
 NO_TARGETS = Targets("none", ())
 
 
-def targets_of(problem: Problem, path: Path = PATH) -> Targets:
+def path_of(problem: Problem) -> Path:
+    """The file of a problem's targets; for a problem of your own, beside its module."""
+    if not problem.spec:
+        return PATH
+    module = sys.modules[module_name(problem.spec)]
+    return Path(str(module.__file__)).with_suffix(".targets.json")
+
+
+def targets_of(problem: Problem, path: Path | None = None) -> Targets:
     """The targets of a problem, easiest first.
 
     Args:
       problem: Any problem.
-      path: The file written by `python -m benchmarks calibrate`.
+      path: The file written by `python -m benchmarks calibrate`, by default the one
+        at `path_of(problem)`.
 
     Returns:
       Relative targets if f* is known; else absolute ones, values of `"loss"` from a
@@ -50,8 +61,9 @@ def targets_of(problem: Problem, path: Path = PATH) -> Targets:
         return NO_TARGETS
     if problem.f_star is not None:
         return Targets("relative", RELATIVE)
-    entry = read(path).get(problem.name)
-    cure = f"make them with: python -m benchmarks calibrate {problem.name}"
+    entry = read(path or path_of(problem)).get(problem.name)
+    name = problem.spec or problem.name
+    cure = f"make them with: python -m benchmarks calibrate {name}"
     if entry is None:
         msg = f"problem {problem.name!r} has no targets yet; {cure}"
         raise UserError(msg)

@@ -36,6 +36,22 @@ FRACTIONS = (0.10, 0.25, 0.50, 0.75, 0.90)
 SETTINGS = Settings(test_seeds=tuple(range(200, 210)))
 
 
+def _null(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
+    del learning_rate
+    return optax.with_extra_args_support(optax.set_to_zero())
+
+
+def _uphill(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
+    return optax.chain(optax.adam(learning_rate), optax.scale(-1.0))
+
+
+# They must miss every target.
+CONTROLS = (
+    Optimizer("null", _null, "null"),
+    Optimizer("uphill", _uphill, "uphill"),
+)
+
+
 def uncalibrated() -> list[str]:
     """Names of all problems that need calibration, because f* is unknown."""
     problems = map(load_problem, problem_names())
@@ -72,14 +88,10 @@ def calibrate(
         msg = f"{problem.name!r} needs no calibration: it is not scored by targets."
         raise UserError(msg)
     reference = resolver.resolve(REFERENCE)
-    controls = [
-        Optimizer("null", _null, "null"),
-        Optimizer("uphill", _uphill, "uphill"),
-    ]
     plan = make_plan(
         "calibrate",
         [problem],
-        [reference, *controls],
+        [reference, *CONTROLS],
         settings,
         runner.source_hash(),
         targets=lambda _: NO_TARGETS,
@@ -93,7 +105,7 @@ def calibrate(
     best, values = _targets(
         problem.name, curves[problem.name, reference.name], settings
     )
-    for control in controls:
+    for control in CONTROLS:
         _refuse_if_passed(problem.name, control.name, curves, values[0], settings)
     return {
         "values": values,
@@ -107,15 +119,6 @@ def calibrate(
         "data_hash": data_hash(problem),
         "versions": provenance.versions(),
     }
-
-
-def _null(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
-    del learning_rate
-    return optax.with_extra_args_support(optax.set_to_zero())
-
-
-def _uphill(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
-    return optax.chain(optax.adam(learning_rate), optax.scale(-1.0))
 
 
 def _losses(curves: Curves, seeds: Sequence[int]) -> np.ndarray:

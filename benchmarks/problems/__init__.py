@@ -1,9 +1,20 @@
-"""The problems: each file defines one, and its name is the name of the problem."""
+"""The problems: each file defines one, and its name is the name of the problem.
 
+A problem of your own is named as `MODULE:FUNCTION` or `path/to/FILE.py:FUNCTION`, where
+the function takes no arguments and returns a `benchmarks.problem.Problem`.
+"""
+
+import dataclasses
 import difflib
 import functools
 import importlib
 import pkgutil
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.problem import Problem
@@ -16,21 +27,25 @@ def problem_names() -> tuple[str, ...]:
 
 @functools.cache
 def load_problem(name: str) -> Problem:
-    """The problem with the given name, with its data loaded.
+    """The problem with the given name or spec, with its data loaded.
 
     Raises:
-      UserError: `benchmarks/problems` has no file of that name.
+      UserError: `benchmarks/problems` has no file of that name, or the spec does not
+        lead to a problem.
       ValueError: The problem's `name` is not the name of its file.
     """
+    if ":" in name:
+        return _own_problem(name)
     if name not in problem_names():
-        close = difflib.get_close_matches(name, problem_names(), n=2)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        hint = _suggestion(name, problem_names())
+        if name.endswith(".py"):
+            hint = f" To take it from a file, name its function: {name}:FUNCTION."
         msg = (
             f"unknown problem {name!r}.{hint} "
             "List all with: python -m benchmarks list problems"
         )
         raise UserError(msg)
-    problem = importlib.import_module(f"benchmarks.problems.{name}").problem()
+    problem = importlib.import_module(module_name(name)).problem()
     if problem.name != name:
         msg = (
             f"benchmarks/problems/{name}.py: the problem is named {problem.name!r}; "
@@ -38,3 +53,97 @@ def load_problem(name: str) -> Problem:
         )
         raise ValueError(msg)
     return problem
+
+
+def module_name(name: str) -> str:
+    """The module that defines the problem with the given name or spec."""
+    place, colon, _ = name.rpartition(":")
+    if not colon:
+        return f"benchmarks.problems.{name}"
+    return Path(place).stem if place.endswith(".py") else place
+
+
+def _own_problem(spec: str) -> Problem:
+    """A problem that a function of the user makes."""
+    module = _import(spec)
+    function = spec.rpartition(":")[2]
+    if not hasattr(module, function):
+        known = [n for n, value in vars(module).items() if callable(value)]
+        hint = _suggestion(function, known)
+        msg = f"{spec!r}: {module.__name__!r} has no {function!r}.{hint}"
+        raise UserError(msg)
+    made: Any = getattr(module, function)
+    if callable(made):
+        try:
+            made = made()
+        except UserError:
+            raise
+        except Exception as error:  # a function may fail in any way
+            msg = f"{spec!r}: calling it without arguments fails with {_words(error)}."
+            raise UserError(msg) from error
+    if not isinstance(made, Problem):
+        msg = (
+            f"{spec!r} gives an object of type {type(made).__name__}, not a "
+            "benchmarks.problem.Problem: name a function that takes no arguments and "
+            "returns one."
+        )
+        raise UserError(msg)
+    if not re.fullmatch("[a-z0-9][a-z0-9_]*", made.name):
+        msg = (
+            f"{spec!r}: the problem is named {made.name!r}; give it a name of "
+            "lower-case letters, digits and _, because folders are named after it."
+        )
+        raise UserError(msg)
+    if made.name in problem_names():
+        msg = (
+            f"{spec!r}: the problem is named {made.name!r}, as one of benchmarks/"
+            "problems is; give it another name."
+        )
+        raise UserError(msg)
+    return dataclasses.replace(made, spec=spec)
+
+
+def _import(spec: str) -> ModuleType:
+    place, name = spec.rpartition(":")[0], module_name(spec)
+    path = Path(place).resolve() if place.endswith(".py") else None
+    if path is not None:
+        if not path.is_file():
+            msg = f"{spec!r}: there is no file {str(path)!r}."
+            raise UserError(msg)
+        # As for a script, so that the file can import its neighbours.
+        if str(path.parent) not in sys.path:
+            sys.path.insert(0, str(path.parent))
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if f"{name}.".startswith(f"{error.name}."):
+            msg = (
+                f"{spec!r}: no module {error.name!r} in the current folder or "
+                "installed; run from the folder that holds it, or name its file as "
+                "path/to/FILE.py:FUNCTION."
+            )
+            raise UserError(msg) from None
+        raise UserError(_import_failed(spec, error)) from error
+    except Exception as error:  # a module may fail in any way
+        raise UserError(_import_failed(spec, error)) from error
+    found = getattr(module, "__file__", None)
+    if path is not None and (found is None or Path(found).resolve() != path):
+        msg = (
+            f"{spec!r}: a module {name!r} exists already, at {found}; rename the file."
+        )
+        raise UserError(msg)
+    return module
+
+
+def _import_failed(spec: str, error: Exception) -> str:
+    return f"{spec!r}: importing {module_name(spec)!r} fails with {_words(error)}."
+
+
+def _words(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}"
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=2)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -21,7 +21,14 @@ def render_csv(analysis: Analysis) -> dict[str, str]:
         row for found in analysis.accuracies.values() for rows in found for row in rows
     ]
     rows = {
-        "cells.csv": map(_cell_row, scored),
+        "cells.csv": [
+            _cell_row(c)
+            | {
+                "fallback": analysis.fallbacks.get((c.problem, c.optimizer), ""),
+                "chosen": analysis.chosen.get((c.problem, c.optimizer), ""),
+            }
+            for c in scored
+        ],
         "targets.csv": _target_rows(scored),
         "comparison.csv": _comparison_rows(comparison) if comparison else (),
         "pairs.csv": map(_pair_row, comparison.pairs.values()) if comparison else (),

@@ -5,12 +5,14 @@ from collections.abc import Iterable
 
 from benchmarks.analysis.stats import Interval
 
-MISSED, LEFT, DIVERGED, BOUNDARY, NOT_RUN = "∅", "↑", "†", "◊", "not run"
+MISSED, LEFT, DIVERGED, BOUNDARY, FALLBACK = "∅", "↑", "†", "◊", "‡"
+NOT_RUN = "not run"
 SYMBOLS = {
     MISSED: "the middle target is missed",
     f"{LEFT}n": "n seeds reach it and end above it",
     f"{DIVERGED}n": "n seeds diverged",
     BOUNDARY: "the best learning rate lies at the boundary of the grid",
+    FALLBACK: "the optimizer falls back to another method, named above or below",
 }
 """What the marks in the table of gradients mean."""
 

@@ -26,10 +26,10 @@ def missing_summary(analysis: Analysis, folder: Path) -> str:
         return ""
     manifest = analysis.manifest
     runs = sum(len(lacks.seeds) for lacks in analysis.missing)
-    every = len(manifest.cells) * len(manifest.settings.seeds)
+    every = analysis.planned * len(manifest.settings.seeds)
     command = run_command(
         manifest.suite,
-        tuple(manifest.problems),
+        [entry.spec or name for name, entry in manifest.problems.items()],
         tuple(manifest.optimizers),
         manifest.settings,
         folder,

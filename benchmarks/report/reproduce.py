@@ -13,12 +13,12 @@ def run_commands(manifest: Manifest) -> dict[str, str]:
     return {
         name: run_command(
             manifest.suite,
-            [name],
+            [entry.spec or name],
             optimizers,
             manifest.settings,
             Path("results") / name,
         )
-        for name in manifest.problems
+        for name, entry in manifest.problems.items()
     }
 
 

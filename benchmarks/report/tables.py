@@ -22,13 +22,14 @@ class Entry:
       interval: Its 95 % interval, as in `120–140` or `120–∅`; empty where there is
         none, or both bounds miss.
       final: Median of what the axis of its figure shows, after the last step.
-      learning_rate: The chosen learning rate.
+      learning_rate: The chosen learning rate, and the value of an argument that was
+        tuned beside it, as in `0.01, b1=0.9`.
       marks: The marks of `formats.SYMBOLS` other than `∅`.
       reached: How many seeds reach the middle target and how many end at or below it;
         empty where every seed does both.
       order: The number that the column is sorted by.
       shade: 1 for the fewest gradients on the problem, falling to 0 at ten times
-        that.
+        that; 0 where the optimizer falls back to another method.
     """
 
     needed: str
@@ -91,14 +92,21 @@ def gradient_rows(analysis: Analysis) -> list[tuple[str, list[Entry | None]]]:
     """A row per optimizer, an entry per scored problem; None for cells not run."""
     cells = analysis.cells
     fewest = dict.fromkeys(analysis.scored, math.inf)
-    for (p, _), cell in cells.items():
-        if p in fewest:
+    for (p, name), cell in cells.items():
+        if p in fewest and (p, name) not in analysis.fallbacks:
             fewest[p] = min(fewest[p], cell.middle_interval.median)
     return [
         (
             name,
             [
-                _entry(cells[p, name], least) if (p, name) in cells else None
+                _entry(
+                    cells[p, name],
+                    least,
+                    fallback=(p, name) in analysis.fallbacks,
+                    chosen=analysis.chosen.get((p, name), ""),
+                )
+                if (p, name) in cells
+                else None
                 for p, least in fewest.items()
             ],
         )
@@ -212,12 +220,16 @@ def provenance_rows(manifest: Manifest) -> list[tuple[str, str]]:
     ]
 
 
-def _entry(cell: CellStats, fewest: float) -> Entry:
+def _entry(cell: CellStats, fewest: float, *, fallback: bool, chosen: str) -> Entry:
     """The cell as text; `fewest` are the fewest median gradients on its problem."""
     middle = cell.middle_interval
     diverged = int(cell.diverged.sum())
     missed = math.isinf(middle.median)
-    slower = 1.0 if missed else math.log10(max(middle.median, 1) / max(fewest, 1))
+    slower = (
+        1.0
+        if missed or fallback
+        else math.log10(max(middle.median, 1) / max(fewest, 1))
+    )
     seeds, left = len(cell.seeds), int(cell.left.sum())
     reached, below = int(cell.reached.sum()), int(cell.ends_below.sum())
     counts = f"{below} of {seeds} end below"
@@ -229,11 +241,15 @@ def _entry(cell: CellStats, fewest: float) -> Entry:
     marks += f"{formats.DIVERGED}{diverged}" if diverged else ""
     if cell.grid_boundary:
         marks += formats.BOUNDARY
+    if fallback:
+        marks += formats.FALLBACK
     return Entry(
         needed=formats.MISSED if missed else f"{middle.median:.0f}",
         interval=_bounds(middle),
         final=formats.number(cell.final_interval.median),
-        learning_rate=formats.number(cell.learning_rate),
+        learning_rate=", ".join(
+            text for text in (formats.number(cell.learning_rate), chosen) if text
+        ),
         marks=marks,
         reached=counts if below < seeds else "",
         order=middle.median,

@@ -20,7 +20,7 @@ from benchmarks.analysis.fronts import ParetoFront
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import formats
 from benchmarks.report.tables import gradient_rows, speed_rows
-from benchmarks.report.verdict import setup
+from benchmarks.report.verdict import chosen_values, fallbacks, setup
 
 _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
 
@@ -91,6 +91,8 @@ class _Gradients:
             yield table
             first = last
         yield Text(" · ".join(f"{k} {v}" for k, v in formats.SYMBOLS.items()), "italic")
+        for sentence in (*fallbacks(self.analysis), *chosen_values(self.analysis)):
+            yield Text(sentence.replace("`", ""))
 
     def _table(self, first: int, last: int) -> Table:
         """The columns of some of the problems."""

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.analysis.accuracies import Accuracy
 from benchmarks.analysis.comparison import MIN_PROBLEMS, MIN_SEEDS, Comparison, Pair
 from benchmarks.analysis.fronts import ParetoFront, closed_form_at_level
-from benchmarks.analysis.stats import ALPHA, MISSED, Cells
+from benchmarks.analysis.stats import ALPHA, MISSED, CellStats
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report.formats import (
     factor,
@@ -41,9 +41,11 @@ def verdict(analysis: Analysis) -> list[Paragraph]:
         found.append(Paragraph("What is counted", measure(comparison)))
     if comparison is not None:
         found.append(Paragraph("Verdict", speeds(comparison, analysis)))
-        found.append(Paragraph("By problem", winners(analysis.cells, comparison)))
+        found.append(Paragraph("By problem", winners(analysis.tuned, comparison)))
     elif analysis.scored:
         text = "Nothing can be compared yet: no optimizer has finished every problem."
+        if analysis.fallbacks:
+            text = f"{text[:-1]} without a fallback (‡)."
         found.append(Paragraph("Verdict", text))
     for problem, fronts in analysis.fronts.items():
         entry = analysis.manifest.problems[problem].front
@@ -51,6 +53,8 @@ def verdict(analysis: Analysis) -> list[Paragraph]:
             found.append(Paragraph(f"On {problem}", of_fronts(entry, fronts)))
     for problem in analysis.accuracies:
         found.append(Paragraph(f"On {problem}", of_accuracies(analysis, problem)))
+    found.append(Paragraph("Tuned arguments", " ".join(chosen_values(analysis))))
+    found.append(Paragraph("Fallbacks", " ".join(fallbacks(analysis))))
     found.append(Paragraph("Failures", failures(analysis)))
     found.append(Paragraph("Limitations", limitations(analysis)))
     return [paragraph for paragraph in found if paragraph.text]
@@ -229,15 +233,18 @@ def _these(comparison: Comparison) -> str:
     return "this problem" if count == 1 else f"these {count} problems"
 
 
-def winners(cells: Cells, comparison: Comparison) -> str:
+def winners(tuned: dict[str, dict[str, CellStats]], comparison: Comparison) -> str:
     """The optimizer with the fewest median gradients to the middle target."""
     won: dict[tuple[str, ...], list[str]] = {}
     for problem in comparison.problems:
+        cells = tuned[problem]
+        names = dict.fromkeys((*comparison.optimizers, *cells))
         medians = {
-            name: cells[problem, name].middle_interval.median
-            for name in comparison.optimizers
+            name: cells[name].middle_interval.median
+            for name in names
+            if name in cells and cells[name].complete
         }
-        least = min(medians.values())
+        least = min(medians.values(), default=math.inf)
         first = tuple(n for n, m in medians.items() if m == least < math.inf)
         won.setdefault(first, []).append(problem)
     parts = [
@@ -245,6 +252,39 @@ def winners(cells: Cells, comparison: Comparison) -> str:
         for names, problems in sorted(won.items(), key=lambda item: -len(item[1]))
     ]
     return f"Fewest median gradients to the middle target: {'; '.join(parts)}."
+
+
+def fallbacks(analysis: Analysis) -> list[str]:
+    """A sentence for each group of optimizers that fall back to another method."""
+    problems: dict[tuple[str, str], list[str]] = {}
+    for (problem, optimizer), reason in analysis.fallbacks.items():
+        problems.setdefault((optimizer, reason), []).append(problem)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (optimizer, reason), names in problems.items():
+        alike.setdefault((", ".join(names), reason), []).append(optimizer)
+    return [
+        f"{listed(optimizers)} {'falls' if len(optimizers) == 1 else 'fall'} back to "
+        f"another method (‡) on {names}, and {'is' if len(optimizers) == 1 else 'are'} "
+        f"left out of comparisons and figures there: {reason}."
+        for (names, reason), optimizers in alike.items()
+    ]
+
+
+def chosen_values(analysis: Analysis) -> list[str]:
+    """A sentence for each optimizer with an argument tuned beside the learning rate."""
+    sentences = []
+    for sweep in analysis.manifest.sweeps:
+        problems: dict[str, list[str]] = {}
+        for (problem, optimizer), value in analysis.chosen.items():
+            if optimizer == sweep.name:
+                problems.setdefault(value, []).append(problem)
+        found = "; ".join(f"{v} on {', '.join(names)}" for v, names in problems.items())
+        sentences.append(
+            f"`{sweep.name}`: {sweep.argument} was chosen with the learning rate on "
+            f"the tuning seeds, from {len(sweep.variants)} values and so with "
+            f"{len(sweep.variants)} times as many tuning runs: {found or 'not yet'}."
+        )
+    return sentences
 
 
 def failures(analysis: Analysis) -> str:
@@ -293,7 +333,8 @@ def failures(analysis: Analysis) -> str:
         was = "was" if len(manifest.skipped) == 1 else "were"
         parts.append(f"{counted(len(manifest.skipped), 'cell')} {was} skipped.")
     compared = analysis.comparison.optimizers if analysis.comparison else ()
-    left_out = [n for n in manifest.optimizers if n not in compared]
+    other = {o for p, o in analysis.fallbacks if p in analysis.scored}
+    left_out = [n for n in manifest.optimizers if n not in (*compared, *other)]
     if compared and left_out:
         parts.append(
             "Left out of the comparison, because not every problem is finished: "
@@ -307,7 +348,8 @@ def limitations(analysis: Analysis) -> str:
     text = (
         "The problems are small, so the results may not carry over to large models or "
         "long training. Only the learning rate is tuned"
-        f"{', and weights for Pareto fronts' if analysis.fronts else ''}; "
+        f"{', and weights for Pareto fronts' if analysis.fronts else ''}"
+        f"{', and the arguments named above' if analysis.manifest.sweeps else ''}; "
         "every other hyperparameter keeps its default. Budgets count gradients, so an "
         "optimizer that takes two gradients per step gets half as many steps; the "
         "other costs of a step are in the cost table."

@@ -17,6 +17,7 @@ from benchmarks.experiment.plan import Plan, Settings
 from benchmarks.experiment.targets import Targets
 from benchmarks.problem import FrontSpec, Problem, data_hash
 from benchmarks.results import files
+from benchmarks.roster.specs import Sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,7 @@ class ProblemEntry:
       front: How Pareto fronts are compared; None with a single objective.
       data_hash: SHA-256 of its data, in hex.
       dimension: Number of parameters.
+      spec: The command line's name of a problem of the user's own; empty for others.
     """
 
     summary: str
@@ -64,16 +66,27 @@ class ProblemEntry:
     front: FrontEntry | None = None
     data_hash: str
     dimension: int
+    spec: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class CellEntry:
-    """One optimizer on one problem: its run key and the gradients that a step takes."""
+    """One optimizer on one problem.
+
+    Attributes:
+      problem: Name of the problem.
+      optimizer: Name of the optimizer.
+      key: Run key.
+      gradients_per_step: Gradients that a step takes.
+      fallback: Why the optimizer falls back to another method on this problem; empty if
+        it does not.
+    """
 
     problem: str
     optimizer: str
     key: str
     gradients_per_step: float = 1.0
+    fallback: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +134,7 @@ class Manifest:
       command: The command line.
       started: UTC, to the second.
       finished: UTC, to the second; None for a run that has not finished.
+      sweeps: Optimizers with an argument that is tuned beside the learning rate.
     """
 
     suite: str
@@ -136,6 +150,7 @@ class Manifest:
     command: str
     started: str | None = None
     finished: str | None = None
+    sweeps: tuple[Sweep, ...] = ()
 
 
 def describe(plan: Plan) -> Manifest:
@@ -151,7 +166,13 @@ def describe(plan: Plan) -> Manifest:
         },
         optimizers={c.optimizer.name: c.optimizer.source_hash for c in plan.cells},
         cells=tuple(
-            CellEntry(c.problem.name, c.optimizer.name, c.key, c.gradients_per_step)
+            CellEntry(
+                c.problem.name,
+                c.optimizer.name,
+                c.key,
+                c.gradients_per_step,
+                c.fallback,
+            )
             for c in plan.cells
         ),
         skipped=tuple(Skipped(*parts) for parts in plan.skipped),
@@ -161,6 +182,7 @@ def describe(plan: Plan) -> Manifest:
         machine=plan.machine,
         command=command,
         started=_now(),
+        sweeps=plan.sweeps,
     )
 
 
@@ -216,6 +238,7 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
             "optimizer": cell.optimizer,
             "key": cell.key,
             "gradients": cell.gradients_per_step,
+            "fallback": cell.fallback,
         }
         for cell in manifest.cells
     ]
@@ -246,6 +269,9 @@ def from_json(content: Any) -> Manifest:
             "failed": tuple(
                 Failure(**_checked(Failure, f, "a failure")) for f in given["failed"]
             ),
+            "sweeps": tuple(
+                Sweep(**_checked(Sweep, s, "a sweep")) for s in given.get("sweeps", ())
+            ),
         }
     )
 
@@ -268,6 +294,7 @@ def _describe_problem(problem: Problem, targets: Targets) -> ProblemEntry:
         front=None if problem.front is None else _describe_front(problem.front),
         data_hash=data_hash(problem),
         dimension=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        spec=problem.spec,
     )
 
 
@@ -320,7 +347,13 @@ def _front(name: str, raw: Any) -> FrontEntry:
 
 def _cell(raw: dict[str, Any]) -> CellEntry:
     gradients_per_step = float(raw.get("gradients", 1.0))
-    return CellEntry(raw["problem"], raw["optimizer"], raw["key"], gradients_per_step)
+    return CellEntry(
+        problem=raw["problem"],
+        optimizer=raw["optimizer"],
+        key=raw["key"],
+        gradients_per_step=gradients_per_step,
+        fallback=raw.get("fallback", ""),
+    )
 
 
 def _pairs(points: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:

@@ -3,11 +3,13 @@
 A spec is `NAME` (an alias of this library), `optax.NAME`, `optax.contrib.NAME` or
 `MODULE:FACTORY` (any module that Python can import, the current folder included),
 each optionally followed by keyword arguments that are Python literals:
-`amsgrad(variant="paper")`. What goes around an optimizer or in front of it names that
+`amsgrad(variant="paper")`. One argument of a run may be tuned beside the learning rate:
+`adam(b1={0.8, 0.9})`. What goes around an optimizer or in front of it names that
 optimizer first, which is a spec itself: `sam(adam(b1=0.8), rho=0.1)`.
 """
 
 import ast
+import dataclasses
 import difflib
 import importlib
 import re
@@ -45,6 +47,21 @@ class Spec(NamedTuple):
     target: str
     base: str | None
     arguments: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """An optimizer with an argument that is tuned beside the learning rate.
+
+    Attributes:
+      name: The spec as the user wrote it, such as `adam(b1={0.8, 0.9})`.
+      argument: Name of the argument.
+      variants: By value, as written, the spec with that value.
+    """
+
+    name: str
+    argument: str
+    variants: dict[str, str]
 
 
 def alias_names() -> tuple[str, ...]:
@@ -108,6 +125,12 @@ def parse(spec: str) -> Spec:
         raise UserError(msg)
     arguments = {}
     for keyword in call.keywords:
+        if isinstance(keyword.value, ast.Set):
+            msg = (
+                f"{spec!r}: only `plan` and `run` take a set of values; write "
+                f"{keyword.arg}=VALUE."
+            )
+            raise UserError(msg)
         try:
             arguments[keyword.arg] = ast.literal_eval(keyword.value)
         except ValueError:
@@ -119,6 +142,44 @@ def parse(spec: str) -> Spec:
             raise UserError(msg) from None
     inside = [ast.unparse(a).replace(_COLON, ":") for a in call.args]
     return Spec(target, inside[0] if inside else None, arguments)
+
+
+def sweep(spec: str) -> Sweep | None:
+    """The variants of a spec with a set of values, `{…}`; None without one.
+
+    Raises:
+      UserError: The set cannot be read, has fewer than two values or one value twice,
+        or is not the only one.
+    """
+    spec = spec.strip()
+    # Braces with a colon are a dict, which is a plain value.
+    found = list(re.finditer(r"(\w+)\s*=\s*(\{[^{}:]*[^{}:\s][^{}:]*\})", spec))
+    if not found:
+        return None
+    if len(found) > 1:
+        msg = (
+            f"{spec!r}: {found[0][1]} and {found[1][1]} both have a set of values: "
+            "tune only one argument beside the learning rate."
+        )
+        raise UserError(msg)
+    ((argument, text),) = (match.groups() for match in found)
+    try:
+        body = ast.parse(text, mode="eval").body
+        values = (
+            [ast.unparse(v) for v in body.elts] if isinstance(body, ast.Set) else []
+        )
+        plain = [ast.literal_eval(value) for value in values]
+    except (SyntaxError, ValueError):
+        msg = (
+            f"cannot read the values {argument}={text} in {spec!r}: write plain values "
+            "with commas between them, as in b1={0.8, 0.9}."
+        )
+        raise UserError(msg) from None
+    if len(values) < 2 or any(plain.count(value) > 1 for value in plain):
+        msg = f"{spec!r}: {argument}={text} needs at least two values, all different."
+        raise UserError(msg)
+    before, after = spec[: found[0].start(2)], spec[found[0].end(2) :]
+    return Sweep(spec, argument, {value: before + value + after for value in values})
 
 
 def _callee(node: ast.expr) -> ast.expr:

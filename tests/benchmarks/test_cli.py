@@ -166,10 +166,12 @@ def test_plan_counts_and_runs_nothing(folder: Path) -> None:
     result = call("plan", "quick", "-o", "adam", "-o", "optax.sgd", "--seeds", "4")
     assert result.exit_code == 0
     optimizers = len(resolver.default_names()) + 1  # `optax.sgd`; adam is there
-    asked = f"7 problems × {optimizers} optimizers × 13 learning rates × 7 seeds"
+    asked = f"8 problems × {optimizers} optimizers × 13 learning rates × 7 seeds"
     assert asked in result.stdout
-    assert f"{7 * optimizers * 13 * 7:,} runs" in result.stdout
-    assert f"{7 * optimizers} compilations" in result.stdout
+    assert f"{8 * optimizers * 13 * 7:,} runs" in result.stdout
+    assert f"{8 * optimizers} compilations" in result.stdout
+    vectors = "quad_diag, quad_rot, logreg_bc, rosen2, rosen10"
+    assert f"fallback: {vectors} × optax.contrib.muon: its rule" in result.stdout
     assert files_below(folder) == []
 
 

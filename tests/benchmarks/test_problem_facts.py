@@ -19,10 +19,11 @@ from flax import linen as nn
 import optimizers
 from benchmarks.datasets import digits
 from benchmarks.errors import UserError
+from benchmarks.measure.problem_checks import batch, float64, start
 from benchmarks.models.cnn import CNN
 from benchmarks.models.mlp import MLP
 from benchmarks.problem import Problem
-from tests.benchmarks.training import PROBLEMS, adam, batch, float64, start
+from tests.benchmarks.training import PROBLEMS, adam
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,7 @@ from tests.benchmarks.training import PROBLEMS, adam, batch, float64, start
     [
         ("quad_diag", 100),
         ("quad_rot", 100),
+        ("quad_matrix", 100),
         ("logreg_bc", 31),
         ("rosen2", 2),
         ("rosen10", 10),
@@ -51,6 +53,7 @@ def test_the_number_of_parameters(name: str, dimension: int) -> None:
     [
         ("quad_diag", 0.1, 200),
         ("quad_rot", 1.0, 600),
+        ("quad_matrix", 1.0, 600),
         ("logreg_bc", 0.3, 250),
         ("rosen2", 1.0, 600),
         ("rosen10", 1.0, 600),

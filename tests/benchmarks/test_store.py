@@ -390,10 +390,12 @@ def test_the_layout_of_a_manifest_is_that_of_older_folders() -> None:
     content = json.loads(json.dumps(manifest.to_json(whole_manifest())))
     assert list(content["problems"]["two"]) == [
         *("summary", "formula", "source", "tags", "budget", "f_star", "metric"),
-        *("targets", "front", "data_hash", "dimension"),
+        *("targets", "front", "data_hash", "dimension", "spec"),
     ]
     assert content["optimizers"]["adam"] == {"source_hash": "0" * 64}
-    assert list(content["cells"][0]) == ["problem", "optimizer", "key", "gradients"]
+    assert list(content["cells"][0]) == [
+        *("problem", "optimizer", "key", "gradients", "fallback"),
+    ]
     assert content["skipped"] == [["two", "sgd", "it needs aux_grads"]]
     assert content["problems"]["two"]["front"]["points"] == [[0.0, 1.0], [1.0, 0.0]]
     # Keys that the first folders did not have, and one that later ones do not.
