@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, suggest
 from benchmarks.experiment.suites import SUITES, title
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def chosen_plan(
     from benchmarks.experiment import plan
     from benchmarks.problems import load_problem
     from benchmarks.roster import resolver
-    from benchmarks.roster.specs import suggest, sweep
+    from benchmarks.roster.specs import sweep
 
     if suite not in SUITES:
         hint = suggest(suite, SUITES) or f" The suites are: {', '.join(SUITES)}."
@@ -183,8 +183,6 @@ def chosen_pairs(
     Raises:
       UserError: A folder lacks an optimizer, or they have none in common.
     """
-    from benchmarks.roster.specs import suggest
-
     if not chosen:
         if shared := [name for name in first.optimizers if name in second.optimizers]:
             return [(name, name) for name in shared]

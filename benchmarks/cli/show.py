@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, suggest
 from benchmarks.experiment import targets
 from benchmarks.experiment.cost import START_SECONDS, Estimate
 from benchmarks.experiment.plan import Plan
@@ -80,11 +80,7 @@ def describe(name: str) -> Table:
         return problem_facts(load_problem(name))
     known = (*problem_names(), *resolver.default_names())
     plain = name.isidentifier()
-    if (
-        plain
-        and name not in specs.alias_names()
-        and (hint := specs.suggest(name, known))
-    ):
+    if plain and name not in specs.alias_names() and (hint := suggest(name, known)):
         msg = f"no problem or optimizer is called {name!r}.{hint}"
         raise UserError(msg)
     return _facts(_optimizer_facts(resolver.resolve(name)))

@@ -23,13 +23,13 @@ import optax
 
 from benchmarks.analysis import stats
 from benchmarks.engine import runner
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, in_words
 from benchmarks.experiment.plan import Settings, make_plan
 from benchmarks.measure.calibrate import CONTROLS
 from benchmarks.problem import Problem, PyTree
 from benchmarks.results import store
 from benchmarks.results.store import Results
-from benchmarks.roster import resolver, specs
+from benchmarks.roster import resolver
 
 Check = Callable[[Problem], Iterator[str]]
 
@@ -508,7 +508,7 @@ def check(problem: Problem) -> Iterator[tuple[str, list[str] | None]]:
         except UserError as error:
             sentences = [f"{error}"]
         except Exception as error:  # functions of a problem fail in any way
-            sentences = [f"it fails with {specs.in_words(error)}."]
+            sentences = [f"it fails with {in_words(error)}."]
         yield title, sentences
 
 

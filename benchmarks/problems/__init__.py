@@ -5,18 +5,16 @@ the function takes no arguments and returns a `benchmarks.problem.Problem`.
 """
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, in_words, suggest
 from benchmarks.problem import Problem
 
 
@@ -37,7 +35,7 @@ def load_problem(name: str) -> Problem:
     if ":" in name:
         return _own_problem(name)
     if name not in problem_names():
-        hint = _suggestion(name, problem_names())
+        hint = suggest(name, problem_names())
         if name.endswith(".py"):
             hint = f" To take it from a file, name its function: {name}:FUNCTION."
         msg = (
@@ -69,7 +67,7 @@ def _own_problem(spec: str) -> Problem:
     function = spec.rpartition(":")[2]
     if not hasattr(module, function):
         known = [n for n, value in vars(module).items() if callable(value)]
-        hint = _suggestion(function, known)
+        hint = suggest(function, known)
         msg = f"{spec!r}: {module.__name__!r} has no {function!r}.{hint}"
         raise UserError(msg)
     made: Any = getattr(module, function)
@@ -79,7 +77,9 @@ def _own_problem(spec: str) -> Problem:
         except UserError:
             raise
         except Exception as error:  # a function may fail in any way
-            msg = f"{spec!r}: calling it without arguments fails with {_words(error)}."
+            msg = (
+                f"{spec!r}: calling it without arguments fails with {in_words(error)}."
+            )
             raise UserError(msg) from error
     if not isinstance(made, Problem):
         msg = (
@@ -136,14 +136,4 @@ def _import(spec: str) -> ModuleType:
 
 
 def _import_failed(spec: str, error: Exception) -> str:
-    return f"{spec!r}: importing {module_name(spec)!r} fails with {_words(error)}."
-
-
-def _words(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ["no message"]
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}"
-
-
-def _suggestion(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=2)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f"{spec!r}: importing {module_name(spec)!r} fails with {in_words(error)}."

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks import sources
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, in_words, suggest
 from benchmarks.problem import extra_arguments
 from benchmarks.roster import gradient_count, specs
 from benchmarks.roster.specs import LearningRate, Make
@@ -113,7 +113,7 @@ def _check_arguments(
 
 
 def _check_alone(name: str, parameters: Mapping[str, inspect.Parameter]) -> None:
-    """Refuses what is no optimizer; a user's factory takes the rate under any name."""
+    """Refuses what is no optimizer; a user's factory names its argument freely."""
     first, takes_rate = _first(parameters)
     if not takes_rate and ":" not in _target(name):
         msg = (
@@ -162,9 +162,7 @@ def _check_keys(
     for key in arguments:
         if key not in parameters:
             known = [p for p in parameters if p not in rates]
-            hint = (
-                specs.suggest(key, known) or f" It takes: {', '.join(known) or 'none'}."
-            )
+            hint = suggest(key, known) or f" It takes: {', '.join(known) or 'none'}."
             msg = f"{name!r}: no argument {key!r}.{hint}"
             raise UserError(msg)
 
@@ -220,7 +218,7 @@ def _try_out(name: str, build: specs.Factory, rate_name: str) -> None:
     except Exception as error:  # a factory may fail in any way
         msg = (
             f"{name!r}: building it with the learning rate 0.1 fails with "
-            f"{specs.in_words(error)}."
+            f"{in_words(error)}."
         )
         raise UserError(msg) from error
     if not isinstance(transformation, optax.GradientTransformation):
@@ -262,7 +260,7 @@ def _try_out(name: str, build: specs.Factory, rate_name: str) -> None:
         )
         raise UserError(msg) from None
     except Exception as error:
-        msg = f"{name!r}: one update of a tiny tree fails with {specs.in_words(error)}."
+        msg = f"{name!r}: one update of a tiny tree fails with {in_words(error)}."
         raise UserError(msg) from error
     if _shapes(updates) != _shapes(params):
         msg = (

@@ -10,17 +10,16 @@ optimizer first, which is a spec itself: `sam(adam(b1=0.8), rho=0.1)`.
 
 import ast
 import dataclasses
-import difflib
 import importlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
 from jax.typing import ArrayLike
 
 import optimizers
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, in_words, suggest
 from optimizers import catalog
 from optimizers.catalog import Kind
 
@@ -73,12 +72,6 @@ def around_names() -> tuple[str, ...]:
     """The names of the public wrappers and gradient transformations."""
     found = catalog.functions(optimizers, Kind.WRAPPER, Kind.GRADIENT_TRANSFORMATION)
     return tuple(found)
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean …?` with the known words closest to a mistyped one, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=2)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def parse(spec: str) -> Spec:
@@ -279,9 +272,3 @@ def _public(owner: Any) -> list[str]:
         for name in dir(owner)
         if not name.startswith("_") and callable(getattr(owner, name, None))
     ]
-
-
-def in_words(error: Exception) -> str:
-    """An exception as `Type: first line of its message`."""
-    first_line = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first_line.rstrip('.')}".removesuffix(": ")
