@@ -186,7 +186,7 @@ def _resolved(labels: Mask, updates: PyTree) -> PyTree:
     if masks.is_function(labels):
         labels = labels(updates)
         _require_layers(labels)
-    difference = trees.difference(labels, "updates", updates)
+    difference = trees.difference(labels, "the labels", updates, "the updates")
     if difference is not None:
         msg = (
             f"{_NAME}: the labels have the structure {jax.tree.structure(labels)}, "

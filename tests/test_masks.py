@@ -94,18 +94,25 @@ def test_a_single_value_is_no_mask(name: str, argument: str, value: Any) -> None
         ({"w": 1, "b": True}, "the leaf at ['w'] is 1"),
         ({"w": np.ones(2, np.bool_), "b": True}, "the leaf at ['w'] is array("),
         ({"w": matrices, "b": matrices}, "the leaf at ['b'] is <function matrices"),
-        ({"w": True}, "no value for the leaf of the params at ['b']"),
-        ({"w": True, "b": {"c": True}}, "no value for the leaf of the params at ['b']"),
-        ({"w": True, "b": True, "c": True}, "the params have no leaf at ['c']"),
-        ([True, False], "no value for the leaf of the params at ['b']"),
+        ({"w": True}, "no leaf at ['b'] in {argument}"),
+        (
+            {"w": True, "b": {"c": True}},
+            "no leaf at ['b'] in {argument}, and none at ['b']['c'] in the params",
+        ),
+        ({"w": True, "b": True, "c": True}, "there is no leaf at ['c'] in the params"),
+        (
+            [True, False],
+            "no leaf at ['b'] in {argument}, and none at [0] in the params",
+        ),
     ],
 )
 def test_masks_of_another_kind_are_refused(
     name: str, argument: str, mask: Any, found: str
 ) -> None:
+    expected = found.replace("{argument}", argument)
     given = {"tree": mask} if callable(mask) else {"tree": mask, "fn": lambda _: mask}
     for value in given.values():
-        message = rf"^{name}: {argument} must .*{re.escape(found)}"
+        message = rf"^{name}: {argument} must .*{re.escape(expected)}"
         with pytest.raises(ValueError, match=message):
             update(call(name, **{argument: value}))
 
@@ -174,6 +181,6 @@ def test_labels_of_another_kind_are_refused() -> None:
     for label in (1, bool, np.ones(2), jnp.ones(2), jnp.float32(1.0)):
         with pytest.raises(ValueError, match=name + r"the label at \['b'\] must be"):
             make({"w": "hidden", "b": label}, 4.0)
-    message = name + r"the labels .*no value for the leaf of the updates at \['b'\]"
+    message = name + r"the labels .*no leaf at \['b'\] in the labels"
     with pytest.raises(ValueError, match=message):
         update(make({"w": "hidden"}, 4.0))

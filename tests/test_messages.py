@@ -78,9 +78,12 @@ def test_bad_gradients(factory: Factory, fault: str) -> None:
 def test_params_of_another_structure() -> None:
     optimizer = optimizers.adamw(0.1)
     for params, found in (
-        ({"w": PARAMS["w"]}, "the params have no leaf at ['b']"),
-        ({**PARAMS, "c": 1.0}, "no value for the leaf of the params at ['c']"),
-        ({"w": PARAMS["w"], "b": (1.0, 1.0)}, "stands for several params"),
+        ({"w": PARAMS["w"]}, "no leaf at ['b'] in the params"),
+        ({**PARAMS, "c": 1.0}, "no leaf at ['c'] in the gradients"),
+        (
+            {"w": PARAMS["w"], "b": (1.0, 1.0)},
+            "no leaf at ['b'] in the params, and none at ['b'][0] in the gradients",
+        ),
     ):
         message = f"^adamw: the params must have the structure .*{re.escape(found)}"
         with pytest.raises(ValueError, match=message):
@@ -137,15 +140,16 @@ LAYERS = {f"l{i}": {"kernel": jnp.ones(2), "bias": jnp.ones(2)} for i in range(4
     [
         (
             LAYERS | {"l3": {"kernel": 1.0, "bais": 1.0}},
-            "there is no leaf at ['l3']['bias'], but one at ['l3']['bais']",
+            "there is no leaf at ['l3']['bias'] in the gradients, and none at "
+            "['l3']['bais'] in the params of init()",
         ),
-        (LAYERS | {"l3": {"bias": 1.0}}, "there is no leaf at ['l3']['kernel']"),
-        (LAYERS | {"head": 1.0}, "there is a leaf too many at ['head']"),
-        (None, "there is no leaf at ['l0']['bias']"),
+        (LAYERS | {"l3": {"bias": 1.0}}, "there is no leaf at ['l3']['kernel'] in"),
+        (LAYERS | {"head": 1.0}, "there is no leaf at ['head'] in the params"),
+        (None, "no leaf at ['l0']['bias'] in the gradients"),
         (FrozenDict(LAYERS), "<class 'flax.core.frozen_dict.FrozenDict'>"),
         (
             LAYERS | {"l3": (1.0, 1.0)},
-            "no leaf at ['l3']['bias'], but one at ['l3'][0]",
+            "no leaf at ['l3']['bias'] in the gradients, and none at ['l3'][0] in",
         ),
     ],
     ids=["misspelt", "missing", "surplus", "none", "container", "tuple"],

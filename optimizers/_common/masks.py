@@ -47,7 +47,7 @@ def checked(function: str, argument: str, mask: Mask, *numbers: Any) -> Mask:
             with jax.ensure_compile_time_eval():
                 tree = mask(params)
             _require_booleans(function, argument, tree)
-        found = trees.difference(tree, "params", params)
+        found = trees.difference(tree, argument, params, "the params")
         if found is not None:
             msg = (
                 f"{function}: {argument} must have the structure of the params or a "

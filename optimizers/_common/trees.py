@@ -110,9 +110,11 @@ def require_shapes_of(
     leaves, structure = jax.tree.flatten(tree)
     expected_leaves, expected = jax.tree.flatten(like)
     if structure != expected:
+        found = difference(tree, what, like, other) or difference(
+            like, other, tree, what
+        )
         msg = (
-            f"{function}: {what} must have the structure of {other}: "
-            f"{_first_difference(tree, like)}. {advice}"
+            f"{function}: {what} must have the structure of {other}: {found}. {advice}"
         )
         raise ValueError(msg.rstrip())
     for i, (x, y) in enumerate(zip(leaves, expected_leaves, strict=True)):
@@ -137,10 +139,12 @@ def with_gradients(function: str, grads: PyTree, params: PyTree) -> PyTree:
         return None
     kept = without_others(params, grads)
     if jax.tree.structure(kept) != jax.tree.structure(grads):
-        found = difference(grads, "params", params, _is_none)
+        names = "the gradients", "the params"
+        found = difference(grads, names[0], params, names[1], _is_none) or difference(
+            kept, names[1], grads, names[0]
+        )
         msg = (
-            f"{function}: the params must have the structure of the gradients; "
-            f"{found or 'a gradient stands for several params'}."
+            f"{function}: the params must have the structure of the gradients: {found}."
         )
         raise ValueError(msg)
     return kept
@@ -172,58 +176,49 @@ def replaced(params: PyTree, new: PyTree) -> PyTree:
 
 def difference(
     prefix: PyTree,
-    of: str,
+    name: str,
     tree: PyTree,
+    other: str,
     is_leaf: Callable[[Any], bool] | None = None,
 ) -> str | None:
     """Why the first tree is not a prefix of the other; None if it is.
 
     Args:
       prefix: A tree.
-      of: The name of the other tree, in the plural.
+      name: Its name.
       tree: The other tree.
+      other: Its name.
       is_leaf: Which nodes of the first tree are leaves, as for `jax.tree.flatten`.
 
     Returns:
       A clause for an error message, with the path of the first leaf that differs.
     """
-    structure = jax.tree.structure(prefix, is_leaf)
     try:
-        structure.flatten_up_to(tree)
+        jax.tree.structure(prefix, is_leaf).flatten_up_to(tree)
     except ValueError:
         pass
     else:
         return None
     own = [path for path, _ in jax.tree_util.tree_leaves_with_path(prefix, is_leaf)]
-    others = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    for path in others:
-        if not any(path[: len(start)] == start for start in own):
-            return f"there is no value for the leaf of the {of} at {where(path)}"
-    for start in own:
-        if not any(path[: len(start)] == start for path in others):
-            return f"the {of} have no leaf at {where(start)}"
-    return f"got {structure}, not {jax.tree.structure(tree)}"
-
-
-def _first_difference(tree: PyTree, like: PyTree) -> str:
-    """A clause that says where the structures of two trees first differ."""
-    own, expected = (
-        {where(path): None for path, _ in jax.tree_util.tree_leaves_with_path(x)}
-        for x in (tree, like)
-    )
-    missing = next((path for path in expected if path not in own), None)
-    surplus = next((path for path in own if path not in expected), None)
-    if missing and surplus:
-        return f"there is no leaf at {missing}, but one at {surplus}"
-    if missing:
-        return f"there is no leaf at {missing}"
-    if surplus:
-        return f"there is a leaf too many at {surplus}"
+    others = {
+        path: {path[:i] for i in range(len(path) + 1)}
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    starts = set().union(*others.values())
+    missing = next((path for path in others if others[path].isdisjoint(own)), None)
+    surplus = next((path for path in own if path not in starts), None)
+    places = [
+        f"at {where(path)} in {of}"
+        for path, of in ((missing, name), (surplus, other))
+        if path is not None
+    ]
+    if places:
+        return f"there is no leaf {', and none '.join(places)}"
     try:  # only containers differ, which JAX describes
-        jax.tree.map(lambda x, y: None, tree, like)
+        jax.tree.map(lambda *_: None, prefix, tree, is_leaf=is_leaf)
     except ValueError as error:
         return " ".join(str(error).split()).rstrip(".")
-    return "only empty containers differ"
+    return None
 
 
 def where(path: Any) -> str:
