@@ -171,14 +171,14 @@ def on_these_problems(comparison: Comparison) -> str:
     pairs = {n: comparison.pair(best, n) for n in comparison.optimizers if n != best}
     # A baseline that leads may be slower than another by less than is printed.
     alike = [n for n, p in pairs.items() if not p.significant or p.first != best]
-    who = "The baseline" if best == reference else "It"
+    subject = "The baseline" if best == reference else "It"
     if not alike:
-        return f"{text} {who} is significantly faster than every other optimizer."
+        return f"{text} {subject} is significantly faster than every other optimizer."
     if len(alike) == len(pairs):
-        return f"{text} {who} is not significantly faster than any other."
+        return f"{text} {subject} is not significantly faster than any other."
     shown = listed(alike) if len(alike) <= 4 else f"{len(alike)} of them"
     return (
-        f"{text} {who} is significantly faster than the {len(pairs)} others except "
+        f"{text} {subject} is significantly faster than the {len(pairs)} others except "
         f"{shown}."
     )
 

@@ -48,7 +48,7 @@ def run_command(
 
 
 def suite_of(problems: Sequence[str], settings: Settings) -> str:
-    """The suite with exactly these problems, rates and schedule; empty if none has."""
+    """The suite with exactly these problems, grid and schedule; empty if none has."""
     for name, suite in SUITES.items():
         rates = suite.learning_rates or DEFAULT_LEARNING_RATES
         if (

@@ -129,9 +129,8 @@ def merged(out: Path, previous: Manifest | None, description: Manifest) -> Manif
         if (pair := (cell.problem, cell.optimizer)) not in cells
         and (pair in failed or paths.block_paths(out, *pair))
     }
-    if (previous.suite, old.learning_rates, old.schedule) != (
-        *(description.suite, new.learning_rates, new.schedule),
-    ):
+    before = previous.suite, old.learning_rates, old.schedule
+    if before != (description.suite, new.learning_rates, new.schedule):
         kept = {}  # they only failed, in another run
     held = {
         paths.seed_of(path)

@@ -4,8 +4,8 @@ A spec is `NAME` (an alias of this library), `optax.NAME`, `optax.contrib.NAME` 
 `MODULE:FACTORY` (any module that Python can import, the current folder included),
 each optionally followed by keyword arguments that are Python literals:
 `amsgrad(variant="paper")`. One argument of a run may be tuned beside the learning rate:
-`adam(b1={0.8, 0.9})`. What goes around an optimizer or in front of it names that
-optimizer first, which is a spec itself: `sam(adam(b1=0.8), rho=0.1)`.
+`adam(b1={0.8, 0.9})`. Wrappers and gradient transformations take an optimizer, which is
+a spec itself, as their first argument: `sam(adam(b1=0.8), rho=0.1)`.
 """
 
 import ast

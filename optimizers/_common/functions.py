@@ -51,7 +51,7 @@ def require_loss(
         )
         raise TypeError(msg.rstrip())
     leaves = [leaf for leaf in jax.tree.leaves(params) if trees.is_inexact(leaf)]
-    # What depends on them is traced by the same transformation, jax.grad.
+    # A value that depends on them is traced by the same transformation, jax.grad.
     if leaves and not any(type(value) is type(leaf) for leaf in leaves):
         msg = (
             f"{function}: what {argument} returns does not depend on its argument, the "

@@ -153,7 +153,7 @@ class Report:
         """The failure to fix first, since most others follow from it; None if none."""
         for name in _FIRST:
             for cause in self.causes:
-                # What other rules report too is said once for all of them.
+                # Together with other rules, the failure has a cause of its own.
                 if cause.rules == (name,):
                     return cause
         return None

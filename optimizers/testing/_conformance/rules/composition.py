@@ -165,9 +165,7 @@ def _weighted(leaf: jax.Array, scale: int) -> jax.Array:
 
 
 def _same(one: Tree, other: Tree) -> bool:
-    return all(
-        map(np.array_equal, *map(jax.tree.leaves, (one, other))),
-    )
+    return all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
 RULES = (
