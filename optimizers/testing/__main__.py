@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import difflib
 import importlib
 import sys
 import time
@@ -116,6 +117,13 @@ def _find(target: str) -> Callable[..., Any]:
     if not (module_name and path):
         msg = f"{target!r} is not module:function, for example optax:adam."
         raise ValueError(msg)
+    if module_name.endswith(".py") or "/" in module_name:
+        module = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        msg = (
+            f"{module_name!r} is a file: name the module, as in {module}:{path}, and "
+            "run the command in the folder that holds it."
+        )
+        raise ValueError(msg)
     try:
         thing: Any = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
@@ -125,7 +133,9 @@ def _find(target: str) -> Callable[..., Any]:
         raise ValueError(msg) from error
     for name in path.split("."):
         if not hasattr(thing, name):
-            msg = f"{module_name!r} has no attribute {path!r}."
+            close = difflib.get_close_matches(name, dir(thing), 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            msg = f"{module_name!r} has no attribute {path!r}.{hint}"
             raise ValueError(msg)
         thing = getattr(thing, name)
     if not callable(thing):

@@ -26,12 +26,12 @@ def type_of(leaf: Any) -> str:
     """Returns the dtype, shape and weak type of an array or abstract value."""
     aval = jax.typeof(leaf) if isinstance(leaf, jax.Array) else leaf
     weak = "weak " if getattr(aval, "weak_type", False) else ""
-    if not hasattr(aval, "dtype"):
-        return type(aval).__name__
     return f"{weak}{_dtype_and_shape(aval)}"
 
 
 def _dtype_and_shape(leaf: Any) -> str:
+    if not hasattr(leaf, "dtype"):
+        return type(leaf).__name__
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 

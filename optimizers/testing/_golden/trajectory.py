@@ -92,8 +92,12 @@ def try_scenarios(
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "Casting (from )?complex")
                 trajectories[name] = _follow(tx, step, name)
-        except _REJECTIONS as error:
-            if "/complex64/" not in name:
+        except Exception as error:
+            if "/complex64/" not in name or not isinstance(error, _REJECTIONS):
+                error.add_note(
+                    f"This happened in the scenario {name!r}. The argument scenarios "
+                    "chooses others; trajectory_scenarios() lists them."
+                )
                 raise
             refusals[name] = error
     return trajectories, refusals

@@ -404,3 +404,19 @@ def test_only_equal_infinities_are_close() -> None:
             _compare.assert_close(other, inf, "x")
     with pytest.raises(AssertionError, match="x: "):
         _compare.assert_close(nan, nan, "x")
+
+
+def test_a_python_number_in_the_state_is_compared() -> None:
+    """The rule on types reports it; the others must not fail inside the kit."""
+
+    def counting(learning_rate: float) -> optax.GradientTransformationExtraArgs:
+        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+            step = jax.tree.map(lambda g: -learning_rate * g, updates)
+            return step, {"count": state["count"] + 1}
+
+        return optax.GradientTransformationExtraArgs(lambda p: {"count": 0}, update)
+
+    names = ("is_pure", "state_is_plain")
+    report = testing.check(counting, rules=[RULES[name] for name in names])
+    outcomes = {result.rule: result.outcome for result in report.results}
+    assert outcomes == {"is_pure": "passed", "state_is_plain": "failed"}

@@ -432,6 +432,19 @@ def test_the_exception_that_keeps_a_recorded_scenario_from_running_is_named(
     ) in str(caught.value)
 
 
+def test_the_scenario_in_which_an_optimizer_fails_is_named() -> None:
+    def init(params: Tree) -> tuple[()]:
+        if any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(params)):
+            msg = "float16 is not supported."
+            raise ValueError(msg)
+        return ()
+
+    failing = optax.GradientTransformation(init, lambda g, s, p=None: (g, s))
+    with pytest.raises(ValueError, match="float16 is not supported") as caught:
+        testing.record_trajectory(failing)
+    assert "float16" in caught.value.__notes__[0]
+
+
 def test_a_misspelt_argument_of_the_factory_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="no argument 'rates'; its arguments are:"):
         testing.update_golden(heavy_ball, tmp_path / "x.json", rates=0.1)
