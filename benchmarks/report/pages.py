@@ -87,6 +87,7 @@ def _content(
         "flips": FLIPS,
         "pairs": tables.pair_rows(comparison) if comparison else [],
         "costs": tables.cost_rows(analysis),
+        "cost_baseline": tables.cost_baseline(analysis),
         "skipped": manifest.skipped,
         "failed": manifest.failed,
         "missing": missing_lines(analysis, folder),

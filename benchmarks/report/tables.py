@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.analysis.comparison import Comparison, Pair
+from benchmarks.analysis.comparison import REFERENCES, Comparison, Pair
 from benchmarks.analysis.stats import CellStats, Interval
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import formats
@@ -166,9 +166,16 @@ def middle_target(entry: ProblemEntry) -> str:
     return f"{text} × start" if entry.targets.kind == "relative" else text
 
 
+def cost_baseline(analysis: Analysis) -> str:
+    """The optimizer that times are relative to: that of the speed-ups, if any."""
+    if analysis.comparison:
+        return analysis.comparison.reference
+    return next((n for n in REFERENCES if n in analysis.ranked), analysis.ranked[0])
+
+
 def cost_rows(analysis: Analysis) -> list[CostRow]:
-    """The costs of each optimizer that ran."""
-    costs = analysis.costs
+    """The costs of each optimizer that ran, relative to the baseline where it ran."""
+    costs, baseline = analysis.costs, cost_baseline(analysis)
     per_step: dict[str, set[float]] = {name: set() for name in analysis.ranked}
     for cell in analysis.manifest.cells:
         per_step[cell.optimizer].add(cell.gradients_per_step)
@@ -177,11 +184,11 @@ def cost_rows(analysis: Analysis) -> list[CostRow]:
         own = {p: c for (p, n), c in costs.items() if n == name}
         if not own:
             continue
-        shared = [p for p in own if (p, "optax.adam") in costs]
+        shared = [p for p in own if (p, baseline) in costs]
         ratios = [
-            own[p]["us_per_run_step"] / costs[p, "optax.adam"]["us_per_run_step"]
+            own[p]["us_per_run_step"] / costs[p, baseline]["us_per_run_step"]
             for p in shared
-            if costs[p, "optax.adam"]["us_per_run_step"] > 0
+            if costs[p, baseline]["us_per_run_step"] > 0
         ]
         known = bool(ratios) and min(ratios) > 0
         total = sum(c["param_bytes"] for c in own.values())

@@ -20,7 +20,7 @@ from benchmarks.analysis.fronts import ParetoFront
 from benchmarks.analysis.summary import Analysis
 from benchmarks.report import formats
 from benchmarks.report.tables import gradient_rows, speed_rows
-from benchmarks.report.verdict import chosen_values, fallbacks, setup
+from benchmarks.report.verdict import chosen_values, fallbacks, setup, verdict
 
 _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
 
@@ -28,6 +28,9 @@ _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
 def render_terminal(analysis: Analysis) -> Group:
     """All tables that the analysis has rows for, after what was run."""
     parts: list[RenderableType] = [Text(setup(analysis)), Text()]
+    for paragraph in verdict(analysis):
+        if paragraph.heading == "Verdict":
+            parts += [Text(paragraph.text.replace("`", "")), Text()]
     if analysis.comparison:
         parts += [_speed_table(analysis.comparison), Text()]
     if analysis.scored:

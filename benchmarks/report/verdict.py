@@ -125,12 +125,12 @@ def leader(comparison: Comparison) -> str:
 
 def speeds(comparison: Comparison, analysis: Analysis) -> str:
     """The fastest optimizer on these problems, and what to expect on others."""
-    names = comparison.optimizers
+    names, left = comparison.optimizers, left_out(comparison, analysis)
     if len(names) < 2:
         return (
             f"Only {listed(names)} finished every problem, so there is nothing to "
-            "compare it with."
-        )
+            f"compare it with. {left}"
+        ).strip()
     cells = [analysis.cells[p, name] for p in comparison.problems for name in names]
     if not any(np.isfinite(cell.needed).any() for cell in cells):
         return (
@@ -148,7 +148,22 @@ def speeds(comparison: Comparison, analysis: Analysis) -> str:
     for original in dict.fromkeys(analysis.identical.values()):
         copies = [name for name, of in analysis.identical.items() if of == original]
         parts.append(f"{listed([original, *copies])} gave identical results.")
-    return " ".join(parts)
+    return " ".join([*parts, left]).strip()
+
+
+def left_out(comparison: Comparison, analysis: Analysis) -> str:
+    """The optimizers that are not compared, and why; empty if all are."""
+    left = [name for name in analysis.ranked if name not in comparison.optimizers]
+    fallen = {optimizer for _, optimizer in analysis.fallbacks}
+    reasons = {
+        "falling back to another method on a problem": [n for n in left if n in fallen],
+        "runs that failed or are missing": [n for n in left if n not in fallen],
+    }
+    return " ".join(
+        f"Not compared, because of {reason}: {listed(names)}."
+        for reason, names in reasons.items()
+        if names
+    )
 
 
 def on_these_problems(comparison: Comparison) -> str:
@@ -165,6 +180,8 @@ def on_these_problems(comparison: Comparison) -> str:
         )
         if tested:
             text += f" (95 % confidence interval {factors(comparison.interval[0])})"
+            if not comparison.pair(best, reference).significant:
+                text += ", which is not significant after the correction for all pairs"
         text += "."
     if not tested:
         return text
@@ -176,10 +193,9 @@ def on_these_problems(comparison: Comparison) -> str:
         return f"{text} {subject} is significantly faster than every other optimizer."
     if len(alike) == len(pairs):
         return f"{text} {subject} is not significantly faster than any other."
-    shown = listed(alike) if len(alike) <= 4 else f"{len(alike)} of them"
     return (
         f"{text} {subject} is significantly faster than the {len(pairs)} others except "
-        f"{shown}."
+        f"{listed(alike)}."
     )
 
 

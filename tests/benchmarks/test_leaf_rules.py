@@ -137,6 +137,7 @@ def test_marked_cells_are_shown_and_not_compared() -> None:
         f"comparisons and figures there: {NO_MATRIX}."
     ) in text
     assert "every problem is finished" not in text
+    assert "of falling back to another method on a problem: `muon`." in text
     assert "`optax.adam` on quad_diag; `muon` on quad_rot" in text
     lines = csv_files.render_csv(analysis)["cells.csv"].splitlines()
     assert [f'"{NO_MATRIX}"' in line for line in lines[1:]].count(True) == 1

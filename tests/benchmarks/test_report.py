@@ -336,6 +336,27 @@ def test_a_lead_that_other_problems_may_turn_round_is_not_established() -> None:
     assert rows["optax.adam"][3:] == ["baseline", "", "", ""]
 
 
+def test_the_verdict_says_that_a_lead_is_not_significant() -> None:
+    analysis = analyse(mixed_results())
+    found = compared(analysis)
+    unclear = {
+        names: dataclasses.replace(pair, p_value=0.07)
+        if set(names) == {"mixed", "optax.adam"}
+        else pair
+        for names, pair in found.pairs.items()
+    }
+    comparison = dataclasses.replace(found, pairs=unclear)
+    text = paragraphs(dataclasses.replace(analysis, comparison=comparison))["Verdict"]
+    assert "is not significant after the correction for all pairs. It is" in text
+    assert "faster than the 2 others except `optax.adam`." in text
+
+
+def test_an_incomplete_optimizer_is_named_in_the_verdict() -> None:
+    made = fakes.without(small(), ("quad_diag", "adam"))
+    text = paragraphs(analyse(made))["Verdict"]
+    assert "because of runs that failed or are missing: `adam`." in text
+
+
 def test_three_problems_say_nothing_about_others() -> None:
     found = report(small())
     text = found.verdict["Verdict"]
@@ -436,7 +457,8 @@ def test_the_tables_fit_a_terminal_with_nine_optimizers(width: int) -> None:
     assert "…" not in text
     found = compared(analysis)
     for i, name in enumerate(found.optimizers):
-        first, *rest = [x for x in text.splitlines() if x.startswith(f"{name} ")]
+        row = re.compile(rf"{re.escape(name)} +[\d∅]")  # no line of the verdict
+        first, *rest = [x for x in text.splitlines() if row.match(x)]
         if name != found.reference:
             for interval in (found.interval[i], found.wide_interval[i]):
                 assert formats.factors(interval) in first

@@ -11,12 +11,14 @@ import optax
 from optimizers.testing import _inputs
 from optimizers.testing._conformance.case import Case
 from optimizers.testing._conformance.rule import NotApplicable, applies_if, rule
+from optimizers.testing._conformance.run import run
 from optimizers.testing._inputs import Tree
 
 _FUNCTIONS = ("value_fn", "grad_fn", "obj_fn", "tail_grad_fn")
 _STEPS = 3  # some methods have a zero first update
 _MOST_MICRO_BATCHES = 64
 _ROUNDING = 1e-4  # of a cosine
+_FELT = 1e-2  # relative to the largest update
 
 
 def gradient_transformations_come_first(case: Case) -> None:
@@ -139,6 +141,25 @@ def accumulation_sees_every_micro_batch(case: Case) -> None:
     )
 
 
+def learning_rate_changes_the_updates(case: Case) -> None:
+    """Half the learning rate gives updates that differ by more than a hundredth.
+
+    A method that normalizes gradients divides the learning rate out again if it comes
+    after it in a chain; the run then has a learning rate of 1.
+    """
+    applies_if(case.takes_learning_rate, "has no learning rate")
+    stream = case.stream[:_STEPS]
+    halved, _ = run(case.make(0.5 * case.learning_rate), case.params, stream)
+    given = case.expected[0][:_STEPS]
+    change = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), given, halved)
+    size = jax.tree.map(lambda a: jnp.max(jnp.abs(a)), given)
+    largest = max(map(float, jax.tree.leaves(size)))
+    assert max(map(float, jax.tree.leaves(change))) > _FELT * largest, (
+        f"learning rates of {case.learning_rate:g} and {0.5 * case.learning_rate:g} "
+        "give the same updates"
+    )
+
+
 def _other_loss(extras: dict[str, Any], scale: int) -> dict[str, Any]:
     """The extra arguments for a loss whose gradient has other signs."""
 
@@ -175,6 +196,13 @@ RULES = (
         (5,),
         "Put it before the optimizer: optax.chain(sharpness_aware(0.05), adam(0.1)), "
         "optax.chain(bloop(0.1), adam(0.1)).",
+    ),
+    rule(
+        learning_rate_changes_the_updates,
+        "numerics",
+        (5,),
+        "Put the learning rate last: optax.chain(scale_by_adam(), "
+        "scale_by_learning_rate(learning_rate)).",
     ),
     rule(
         accumulation_sees_every_micro_batch,

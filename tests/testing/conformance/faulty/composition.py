@@ -29,6 +29,12 @@ def adds_gradients_of_the_tail() -> Transformation:
     return optax.chain(optax.adam(0.1), imbsam_gradient(0.05))
 
 
+def has_the_learning_rate_first(learning_rate: Any = 0.1) -> Transformation:
+    return optax.chain(
+        optax.scale_by_learning_rate(learning_rate), optax.scale_by_adam()
+    )
+
+
 def _accumulated(tx: Any, steps: int = 2) -> Transformation:
     accumulating = optax.MultiSteps(tx, steps)
     return Transformation(accumulating.init, accumulating.update)
@@ -61,6 +67,11 @@ FAULTS = {
     ),
     "adds gradients of the tail to updates": Fault(
         adds_gradients_of_the_tail, _FIRST, "opposite signs"
+    ),
+    "has the learning rate first": Fault(
+        has_the_learning_rate_first,
+        "learning_rate_changes_the_updates",
+        "0.05 give the same updates",
     ),
     "accumulates around SAM": Fault(accumulates_around_sam, _EVERY, "of 3 micro"),
     "accumulates around Bloop": Fault(accumulates_around_bloop, _EVERY, "the last"),
