@@ -155,7 +155,9 @@ def _scale_by_simplified_ademamix(
     eps_root: Scalar,
 ) -> optax.GradientTransformationExtraArgs:
     checks.decay_rates(name, b1=b1, b2=b2)
-    checks.non_negative(name, alpha=alpha, eps=eps, eps_root=eps_root)
+    checks.non_negative(name, eps=eps, eps_root=eps_root)
+    if not callable(alpha):
+        checks.non_negative(name, alpha=alpha)
 
     def init(params: PyTree) -> ScaleBySimplifiedAdemamixState:
         return ScaleBySimplifiedAdemamixState(

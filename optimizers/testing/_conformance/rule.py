@@ -39,7 +39,7 @@ class Rule:
         severity: What an optimizer loses that breaks it. "promise": code that works
             with optax's optimizers does not work with this one. "numerics": a training
             run may be lost to NaN, stall, or make wrong steps. "polish": training
-            works, but messages, names or strict modes of JAX do not.
+            works, but messages, names, strict modes of JAX or unusual trees do not.
         sections: The numbered rules of optax's contract that it checks.
         summary: What the rule requires, in one sentence.
         why: What goes wrong if an optimizer breaks it.

@@ -416,7 +416,7 @@ RULES = (
     ),
     rule(
         containers_may_check_their_leaves,
-        "promise",
+        "polish",
         (29,),
         "Put only arrays of the shapes of the params into their containers, and all "
         "else into lists of leaves. Do not use optax.masked, which puts MaskedNode "
@@ -430,7 +430,7 @@ RULES = (
     ),
     rule(
         params_without_gradients_are_not_read,
-        "promise",
+        "polish",
         (30,),
         "Map over the gradients first, with is_leaf=lambda x: x is None, and skip "
         "every None.",
