@@ -78,10 +78,28 @@ def check(
     Raises:
         TypeError: The factory has no argument of that name or needs another one, the
             learning rate is a schedule, `baseline` does not return a transformation,
-            or `extra_args` does not return a dict.
-        ValueError: An exemption does not name a rule.
+            `extra_args` does not return a dict, `rules` holds something else, or
+            `exemptions` is no dict.
+        ValueError: An exemption does not name a rule, or has no reason.
     """
+    chosen = ALL if rules is None else tuple(rules)
+    if wrong := [rule for rule in chosen if not isinstance(rule, Rule)]:
+        msg = (
+            f"rules must be rules, such as conformance_rules('promise'), got "
+            f"{wrong[0]!r}. For some of them: "
+            "[rule for rule in conformance_rules() if rule.name == ...]."
+        )
+        raise TypeError(msg)
+    if not isinstance(exemptions or {}, Mapping):
+        msg = (
+            "exemptions must be a dict from names of rules to your reasons, got a "
+            f"{type(exemptions).__name__}."
+        )
+        raise TypeError(msg)
     exemptions = dict(exemptions or {})
+    if silent := [name for name, reason in exemptions.items() if not reason]:
+        msg = f"exemptions[{silent[0]!r}] needs a reason, got an empty one."
+        raise ValueError(msg)
     unknown = exemptions.keys() - {rule.name for rule in ALL}
     if unknown:
         msg = (
@@ -96,7 +114,6 @@ def check(
     if broken is not None:
         return Report(case.name, (broken,))
     _require_usable(case)
-    chosen = ALL if rules is None else tuple(rules)
     with equal_programs_compile_once():
         results = tuple(
             _result(rule, case, exemptions.get(rule.name), other) for rule in chosen

@@ -15,7 +15,11 @@ import optax
 from optimizers.testing._inputs import ExtraArgs, Tree
 from optimizers.testing._jit import quick_jit
 from optimizers.testing._reference.differences import differences, named, raise_for
-from optimizers.testing._reference.replay import field_of_states, replay
+from optimizers.testing._reference.replay import (
+    field_of_states,
+    replay,
+    require_transformation,
+)
 from optimizers.testing._reference.sequence import (
     Sequence,
     as_tree,
@@ -268,6 +272,7 @@ def assert_descends(
         >>> from optimizers import testing
         >>> testing.assert_descends(optax.sgd(0.1))
     """
+    require_transformation(tx)
     if loss is not None and start is None:
         msg = "assert_descends: a loss needs a start, the initial params."
         raise ValueError(msg)

@@ -24,8 +24,19 @@ class Replay(NamedTuple):
     states: list[Tree]  # before the first step and after each
 
 
+def require_transformation(tx: Any) -> None:
+    """Raises TypeError for a factory or anything else in place of an optimizer."""
+    if not (hasattr(tx, "init") and hasattr(tx, "update")):
+        name = getattr(tx, "__name__", type(tx).__name__)
+        msg = f"tx must be an optimizer, got {name}: call it, as in {name}(0.1)."
+        if not callable(tx):
+            msg = f"tx must be an optimizer, got a {name}."
+        raise TypeError(msg)
+
+
 def replay(tx: Any, sequence: Sequence, extra_args: ExtraArgs | None = None) -> Replay:
     """Runs an optimizer through a sequence, with 64-bit types enabled."""
+    require_transformation(tx)
     step = _jitted_step(tx, extra_args)
     with jax.enable_x64(True):
         params = jax.tree.map(jnp.asarray, sequence.start)

@@ -64,11 +64,23 @@ def checked(sequence: Sequence | None, steps: int) -> Sequence:
     """Returns the sequence as NumPy arrays; a random one of `steps` steps for None.
 
     Raises:
+        TypeError: It is not a `Sequence`.
         ValueError: Start and gradients do not match.
     """
     if sequence is None:
         return random_sequence(steps)
-    start, gradients = sequence.start, _stacked(*sequence)
+    if not isinstance(sequence, Sequence):
+        msg = (
+            f"sequence must be a testing.Sequence(start, gradients), got a "
+            f"{type(sequence).__name__}."
+        )
+        raise TypeError(msg)
+    # An open .npz file is a mapping, but no tree.
+    start, gradients = (
+        dict(tree) if isinstance(tree, np.lib.npyio.NpzFile) else tree
+        for tree in sequence
+    )
+    gradients = _stacked(start, gradients)
     if jax.tree.structure(start) != jax.tree.structure(gradients):
         msg = (
             f"sequence: start is {jax.tree.structure(start)}, gradients are "

@@ -420,3 +420,20 @@ def test_a_python_number_in_the_state_is_compared() -> None:
     report = testing.check(counting, rules=[RULES[name] for name in names])
     outcomes = {result.rule: result.outcome for result in report.results}
     assert outcomes == {"is_pure": "passed", "state_is_plain": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"rules": "promise"}, TypeError, "conformance_rules\\('promise'\\)"),
+        ({"rules": ["is_pure"]}, TypeError, "got 'is_pure'"),
+        ({"exemptions": ["is_pure"]}, TypeError, "your reasons, got a list"),
+        ({"exemptions": {"is_pure": ""}}, ValueError, "'is_pure'. needs a reason"),
+    ],
+    ids=["text", "names", "list", "empty reason"],
+)
+def test_rules_and_exemptions_of_the_wrong_type(
+    options: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        testing.check(optax.sgd, **options)

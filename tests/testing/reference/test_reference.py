@@ -415,3 +415,39 @@ def test_example_runs(function: Callable[..., Any]) -> None:
     printed: list[str] = []
     doctest.DocTestRunner(verbose=False).run(example, out=printed.append)
     assert not printed, "".join(printed)
+
+
+@pytest.mark.parametrize(
+    "assertion",
+    [
+        lambda tx: testing.assert_matches_reference(tx, lambda x, g: g),
+        testing.assert_elementwise,
+        testing.assert_descends,
+    ],
+    ids=["reference", "property", "descent"],
+)
+def test_a_factory_in_place_of_an_optimizer_is_named(
+    assertion: Callable[[Any], None],
+) -> None:
+    with pytest.raises(TypeError, match="got adam: call it, as in adam"):
+        assertion(optax.adam)
+
+
+def test_a_pair_in_place_of_a_sequence_is_named() -> None:
+    pair = (np.zeros(2), np.ones((3, 2)))
+    with pytest.raises(TypeError, match="got a tuple"):
+        testing.assert_elementwise(optax.sgd(0.1), sequence=pair)
+
+
+def test_open_files_are_a_sequence(tmp_path: Path) -> None:
+    np.savez(tmp_path / "start.npz", w=np.zeros(2))
+    np.savez(tmp_path / "gradients.npz", w=np.ones((3, 2)))
+    with (
+        np.load(tmp_path / "start.npz") as start,
+        np.load(tmp_path / "gradients.npz") as gradients,
+    ):
+        testing.assert_matches_reference(
+            optax.sgd(0.1),
+            {"w": -0.1 * np.arange(1.0, 4.0)[:, None] * np.ones(2)},
+            sequence=testing.Sequence(start, gradients),
+        )
