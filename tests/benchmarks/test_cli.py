@@ -109,25 +109,6 @@ def test_help_says_what_speedups_are_relative_to() -> None:
     assert "without both to the first -o." in shown
 
 
-def test_flags_are_set_before_jax_and_users_choice_is_kept() -> None:
-    code = "import os, runpy, sys; sys.argv = ['x', '-h']\ntry: runpy.run_module("
-    code += "'benchmarks', run_name='__main__')\nexcept SystemExit: pass\n"
-    code += "print('FLAGS', os.environ['XLA_FLAGS'])"
-
-    def flags(given: str | None) -> str:
-        env = environment() | ({"XLA_FLAGS": given} if given else {})
-        command = [sys.executable, "-c", code]
-        found = subprocess.run(command, env=env, capture_output=True, text=True)
-        return found.stdout.rpartition("FLAGS ")[2].strip()
-
-    ours = "--xla_cpu_multi_thread_eigen=false"
-    devices = "--xla_force_host_platform_device_count=8"
-    assert flags(None) == ours
-    assert flags(devices) == f"{devices} {ours}"
-    theirs = "--xla_cpu_multi_thread_eigen=true"
-    assert flags(theirs) == theirs
-
-
 def test_list_shows_every_problem_suite_and_optimizer() -> None:
     result = call("list")
     assert result.exit_code == 0
@@ -265,7 +246,6 @@ def test_the_users_optimizer_is_in_the_same_table(folder: Path) -> None:
     assert (folder / "out/report.html").stat().st_size > 1000
     manifest = json.loads((folder / "out/manifest.json").read_text())
     assert list(manifest["optimizers"]) == ["mine:best", "adam"]
-    assert manifest["machine"]["xla_flags"] == "--xla_cpu_multi_thread_eigen=false"
 
     # The same code computes nothing again; other code is refused without --fresh.
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}

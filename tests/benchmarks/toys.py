@@ -176,10 +176,7 @@ def start_child(
     out: Path, *arguments: str, devices: int = 1
 ) -> subprocess.Popen[bytes]:
     """Starts `main` in another process, with a compilation cache beside `out`."""
-    flags = (
-        "--xla_cpu_multi_thread_eigen=false "
-        f"--xla_force_host_platform_device_count={devices}"
-    )
+    flags = f"--xla_force_host_platform_device_count={devices}"
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(out.parent / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
