@@ -15,6 +15,10 @@ XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=fa
 OLDEST_TESTS := tests/golden tests/reference tests/test_identities.py \
   tests/contract/test_contract.py --ignore tests/reference/test_claims.py \
   -k 'not test_rule or adamw- or dadapt_sgd- or gsam- or bloop or lookahead-'
+# The newest JAX that the tests were run with. It needs a newer Python than the oldest
+# that is supported. make test-newest NEWEST='jax optax flax' tests the latest versions.
+NEWEST ?= jax==0.12.0.1 optax==0.2.8 flax==0.12.12
+NEWEST_PYTHONS := 3.13 3.12
 # $(call set_xla_flags,PYTHON) exports the flags that its XLA knows: it ends the process
 # at the first one that it does not know.
 set_xla_flags = \
@@ -25,9 +29,16 @@ set_xla_flags = \
   fi; \
   export XLA_FLAGS="$$known"
 
+# The processes of one run share compiled programs, which nobody keeps.
+share_programs = \
+  export JAX_COMPILATION_CACHE_DIR=$$(mktemp -d); \
+  trap 'rm -rf "$$JAX_COMPILATION_CACHE_DIR"' EXIT; trap 'exit 130' INT TERM; \
+  export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0; \
+  export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install bench test test-oldest lint format sync figures clean
+.PHONY: help install bench test test-oldest test-newest .run-newest lint format sync figures clean
 
 help:
 	@echo 'make bench        run the $(SUITE) suite, print a table and write the report'
@@ -35,6 +46,7 @@ help:
 	@echo 'make test         run all tests'
 	@echo 'make install      only create .venv, with everything for development'
 	@echo 'make test-oldest  test the library with the oldest supported jax and optax'
+	@echo 'make test-newest  run all tests with the newest jax, on Python 3.13 or 3.12'
 	@echo 'make lint         check format, style, types and import directions'
 	@echo 'make format       format the code and sort the imports'
 	@echo 'make sync         regenerate the generated files'
@@ -48,12 +60,28 @@ bench: .venv/.bench
 install: .venv/.dev
 
 test: .venv/.test
-	@$(call set_xla_flags,$(BIN)/python); \
+	@$(call set_xla_flags,$(BIN)/python); $(share_programs); \
 	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile $(ARGS)
 
 test-oldest: .venv-oldest/.test
 	@$(call set_xla_flags,.venv-oldest/bin/python); \
 	.venv-oldest/bin/python -m pytest --quiet --numprocesses auto $(OLDEST_TESTS) $(ARGS)
+
+# pyenv finds a Python on the path only if PYENV_VERSION names it; nobody else reads it.
+test-newest:
+	@for version in $(NEWEST_PYTHONS); do \
+	  export PYENV_VERSION=$$version; \
+	  if python$$version -c 'import ensurepip, venv' 2>/dev/null; then \
+	    python=$$(python$$version -c 'import sys; print(sys.executable)'); \
+	    exec $(MAKE) --no-print-directory .run-newest NEWEST_PYTHON="$$python"; \
+	  fi; \
+	done; \
+	echo '*** NOT TESTED with the newest jax: found no Python 3.13 or 3.12 with venv. ***' >&2; \
+	echo '*** Install one, such as python3.13-venv, and run make test-newest again.   ***' >&2
+
+.run-newest: .venv-newest/.test
+	@$(call set_xla_flags,.venv-newest/bin/python); $(share_programs); \
+	.venv-newest/bin/python -m pytest --quiet --numprocesses auto --dist loadfile $(ARGS)
 
 lint: .venv/.lint
 	@$(BIN)/ruff format --check --quiet .
@@ -73,7 +101,7 @@ figures: .venv/.bench
 	@$(BIN)/python -m tools.readme_figure
 
 clean:
-	@rm -rf .venv .venv-oldest .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@rm -rf .venv .venv-oldest .venv-newest .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp for each set of extras: make bench does not wait for the test tools.
@@ -89,6 +117,12 @@ clean:
 	@$(BIN)/python -m tools.oldest > .venv-oldest/constraints.txt
 	@.venv-oldest/bin/python -m pip install $(QUIETLY) --editable '.[testing]' pytest-xdist \
 	  --constraint .venv-oldest/constraints.txt
+	@touch $@
+
+.venv-newest/.test: pyproject.toml optimizers/_version.py Makefile
+	@echo 'Installing $(NEWEST) into .venv-newest; this happens once.' >&2
+	@$(NEWEST_PYTHON) -m venv --clear .venv-newest
+	@.venv-newest/bin/python -m pip install $(QUIETLY) --editable '.[test]' $(NEWEST)
 	@touch $@
 
 .venv/pyvenv.cfg:
