@@ -55,7 +55,7 @@ def run_on_eight_devices(program: str, data: Any = None) -> Any:
     return json.loads(done.stdout)
 
 
-def run_in_two_processes(program: str, *arguments: str, timeout_s: float = 120) -> None:
+def run_in_two_processes(program: str, *arguments: str, timeout_s: float = 300) -> None:
     """Runs the program in two processes with four devices together.
 
     It finds what `jax.distributed.initialize` needs in the environment: the address,
