@@ -1,5 +1,6 @@
 """Params and states on meshes of one process and of two, against one device."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ import optimizers
 from optimizers import catalog, state_shardings
 from optimizers.catalog import Kind
 from tests import sharded_training
-from tests.devices import run_in_two_processes, run_on_eight_devices
+from tests.devices import ROOT, run_in_two_processes, run_on_eight_devices
 
 P = PartitionSpec
 MESH = AbstractMesh((2, 4), ("data", "model"))
@@ -84,6 +85,25 @@ def test_one_device_restores_what_two_processes_saved(
         restored = checkpointer.restore(folder_of_two / "half", target)
     found = restored["params"], restored["states"]
     assert sharded_training.different(found, half) == []
+
+
+def test_code_of_the_page_runs_in_two_processes(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "devices.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.M)
+    names: dict[str, Any] = {}
+    exec("".join(blocks), names)
+    program = [
+        "import os, sys",
+        "os.environ['CHECKPOINT_FOLDER'] = sys.argv[1]",
+        *blocks,
+        "assert (jax.process_count(), jax.device_count()) == (2, 4)",
+        "assert abs(value - float(sys.argv[2])) < 1e-6",
+        "assert params['w'].sharding.is_fully_replicated",
+        "assert state[1][0].mu['w'].sharding.is_equivalent_to(sharded, 2)",
+        "assert restored[1][0].mu['w'].sharding.is_equivalent_to(there, 2)",
+    ]
+    end = str(float(names["value"]))
+    run_in_two_processes("\n".join(program), str(tmp_path), end)
 
 
 def test_processes_that_hang_are_killed() -> None:
