@@ -86,9 +86,10 @@ def state_shardings(
         state = jax.eval_shape(optimizer.init, structure.unflatten(structs))
 
     def concrete(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        inferred = leaf.sharding
-        spec = PartitionSpec() if inferred is None else inferred.spec
-        return NamedSharding(mesh, spec)
+        axes = [] if leaf.sharding is None else list(leaf.sharding.spec)
+        while axes and axes[-1] is None:
+            axes.pop()
+        return NamedSharding(mesh, PartitionSpec(*axes))
 
     return jax.tree.map(concrete, state)
 

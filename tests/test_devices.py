@@ -100,7 +100,7 @@ def test_code_of_the_page_runs_in_two_processes(tmp_path: Path) -> None:
         "assert abs(value - float(sys.argv[2])) < 1e-6",
         "assert params['w'].sharding.is_fully_replicated",
         "assert state[1][0].mu['w'].sharding.is_equivalent_to(sharded, 2)",
-        "assert restored[1][0].mu['w'].sharding.is_equivalent_to(there, 2)",
+        "assert restored[1][0].mu['w'].sharding == there",
     ]
     end = str(float(names["value"]))
     run_in_two_processes("\n".join(program), str(tmp_path), end)
@@ -116,13 +116,6 @@ def test_processes_that_hang_are_killed() -> None:
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
         run_in_two_processes(one_fails)
     assert time.monotonic() - start < 60
-
-
-def _same(actual: Any, expected: Any) -> bool:
-    ours, theirs = jax.tree.leaves(actual), jax.tree.leaves(expected)
-    return jax.tree.structure(actual) == jax.tree.structure(expected) and all(
-        a.is_equivalent_to(b, 2) for a, b in zip(ours, theirs, strict=True)
-    )
 
 
 def _by_map_params(tx: Any) -> Any:
@@ -160,17 +153,20 @@ def test_shardings_agree_with_optax() -> None:
     differ = [
         name
         for name, tx in made.items()
-        if not _same(state_shardings(tx, PARAMS, SHARDINGS), _by_map_params(tx))
+        if state_shardings(tx, PARAMS, SHARDINGS) != _by_map_params(tx)
     ]
     assert differ == []
 
 
 def test_leaves_with_fewer_axes_keep_what_is_left() -> None:
-    sm3 = state_shardings(optax.sm3(0.1), PARAMS, SHARDINGS)
-    rows, columns = sm3[0].mu["kernel"]
-    assert (rows.spec, columns.spec) == (P("data"), P("model"))
+    rows = optax.GradientTransformation(
+        lambda params: jax.tree.map(lambda p: jnp.sum(p, axis=-1), params),
+        lambda updates, state, params=None: (updates, state),
+    )
+    found = state_shardings(rows, PARAMS, SHARDINGS)
+    assert found == {"bias": REPLICATED, "kernel": NamedSharding(MESH, P("data"))}
     novograd = state_shardings(optax.novograd(0.1), PARAMS, SHARDINGS)
-    assert novograd[0].nu["kernel"].spec == P()
+    assert novograd[0].nu["kernel"] == REPLICATED
 
 
 def test_masked_leaves_have_no_sharding() -> None:
@@ -198,7 +194,7 @@ def test_shardings_inside_a_mesh_and_of_arrays(kind: AxisType) -> None:
         inside = state_shardings(tx, params)
     assert inside == state_shardings(tx, params)
     assert inside[0].mu["w"].mesh == mesh
-    assert inside[0].mu["w"].is_equivalent_to(sharding, 2)
+    assert inside[0].mu["w"] == sharding
     assert inside[0].count == NamedSharding(mesh, P())
 
 
