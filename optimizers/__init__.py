@@ -76,6 +76,8 @@ Other functions:
   rmpe_predictor           Predicts the limit of the gradients, by extrapolation of the
                            last few
   sam_value_and_grad       As `jax.value_and_grad`, with the gradient of SAM
+  state_shardings          Returns the sharding of each leaf of the state that
+                           `optimizer.init` returns
   zero_predictor           Predicts a zero gradient; with b1=0 this is AMSGrad in the
                            paper's form
 
@@ -167,6 +169,7 @@ from optimizers._simplified_ademamix import (
     scale_by_simplified_ademamix,
     simplified_ademamix,
 )
+from optimizers._state_shardings import state_shardings
 from optimizers._version import __version__ as __version__
 from optimizers._width_scaled_learning_rate import width_scaled_learning_rate
 
@@ -262,6 +265,7 @@ __all__ = [
     "scale_by_simplified_ademamix",
     "sharpness_aware",
     "simplified_ademamix",
+    "state_shardings",
     "width_scaled_learning_rate",
     "zero_predictor",
 ]

@@ -35,7 +35,7 @@ class ScaleByAdaboundState(NamedTuple):
     """State of `scale_by_adabound`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params
+    mu: PyTree  # m, shapes and dtypes of the params, at least bfloat16
     nu: PyTree  # v, shapes of the params, real, at least float32
 
 
@@ -43,7 +43,7 @@ class ScaleByAmsboundState(NamedTuple):
     """State of `scale_by_amsbound`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params
+    mu: PyTree  # m, shapes and dtypes of the params, at least bfloat16
     nu: PyTree  # v, shapes of the params, real, at least float32
     nu_max: PyTree  # v-hat, as nu
 

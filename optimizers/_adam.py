@@ -18,7 +18,7 @@ class ScaleByAdamState(NamedTuple):
     """State of `scale_by_adam`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params, or mu_dtype
+    mu: PyTree  # m, shapes and dtypes of the params, at least bfloat16, or mu_dtype
     nu: PyTree  # v, shapes of the params, real, at least float32, or nu_dtype
 
 
@@ -39,7 +39,8 @@ def scale_by_adam(
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
       eps_root: Small constant added to the second moment, inside the square root.
-      mu_dtype: Dtype of the stored first moment; None means that of the params.
+      mu_dtype: Dtype of the stored first moment; None means that of the params, but
+        at least bfloat16.
       nesterov: Whether to use Nesterov momentum (NAdam; Dozat, 2016).
       nu_dtype: Dtype of the stored second moment; None means that of the params, but
         at least float32.
@@ -126,7 +127,8 @@ def adam(
       eps_root: Small constant added to the second moment, inside the square root.
         Without it, the derivative of the first step by a gradient of 0 has the size
         :math:`1 / \varepsilon`, with it :math:`1 / \sqrt{\bar\varepsilon}`.
-      mu_dtype: Dtype of the stored first moment; None means that of the params.
+      mu_dtype: Dtype of the stored first moment; None means that of the params, but
+        at least bfloat16.
       nesterov: Whether to use Nesterov momentum (NAdam; Dozat, 2016).
       nu_dtype: Dtype of the stored second moment; None means that of the params, but
         at least float32.
@@ -223,7 +225,8 @@ def adamw(
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
       eps_root: Small constant added to the second moment, inside the square root.
-      mu_dtype: Dtype of the stored first moment; None means that of the params.
+      mu_dtype: Dtype of the stored first moment; None means that of the params, but
+        at least bfloat16.
       weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
         the learning rate.
       mask: Optax's name for ``weight_decay_mask``; give only one of the two.

@@ -36,7 +36,7 @@ class ScaleByAdamAtan2State(NamedTuple):
     """State of `scale_by_adam_atan2`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params
+    mu: PyTree  # m, shapes and dtypes of the params, at least bfloat16
     nu_sqrt: PyTree  # q, shapes of the params, real, at least float32
 
 

@@ -29,7 +29,7 @@ class ScaleByAdamCmState(NamedTuple):
     """State of `scale_by_adam_cm`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params
+    mu: PyTree  # m, shapes and dtypes of the params, at least bfloat16
     nu: PyTree  # v, shapes of the params, real, at least float32
     buffer: tuple[PyTree, ...]  # critical momenta, each as mu; unused slots are 0
     keys: jax.Array  # priorities of the slots, shape (capacity,), at least float32

@@ -18,7 +18,7 @@ class ScaleByAdamaxState(NamedTuple):
     """State of `scale_by_adamax`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params
+    mu: PyTree  # m, shapes and dtypes of the params, at least bfloat16
     nu: PyTree  # u, shapes of the params, real, at least float32
 
 

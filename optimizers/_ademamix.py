@@ -33,7 +33,7 @@ class ScaleByAdemamixState(NamedTuple):
     """State of `scale_by_ademamix`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m1, shapes and dtypes of the params, or mu_dtype
+    mu: PyTree  # m1, shapes and dtypes of the params, at least bfloat16, or mu_dtype
     nu: PyTree  # v, shapes of the params, real, at least float32
     mu_slow: PyTree  # m2, shapes of the params, at least float32
 
@@ -111,7 +111,8 @@ def scale_by_ademamix(
       alpha: Weight of the slow first moment, >= 0; a float or a schedule.
       eps: Small constant added to the denominator, outside the square root.
       eps_root: Small constant added to the second moment, inside the square root.
-      mu_dtype: Dtype of the stored fast first moment; None means that of the params.
+      mu_dtype: Dtype of the stored fast first moment; None means that of the params,
+        but at least bfloat16.
       warmup_steps: Number of warm-up steps of alpha and b3; None means no warm-up.
 
     Returns:
@@ -200,7 +201,8 @@ def ademamix(
       alpha: Weight of the slow first moment, >= 0; a float or a schedule.
       eps: Small constant added to the denominator, outside the square root.
       eps_root: Small constant added to the second moment, inside the square root.
-      mu_dtype: Dtype of the stored fast first moment; None means that of the params.
+      mu_dtype: Dtype of the stored fast first moment; None means that of the params,
+        but at least bfloat16.
       weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by
         the learning rate.
       mask: Optax's name for ``weight_decay_mask``; give only one of the two.

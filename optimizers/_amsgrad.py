@@ -20,7 +20,7 @@ class ScaleByAmsgradState(NamedTuple):
     """State of `scale_by_amsgrad`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params, or mu_dtype
+    mu: PyTree  # m, shapes and dtypes of the params, at least bfloat16, or mu_dtype
     nu: PyTree  # v, shapes of the params, real, at least float32
     nu_max: PyTree  # v-hat, as nu
 
@@ -41,7 +41,8 @@ def scale_by_amsgrad(
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
       eps_root: Small constant added to the second moment, inside the square root.
-      mu_dtype: Dtype of the stored first moment; None means that of the params.
+      mu_dtype: Dtype of the stored first moment; None means that of the params, but
+        at least bfloat16.
       variant: Order of maximum and bias correction: ``"optax"``, ``"torch"`` or
         ``"paper"``.
 
@@ -122,7 +123,8 @@ def amsgrad(
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
       eps_root: Small constant added to the second moment, inside the square root.
-      mu_dtype: Dtype of the stored first moment; None means that of the params.
+      mu_dtype: Dtype of the stored first moment; None means that of the params, but
+        at least bfloat16.
       variant: Order of maximum and bias correction: ``"optax"``, ``"torch"`` or
         ``"paper"``.
       weight_decay: Decoupled weight decay, a float or an optax schedule; multiplied by

@@ -33,7 +33,7 @@ class ScaleByDadaptAdagradState(NamedTuple):
     """State of `scale_by_dadapt_adagrad`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params; None without momentum
+    mu: PyTree  # m, as the params, at least bfloat16; None without momentum
     nu: PyTree  # A, shapes of the params, real, at least float32
     grad_sum: PyTree  # s, shapes of the params, at least float32
     distance: jax.Array  # d, shape (), the widest of float32 and the params

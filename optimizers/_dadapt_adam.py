@@ -30,7 +30,7 @@ class ScaleByDadaptAdamState(NamedTuple):
     """State of `scale_by_dadapt_adam`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params (float32 for float16)
+    mu: PyTree  # m, as the params, at least bfloat16 (float32 for float16)
     nu: PyTree  # v, shapes of the params, real, at least float32
     grad_sum: PyTree  # s, shapes of the params, at least float32
     distance: jax.Array  # d, shape (), the widest of float32 and the params

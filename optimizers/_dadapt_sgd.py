@@ -29,7 +29,7 @@ class ScaleByDadaptSgdState(NamedTuple):
     """State of `scale_by_dadapt_sgd`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params; None without momentum
+    mu: PyTree  # m, as the params, at least bfloat16; None without momentum
     grad_sum: PyTree  # s, shapes of the params, at least float32
     distance: jax.Array  # d, shape (), the widest of float32 and the params
     numerator: jax.Array  # N, as distance

@@ -25,7 +25,7 @@ class ScaleByNadamState(NamedTuple):
     """State of `scale_by_nadam`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params, or mu_dtype
+    mu: PyTree  # m, shapes and dtypes of the params, at least bfloat16, or mu_dtype
     nu: PyTree  # v, shapes of the params, real, at least float32, or nu_dtype
     momentum_product: jax.Array  # M, shape (), the widest of float32 and the params
 
@@ -47,7 +47,8 @@ def scale_by_nadam(
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
       eps_root: Small constant added to the second moment, inside the square root.
-      mu_dtype: Dtype of the stored first moment; None means that of the params.
+      mu_dtype: Dtype of the stored first moment; None means that of the params, but
+        at least bfloat16.
       momentum_decay: Speed at which the momentum warms up, at least 0; None keeps the
         momentum at b1.
       nu_dtype: Dtype of the stored second moment; None means that of the params, but
@@ -123,7 +124,8 @@ def nadam(
       eps_root: Small constant added to the second moment, inside the square root. A
         value such as 1e-8 keeps derivatives through the update finite where a
         gradient is zero.
-      mu_dtype: Dtype of the stored first moment; None means that of the params.
+      mu_dtype: Dtype of the stored first moment; None means that of the params, but
+        at least bfloat16.
       momentum_decay: Speed at which the momentum warms up, at least 0; None keeps the
         momentum at b1.
       nu_dtype: Dtype of the stored second moment; None means that of the params, but

@@ -35,7 +35,7 @@ class ScaleByOptimisticAmsgradState(NamedTuple):
     """State of `scale_by_optimistic_amsgrad`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # theta, shapes and dtypes of the params
+    mu: PyTree  # theta, shapes and dtypes of the params, at least bfloat16
     nu: PyTree  # v, shapes of the params, real, at least float32
     nu_max: PyTree  # v-hat, as nu
     mu_next: PyTree  # h, as mu; () without a predictor, where h is theta

@@ -31,7 +31,7 @@ class ScaleByProdigyState(NamedTuple):
     """State of `scale_by_prodigy`."""
 
     count: jax.Array  # t, shape (), int32
-    mu: PyTree  # m, shapes and dtypes of the params (float32 for float16)
+    mu: PyTree  # m, as the params, at least bfloat16 (float32 for float16)
     nu: PyTree  # v, shapes of the params, real, at least float32
     grad_sum: PyTree  # s, shapes of the params, at least float32
     start: PyTree  # x_0, as the params

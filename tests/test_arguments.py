@@ -93,7 +93,7 @@ NO_NUMBERS = {
     *("has_aux", "inner_state", "labels", "loss", "mask", "mu_dtype", "nesterov"),
     *("normalize", "nu_dtype", "optimizer", "parameterization", "params", "per_leaf"),
     *("predictor", "reduce", "rescale", "safeguard_warmup", "second_moment", "state"),
-    *("use_updated_ema", "variant", "weight_decay_mask"),
+    *("shardings", "use_updated_ema", "variant", "weight_decay_mask"),
 }
 # These fix the shapes of arrays and cannot be traced.
 SIZES = ("capacity", "microbatches", "window")

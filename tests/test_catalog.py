@@ -32,7 +32,8 @@ OURS = {
     ),
     Kind.OTHER: (
         *("distance_estimates", "lookahead_params", "rmpe_predictor"),
-        *("sam_value_and_grad", "zero_predictor", "Predictor", "LookaheadState"),
+        *("sam_value_and_grad", "state_shardings", "zero_predictor", "Predictor"),
+        "LookaheadState",
     ),
 }
 OPTAX = {

@@ -21,7 +21,8 @@ def _emit(rows: list[Any], table: Any, *, as_json: bool) -> None:
     epilog="""\b
 Examples:
   python -m benchmarks profile
-  python -m benchmarks profile -o amsgrad --tree one --tree tiny --seconds 30"""
+  python -m benchmarks profile -o amsgrad --tree one --tree tiny --seconds 30
+  python -m benchmarks profile --mesh data=8,model=4"""
 )
 @click.option(
     "-o",
@@ -37,8 +38,17 @@ Examples:
     multiple=True,
     metavar="NAME",
     help="Parameters to update: one (1 array of 10 M entries), many (300 arrays of "
-    "33 k), tiny (1000 arrays of 100) or transformer (12 layers, 10 M entries). "
-    "Repeatable.  [default: all]",
+    "33 k), tiny (1000 arrays of 100) or transformer (12 layers, 10 M entries); with "
+    "--mesh also billion (18 layers, 1.01 G entries). Repeatable.  [default: all; with "
+    "--mesh billion]",
+)
+@click.option(
+    "--mesh",
+    "mesh_text",
+    metavar="AXIS=SIZE,...",
+    help="Measures nothing, but adds up the bytes per device of params, gradients and "
+    "state on a mesh with these axes: replicated, with the state sharded over the "
+    "first axis (ZeRO-1), and with everything sharded over all axes. Needs no devices.",
 )
 @click.option(
     "--seconds",
@@ -51,7 +61,11 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Prints JSON instead of a table.")
 def profile(
-    chosen: tuple[str, ...], trees: tuple[str, ...], seconds: float, as_json: bool
+    chosen: tuple[str, ...],
+    trees: tuple[str, ...],
+    mesh_text: str | None,
+    seconds: float,
+    as_json: bool,
 ) -> None:
     """Measures the cost of one update of an optimizer.
 
@@ -61,9 +75,18 @@ def profile(
     are timed alternately in one process. Ratios vary less on an idle machine.
     """
     from benchmarks.cli import show
-    from benchmarks.measure import profile
+    from benchmarks.measure import memory_plan, profile
     from benchmarks.roster import resolver, specs
 
+    if mesh_text is not None:
+        mesh = memory_plan.parse_mesh(mesh_text)
+        plans = [
+            memory_plan.plan(spec, tree, mesh)
+            for tree in trees or ("billion",)
+            for spec in chosen or specs.alias_names()
+        ]
+        _emit(plans, memory_plan.table, as_json=as_json)
+        return
     for spec in chosen:
         resolver.resolve(spec)  # fail before the first measurement
     tasks = [

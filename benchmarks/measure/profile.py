@@ -184,7 +184,7 @@ def table(comparisons: list[CostComparison]) -> Table:
                 f"{cost.update_us:,.0f}",
                 f"{cost.trace_s:.3f}",
                 f"{cost.compile_s:.3f}",
-                *map(_in_bytes, (cost.state_bytes, cost.temp_bytes, cost.moved_bytes)),
+                *map(in_bytes, (cost.state_bytes, cost.temp_bytes, cost.moved_bytes)),
             )
         if item.theirs is not None:
             ours, theirs = item.ours, item.theirs
@@ -213,7 +213,8 @@ def _quotient(ours: float, theirs: float) -> str:
     return f"{ours / theirs:.2f}" if theirs else "–"
 
 
-def _in_bytes(count: float) -> str:
+def in_bytes(count: float) -> str:
+    """A number of bytes with three digits and its unit."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

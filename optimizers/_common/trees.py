@@ -22,7 +22,9 @@ from optimizers._common.typing import PyTree, Scalar
 def zeros_like(function: str, params: PyTree, dtype: Any = None) -> PyTree:
     """Zeros of the shapes and shardings of the params, in their dtype or the given.
 
-    Complex leaves stay complex: in complex64 if the given dtype is narrower.
+    Complex leaves stay complex: in complex64 if the given dtype is narrower. Where the
+    params have at most 8 bits, the zeros are bfloat16: a float8 average with decay rate
+    0.9 stops at half to three quarters of a constant gradient.
 
     Raises:
       ValueError: A leaf is not of a floating-point or complex dtype; names its path.
@@ -33,7 +35,7 @@ def zeros_like(function: str, params: PyTree, dtype: Any = None) -> PyTree:
     def leaf(p: Any) -> jax.Array:
         own = numerics.dtype_of(p)
         if dtype is None:
-            return jnp.zeros_like(p, dtype=own)
+            return jnp.zeros_like(p, dtype=jnp.bfloat16 if own.itemsize == 1 else own)
         if jnp.issubdtype(own, jnp.complexfloating):
             return jnp.zeros_like(p, dtype=np.promote_types(dtype, np.complex64))
         return jnp.zeros_like(p, dtype=dtype)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.cli.main import main
 from benchmarks.errors import UserError
-from benchmarks.measure import profile, throughput, timing
+from benchmarks.measure import memory_plan, profile, throughput, timing
 from benchmarks.measure.profile import TREES, compare, counterpart
 from benchmarks.problems import load_problem
 from benchmarks.roster import resolver
@@ -171,3 +171,40 @@ def test_counterparts_with_other_names(ours: str, theirs: str) -> None:
     found = counterpart(ours)
     assert found is not None
     assert found[0] == theirs
+
+
+def test_plan_adds_up_bytes_per_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_plan, "TREES", {"small": SHAPES})
+    mesh = memory_plan.parse_mesh("data=8, model=5")
+    found = memory_plan.plan("adam", "small", mesh)
+    # Of 200 entries, data leaves 25 and model 5 of them. Of 10 x 20, data divides
+    # neither side, and model leaves 10 x 4.
+    assert (found.params_bytes, found.state_bytes) == (4 * 400, 8 * 400 + 4)
+    assert found.replicated_bytes == 16 * 400 + 4
+    assert found.zero1_bytes == 8 * 400 + 8 * (25 + 200) + 4
+    assert found.sharded_bytes == 16 * (5 + 40) + 4
+    assert found.mesh == {"data": 8, "model": 5}
+
+
+@pytest.mark.parametrize("text", ["", "8", "data=0", "data=8,model", "data=2,data=4"])
+def test_bad_meshes_are_refused(text: str) -> None:
+    result = CliRunner().invoke(main, ("profile", "--mesh", text))
+    assert result.exit_code != 0
+    assert f"--mesh {text!r}" in result.stderr
+    assert "as in --mesh data=8,model=4" in result.stderr
+
+
+def test_command_plans_a_billion_parameters() -> None:
+    arguments = ("--mesh", "data=8", "-o", "dadapt_sgd", "-o", "optax.adafactor")
+    result = CliRunner().invoke(main, ("profile", *arguments, "--json"))
+    assert result.exit_code == 0, result.stderr
+    ours, theirs = json.loads(result.stdout)
+    count = ours["params_bytes"] / 4
+    assert 1e9 < count < 1.02e9
+    # One float32 per parameter, and a few scalars.
+    assert 4 * count < ours["state_bytes"] < 4 * count + 100
+    assert ours["zero1_bytes"] == pytest.approx(8.5 * count)
+    assert ours["sharded_bytes"] == pytest.approx(1.5 * count)
+    assert theirs["state_bytes"] < 0.01 * count
+    shown = CliRunner().invoke(main, ("profile", *arguments))
+    assert "8.58 GB" in shown.stdout
