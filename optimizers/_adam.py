@@ -119,6 +119,9 @@ def adam(
     :math:`\sqrt{\hat v}` and :math:`\varepsilon`. ``nesterov`` follows optax and has
     no schedule for :math:`\beta_1`; `nadam` has Dozat's.
 
+    Differences from other frameworks: docs/migrating.md has the calls that reproduce
+    their Adam.
+
     Differences from PyTorch: a complex parameter has one real second moment, that of
     :math:`|g|`, so that a step keeps the phase of :math:`\hat m`, as in optax. PyTorch
     treats real and imaginary parts as separate parameters; use
