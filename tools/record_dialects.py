@@ -6,7 +6,7 @@ have an environment of its own, with Python 3.11 and the version in dialects.jso
     pip install torch==2.13.0
     python tools/record_dialects.py torch
 
-MXNet and Chainer also need numpy==1.23.5, and Chainer setuptools<70 and
+TensorFlow.js is installed by npm, in the folder where this runs. MXNet and Chainer also need numpy==1.23.5, and Chainer setuptools<70 and
 ``pip install --no-build-isolation``.
 """
 
@@ -15,6 +15,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,11 @@ def record(package: dict[str, Any], data: dict[str, Any]) -> None:
       RuntimeError: Another version of the package is installed.
     """
     name = package["package"]
-    found = importlib.metadata.version(name).partition("+")[0]
+    if name == "@tensorflow/tfjs":
+        found = json.loads(Path("node_modules", name, "package.json").read_text())
+        found = found["version"]
+    else:
+        found = importlib.metadata.version(name).partition("+")[0]
     if found != package["version"]:
         msg = f"dialects.json is about {name} {package['version']}, found {found}."
         raise RuntimeError(msg)
@@ -462,6 +467,40 @@ def _optax(
         yield x
 
 
+def _tfjs(
+    name: str,
+    lr: float,
+    arguments: dict[str, Any],
+    start: np.ndarray,
+    gradients: np.ndarray,
+) -> Trajectory:
+    program = """
+        const tf = require("@tensorflow/tfjs");
+        const [name, values, start, gradients] = JSON.parse(process.argv[1]);
+        const x = tf.variable(tf.tensor1d(start), true, "x");
+        const optimizer = tf.train[name](...values);
+        const visited = gradients.map((g) => {
+          optimizer.applyGradients({ x: tf.tensor1d(g) });
+          return Array.from(x.dataSync());
+        });
+        console.log(JSON.stringify(visited));
+    """
+    given = [
+        name.rpartition(".")[2],
+        [lr, *arguments.values()],
+        start.tolist(),
+        gradients.tolist(),
+    ]
+    node = subprocess.run(
+        ["node", "-e", program, json.dumps(given)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    visited = json.loads(node.stdout.splitlines()[-1])
+    yield from np.array(visited, start.dtype)
+
+
 DRIVERS: dict[str, Driver] = {
     "adabound": _torch_style("adabound"),
     "autograd": _autograd,
@@ -484,6 +523,7 @@ DRIVERS: dict[str, Driver] = {
     "qiskit-algorithms": _qiskit,
     "scikit-learn": _sklearn,
     "tensorflow": _tensorflow,
+    "@tensorflow/tfjs": _tfjs,
     "thinc": _thinc,
     "tinygrad": _tinygrad,
     "torch": _torch_style("torch.optim"),
