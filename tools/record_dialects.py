@@ -6,8 +6,8 @@ have an environment of its own, with Python 3.11 and the version in dialects.jso
     pip install torch==2.13.0
     python tools/record_dialects.py torch
 
-TensorFlow.js is installed by npm, in the folder where this runs. MXNet and Chainer also need numpy==1.23.5, and Chainer setuptools<70 and
-``pip install --no-build-isolation``.
+TensorFlow.js is installed by npm, in the folder where this runs. MXNet and Chainer also
+need numpy==1.23.5, and Chainer setuptools<70 and ``pip install --no-build-isolation``.
 """
 
 import argparse
