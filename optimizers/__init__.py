@@ -71,6 +71,10 @@ Other functions:
                            in a state, by path
   epsilon_hat              Schedule for eps that adds it before the second moment is
                            corrected
+  from_keras_state         Takes over the state of a Keras optimizer, to continue its
+                           run here
+  from_torch_state         Takes over the state of a PyTorch optimizer, to continue its
+                           run here
   gsam_rho_schedule        The radius of GSAM as a linear function of the learning rate
   last_gradient_predictor  Predicts that the next gradient equals the last one, like
                            predictor=None
@@ -136,6 +140,7 @@ from optimizers._dadapt_sgd import (
 )
 from optimizers._distance_estimates import distance_estimates
 from optimizers._dynamic_barrier import DynamicBarrierState, dynamic_barrier
+from optimizers._foreign_states import from_keras_state, from_torch_state
 from optimizers._friendly_sam import (
     FriendlySamState,
     friendly_sam,
@@ -228,6 +233,8 @@ __all__ = [
     "epsilon_hat",
     "friendly_sam",
     "friendly_sam_gradient",
+    "from_keras_state",
+    "from_torch_state",
     "gradvac",
     "gsam",
     "gsam_gradient",
