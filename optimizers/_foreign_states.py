@@ -65,7 +65,7 @@ def from_torch_state(
 
     It knows ``Adam``, ``AdamW``, ``Adamax`` and ``NAdam`` of PyTorch, ``AdaBound`` of
     adabound, ``DAdaptAdam`` of dadaptation and ``Prodigy`` of prodigyopt.
-    Hyperparameters are not read: docs/migrating.md has the calls for each class. AMSGrad needs
+    Hyperparameters are not read: docs/migrating.md has the calls. AMSGrad needs
     ``amsgrad(learning_rate, variant="torch")``. Step counts, also those of schedules,
     become that of PyTorch.
 
@@ -113,8 +113,8 @@ def from_torch_state(
         if index not in state_dict["state"]:
             msg = (
                 f"{name}: PyTorch has no state for parameter {index}, because it had "
-                "no gradient so far. Leave it out of the optimizer, or take a step with "
-                "all parameters first."
+                "no gradient so far. Leave it out of the optimizer, or take a "
+                "step with all parameters first."
             )
             raise ValueError(msg)
     entries = [state_dict["state"][index] for index in order]
@@ -186,7 +186,7 @@ def from_keras_state(
     if count is None:
         msg = (
             f"{name}: variables must be optimizer.variables of a Keras optimizer, "
-            f"which begin with iteration, got {[variable.path for variable in variables]}."
+            f"which begin with iteration, got {[x.path for x in variables]}."
         )
         raise ValueError(msg)
 
