@@ -69,10 +69,18 @@ Other functions:
                            average
   distance_estimates       Returns the distance estimates d of D-Adaptation and Prodigy
                            in a state, by path
+  epsilon_hat              Schedule for eps that adds it before the second moment is
+                           corrected
+  from_keras_state         Takes over the state of a Keras optimizer, to continue its
+                           run here
+  from_torch_state         Takes over the state of a PyTorch optimizer, to continue its
+                           run here
   gsam_rho_schedule        The radius of GSAM as a linear function of the learning rate
   last_gradient_predictor  Predicts that the next gradient equals the last one, like
                            predictor=None
   lookahead_params         Returns the slow weights of `lookahead`, for evaluation
+  no_bias_correction       Schedule of the factor that undoes the bias corrections of
+                           Adam
   rmpe_predictor           Predicts the limit of the gradients, by extrapolation of the
                            last few
   sam_value_and_grad       As `jax.value_and_grad`, with the gradient of SAM
@@ -113,6 +121,7 @@ from optimizers._ademamix import (
     scale_by_ademamix,
 )
 from optimizers._amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
+from optimizers._bias_correction import epsilon_hat, no_bias_correction
 from optimizers._bloop import BloopState, bloop
 from optimizers._cagrad import cagrad
 from optimizers._clipping import adaptive_grad_clip, clip_by_global_norm
@@ -133,6 +142,7 @@ from optimizers._dadapt_sgd import (
 )
 from optimizers._distance_estimates import distance_estimates
 from optimizers._dynamic_barrier import DynamicBarrierState, dynamic_barrier
+from optimizers._foreign_states import from_keras_state, from_torch_state
 from optimizers._friendly_sam import (
     FriendlySamState,
     friendly_sam,
@@ -223,8 +233,11 @@ __all__ = [
     "dadapt_sgd",
     "distance_estimates",
     "dynamic_barrier",
+    "epsilon_hat",
     "friendly_sam",
     "friendly_sam_gradient",
+    "from_keras_state",
+    "from_torch_state",
     "gradvac",
     "gsam",
     "gsam_gradient",
@@ -240,6 +253,7 @@ __all__ = [
     "mgda",
     "mixed_gradients",
     "nadam",
+    "no_bias_correction",
     "optimistic_amsgrad",
     "pcgrad",
     "prodigy",

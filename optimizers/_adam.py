@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, moments, numerics, transforms, trees
+from optimizers._common import (
+    checks,
+    moments,
+    numerics,
+    schedules,
+    transforms,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAdamState", "adam", "adamw", "scale_by_adam"]
@@ -25,7 +32,7 @@ class ScaleByAdamState(NamedTuple):
 def scale_by_adam(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
+    eps: ScalarOrSchedule = 1e-8,
     eps_root: Scalar = 0.0,
     mu_dtype: Any = None,
     *,
@@ -37,7 +44,8 @@ def scale_by_adam(
     Args:
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Small constant added to the denominator, outside the square root.
+      eps: Small constant added to the denominator, outside the square root; a float or
+        a schedule, such as `epsilon_hat`.
       eps_root: Small constant added to the second moment, inside the square root.
       mu_dtype: Dtype of the stored first moment; None means that of the params, but
         at least bfloat16.
@@ -68,7 +76,7 @@ def adam(
     learning_rate: ScalarOrSchedule,
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
+    eps: ScalarOrSchedule = 1e-8,
     eps_root: Scalar = 0.0,
     mu_dtype: Any = None,
     *,
@@ -106,11 +114,14 @@ def adam(
     Defaults: those of the paper and of ``optax.adam``.
 
     Differences from the paper: eps_root, for derivatives through the update, and
-    decoupled weight decay. The paper's more efficient form, used by TensorFlow, adds
-    :math:`\varepsilon` before :math:`v` is corrected, which amounts to
-    :math:`\varepsilon / \sqrt{1 - \beta_2^t}` here. HeavyBall uses the maximum of
+    decoupled weight decay. The paper's more efficient form, used by Keras, TensorFlow
+    and others, adds :math:`\varepsilon` before :math:`v` is corrected: pass
+    ``eps=epsilon_hat(1e-7, b2=0.999)``. HeavyBall uses the maximum of
     :math:`\sqrt{\hat v}` and :math:`\varepsilon`. ``nesterov`` follows optax and has
     no schedule for :math:`\beta_1`; `nadam` has Dozat's.
+
+    Differences from other frameworks: docs/migrating.md has the calls that reproduce
+    their Adam.
 
     Differences from PyTorch: a complex parameter has one real second moment, that of
     :math:`|g|`, so that a step keeps the phase of :math:`\hat m`, as in optax. PyTorch
@@ -123,7 +134,8 @@ def adam(
         starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Small constant added to the denominator, outside the square root.
+      eps: Small constant added to the denominator, outside the square root; a float or
+        a schedule, such as `epsilon_hat`.
       eps_root: Small constant added to the second moment, inside the square root.
         Without it, the derivative of the first step by a gradient of 0 has the size
         :math:`1 / \varepsilon`, with it :math:`1 / \sqrt{\bar\varepsilon}`.
@@ -185,7 +197,7 @@ def adamw(
     learning_rate: ScalarOrSchedule,
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
+    eps: ScalarOrSchedule = 1e-8,
     eps_root: Scalar = 0.0,
     mu_dtype: Any = None,
     weight_decay: ScalarOrSchedule = 1e-4,
@@ -216,14 +228,17 @@ def adamw(
     Differences from the paper: the paper multiplies :math:`\lambda` by the schedule
     multiplier only. Here, as in optax and PyTorch, it is multiplied by the whole
     learning rate. PyTorch decays the params before the step, which is equivalent; its
-    default is 0.01.
+    default is 0.01. For weight decay that is not multiplied by the learning rate, as
+    in Chainer, subtract it after `adam`:
+    ``optax.chain(adam(learning_rate), optax.add_decayed_weights(-weight_decay))``.
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
         starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Small constant added to the denominator, outside the square root.
+      eps: Small constant added to the denominator, outside the square root; a float or
+        a schedule, such as `epsilon_hat`.
       eps_root: Small constant added to the second moment, inside the square root.
       mu_dtype: Dtype of the stored first moment; None means that of the params, but
         at least bfloat16.
@@ -287,7 +302,7 @@ def _scale_by_adam(
     name: str,
     b1: Scalar,
     b2: Scalar,
-    eps: Scalar,
+    eps: ScalarOrSchedule,
     eps_root: Scalar,
     mu_dtype: Any,
     *,
@@ -295,7 +310,9 @@ def _scale_by_adam(
     nu_dtype: Any,
 ) -> optax.GradientTransformationExtraArgs:
     checks.decay_rates(name, b1=b1, b2=b2)
-    checks.non_negative(name, eps=eps, eps_root=eps_root)
+    checks.non_negative(name, eps_root=eps_root)
+    if not callable(eps):
+        checks.non_negative(name, eps=eps)
 
     def init(params: PyTree) -> ScaleByAdamState:
         return ScaleByAdamState(
@@ -322,7 +339,8 @@ def _scale_by_adam(
         else:
             mu_hat = moments.debias(mu, b1, count)  # (3)
         nu_hat = moments.debias(nu, b2, count)  # (4)
-        direction = moments.ratio(mu_hat, nu_hat, eps, eps_root)  # (5)
+        outside = schedules.value_at(eps, state.count)
+        direction = moments.ratio(mu_hat, nu_hat, outside, eps_root)  # (5)
         return trees.cast_like(direction, grads), ScaleByAdamState(
             count, trees.cast_like(mu, state.mu), trees.cast_like(nu, state.nu)
         )

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers._common import checks, moments, numerics, transforms, trees
+from optimizers._common import (
+    checks,
+    moments,
+    numerics,
+    schedules,
+    transforms,
+    trees,
+)
 from optimizers._common.typing import Mask, PyTree, Scalar, ScalarOrSchedule
 
 __all__ = ["ScaleByAmsgradState", "amsgrad", "scale_by_amsgrad"]
@@ -28,7 +35,7 @@ class ScaleByAmsgradState(NamedTuple):
 def scale_by_amsgrad(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
+    eps: ScalarOrSchedule = 1e-8,
     eps_root: Scalar = 0.0,
     mu_dtype: Any = None,
     *,
@@ -39,7 +46,8 @@ def scale_by_amsgrad(
     Args:
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Small constant added to the denominator, outside the square root.
+      eps: Small constant added to the denominator, outside the square root; a float or
+        a schedule, such as `epsilon_hat`.
       eps_root: Small constant added to the second moment, inside the square root.
       mu_dtype: Dtype of the stored first moment; None means that of the params, but
         at least bfloat16.
@@ -62,7 +70,7 @@ def amsgrad(
     learning_rate: ScalarOrSchedule,
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
+    eps: ScalarOrSchedule = 1e-8,
     eps_root: Scalar = 0.0,
     mu_dtype: Any = None,
     *,
@@ -114,14 +122,17 @@ def amsgrad(
     Differences from released code: newer versions of optax have a flag for each of
     the two corrections. Both flags together are (O), neither is (P). The other two
     combinations are not implemented: correcting only :math:`m` makes the first step as
-    long as :math:`\eta / \sqrt{1 - \beta_2}`.
+    long as :math:`\eta / \sqrt{1 - \beta_2}`. Keras and Chainer use (T), but add
+    :math:`\varepsilon` before the correction: pass
+    ``eps=epsilon_hat(1e-7, b2=0.999)``.
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
         starting at 0). Negative values ascend.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
-      eps: Small constant added to the denominator, outside the square root.
+      eps: Small constant added to the denominator, outside the square root; a float or
+        a schedule, such as `epsilon_hat`.
       eps_root: Small constant added to the second moment, inside the square root.
       mu_dtype: Dtype of the stored first moment; None means that of the params, but
         at least bfloat16.
@@ -170,14 +181,16 @@ def _scale_by_amsgrad(
     name: str,
     b1: Scalar,
     b2: Scalar,
-    eps: Scalar,
+    eps: ScalarOrSchedule,
     eps_root: Scalar,
     mu_dtype: Any,
     *,
     variant: str,
 ) -> optax.GradientTransformationExtraArgs:
     checks.decay_rates(name, b1=b1, b2=b2)
-    checks.non_negative(name, eps=eps, eps_root=eps_root)
+    checks.non_negative(name, eps_root=eps_root)
+    if not callable(eps):
+        checks.non_negative(name, eps=eps)
     checks.one_of(name, "variant", variant, _VARIANTS)
 
     def init(params: PyTree) -> ScaleByAmsgradState:
@@ -211,7 +224,8 @@ def _scale_by_amsgrad(
             mu_hat = mu
             nu_max = moments.running_max(state.nu_max, nu)
             nu_hat = nu_max  # (P)
-        direction = moments.ratio(mu_hat, nu_hat, eps, eps_root)  # (3)
+        outside = schedules.value_at(eps, state.count)
+        direction = moments.ratio(mu_hat, nu_hat, outside, eps_root)  # (3)
         return trees.cast_like(direction, grads), ScaleByAmsgradState(
             count,
             trees.cast_like(mu, state.mu),

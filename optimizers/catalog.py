@@ -38,6 +38,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "bloop": {"aux_weight": 0.1},
     "clip_by_global_norm": {"max_norm": 1.0},
     "dynamic_barrier": {"aux_weight": 0.1},
+    "epsilon_hat": {"eps": 1e-7, "b2": 0.999},
     "gsam_rho_schedule": {
         "learning_rate": optax.constant_schedule(0.1),
         "rho_min": 0.0,
@@ -46,6 +47,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
         "learning_rate_max": 0.1,
     },
     "mixed_gradients": {"aux_weight": 0.1},
+    "no_bias_correction": {"b1": 0.9, "b2": 0.999},
     "pcgrad": {"aux_weight": 0.1},
     "sam_value_and_grad": {"loss": jnp.sum},
     "width_scaled_learning_rate": {"labels": "hidden", "width_ratio": 4.0},

@@ -90,10 +90,21 @@ OTHER_RANGES = {
 # Arguments that are not numbers, or that may be any.
 NO_NUMBERS = {
     *("adaptive", "alignment", "axis", "axis_fn", "batch_argnums", "bias_correction"),
-    *("has_aux", "inner_state", "labels", "loss", "mask", "mu_dtype", "nesterov"),
+    *(
+        "convert",
+        "has_aux",
+        "inner_state",
+        "labels",
+        "loss",
+        "mask",
+        "mu_dtype",
+        "nesterov",
+    ),
     *("normalize", "nu_dtype", "optimizer", "parameterization", "params", "per_leaf"),
     *("predictor", "reduce", "rescale", "safeguard_warmup", "second_moment", "state"),
     *("shardings", "use_updated_ema", "variant", "weight_decay_mask"),
+    *("state_dict", "variables"),
+    *("use_updated_ema", "variant", "weight_decay_mask"),
 }
 # These fix the shapes of arrays and cannot be traced.
 SIZES = ("capacity", "microbatches", "window")

@@ -29,6 +29,7 @@ OURS = {
     ),
     Kind.SCHEDULE: (
         *("ademamix_alpha_schedule", "ademamix_b3_schedule", "gsam_rho_schedule"),
+        *("epsilon_hat", "no_bias_correction"),
     ),
     Kind.OTHER: (
         *("distance_estimates", "lookahead_params", "rmpe_predictor"),

@@ -10,22 +10,41 @@ PACKAGE = ROOT / "optimizers" / "__init__.py"
 README = ROOT / "README.md"
 API = ROOT / "tests" / "public_api.txt"
 CONFORMANCE = ROOT / "docs" / "conformance.md"
+MIGRATING = ROOT / "docs" / "migrating.md"
 
 
-def generated() -> dict[Path, str]:
-    """What the generated files should hold, by path, beside `PACKAGE`."""
-    # These import the package, which has to be written first.
-    from tools import optimizer_table, public_api, rule_table
+def api() -> str:
+    """What `API` should hold. This and the others import the package."""
+    from tools import public_api
 
-    readme = README.read_text()
+    return public_api.render()
+
+
+def readme() -> str:
+    """What `README` should hold."""
+    from tools import optimizer_table
+
+    text = README.read_text()
     for name, factories in (
         ("optimizers", optimizer_table.aliases()),
         ("methods", optimizer_table.methods()),
     ):
-        table = optimizer_table.render(factories)
-        readme = _with_section(readme, name, table)
-    rules = _with_section(CONFORMANCE.read_text(), "rules", rule_table.render())
-    return {API: public_api.render(), README: readme, CONFORMANCE: rules}
+        text = _with_section(text, name, optimizer_table.render(factories))
+    return text
+
+
+def conformance() -> str:
+    """What `CONFORMANCE` should hold."""
+    from tools import rule_table
+
+    return _with_section(CONFORMANCE.read_text(), "rules", rule_table.render())
+
+
+def migrating() -> str:
+    """What `MIGRATING` should hold."""
+    from tools import dialect_tables
+
+    return _with_section(MIGRATING.read_text(), "dialects", dialect_tables.render())
 
 
 def _with_section(text: str, name: str, content: str) -> str:
@@ -43,5 +62,8 @@ def _write(path: Path, text: str) -> None:
 
 if __name__ == "__main__":
     _write(PACKAGE, package_init.render())
-    for path, text in generated().items():
-        _write(path, text)
+    # After the package, which they import.
+    _write(API, api())
+    _write(README, readme())
+    _write(CONFORMANCE, conformance())
+    _write(MIGRATING, migrating())

@@ -12,6 +12,7 @@ from optimizers.testing import Case, Rule, conformance_rules
 # Arguments of further cases, where one argument chooses another method.
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "adam": ({"nesterov": True}, {"mu_dtype": "bfloat16"}, {"nu_dtype": "bfloat16"}),
+    "adamax": ({"variant": "keras"},),
     "amsgrad": ({"variant": "torch"}, {"variant": "paper"}),
     "ademamix": ({"warmup_steps": 4},),
     "lookahead": ({"sync_period": 1}, {"sync_period": 2, "inner_state": "reset"}),
