@@ -113,6 +113,11 @@ class CellStats:
         """Whether it reached the middle target and ends above it `[S]`."""
         return self.reached & ~self.ends_below
 
+    @property
+    def may_lead(self) -> bool:
+        """Whether all seeds are finished and half end at or below the middle target."""
+        return self.complete and 2 * int(self.ends_below.sum()) >= len(self.seeds)
+
 
 Cells = dict[tuple[str, str], CellStats]
 """Statistics by (problem, optimizer)."""

@@ -81,7 +81,7 @@ def list_(what: str | None) -> None:
     if what in (None, "optimizers"):
         click.echo(
             "Optimizers of optax work too, as optax.NAME or optax.contrib.NAME, and "
-            "your own as MODULE:FACTORY."
+            "your own as MODULE:FUNCTION or path/to/FILE.py:FUNCTION."
         )
 
 

@@ -23,8 +23,8 @@ def options(command: Any) -> Any:
             "specs",
             multiple=True,
             metavar="SPEC",
-            help="Adds an optimizer: NAME, optax.NAME or MODULE:FACTORY, where MODULE "
-            "is installed or in the current folder. Arguments are optional: "
+            help="Adds an optimizer: NAME, optax.NAME, or MODULE:FUNCTION or "
+            "path/to/FILE.py:FUNCTION for one of your own. Arguments are optional: "
             "'optax.sgd(momentum=0.9)'. A set of values is tuned beside the learning "
             "rate: 'adam(b1={0.8, 0.9})'. Wrappers and gradient transformations take "
             "an optimizer as first argument: 'sam(adam, rho=0.1)'. Repeatable.",

@@ -9,11 +9,9 @@ import functools
 import importlib
 import pkgutil
 import re
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from benchmarks import modules
 from benchmarks.errors import UserError, in_words, suggest
 from benchmarks.problem import Problem
 
@@ -55,15 +53,12 @@ def load_problem(name: str) -> Problem:
 
 def module_name(name: str) -> str:
     """The module that defines the problem with the given name or spec."""
-    place, colon, _ = name.rpartition(":")
-    if not colon:
-        return f"benchmarks.problems.{name}"
-    return Path(place).stem if place.endswith(".py") else place
+    return modules.name_of(name) if ":" in name else f"benchmarks.problems.{name}"
 
 
 def _own_problem(spec: str) -> Problem:
     """A problem that a function of the user makes."""
-    module = _import(spec)
+    module = modules.load(spec)
     function = spec.rpartition(":")[2]
     if not hasattr(module, function):
         known = [n for n, value in vars(module).items() if callable(value)]
@@ -101,39 +96,3 @@ def _own_problem(spec: str) -> Problem:
         )
         raise UserError(msg)
     return dataclasses.replace(made, spec=spec)
-
-
-def _import(spec: str) -> ModuleType:
-    place, name = spec.rpartition(":")[0], module_name(spec)
-    path = Path(place).resolve() if place.endswith(".py") else None
-    if path is not None:
-        if not path.is_file():
-            msg = f"{spec!r}: there is no file {str(path)!r}."
-            raise UserError(msg)
-        # As for a script, so that the file can import its neighbours.
-        if str(path.parent) not in sys.path:
-            sys.path.insert(0, str(path.parent))
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if f"{name}.".startswith(f"{error.name}."):
-            msg = (
-                f"{spec!r}: no module {error.name!r} in the current folder or "
-                "installed; run from the folder that holds it, or name its file as "
-                "path/to/FILE.py:FUNCTION."
-            )
-            raise UserError(msg) from None
-        raise UserError(_import_failed(spec, error)) from error
-    except Exception as error:  # a module may fail in any way
-        raise UserError(_import_failed(spec, error)) from error
-    found = getattr(module, "__file__", None)
-    if path is not None and (found is None or Path(found).resolve() != path):
-        msg = (
-            f"{spec!r}: a module {name!r} exists already, at {found}; rename the file."
-        )
-        raise UserError(msg)
-    return module
-
-
-def _import_failed(spec: str, error: Exception) -> str:
-    return f"{spec!r}: importing {module_name(spec)!r} fails with {in_words(error)}."

@@ -28,8 +28,9 @@ class Entry:
       reached: How many seeds reach the middle target and how many end at or below it;
         empty where every seed does both.
       order: The number that the column is sorted by.
-      shade: 1 for the fewest gradients on the problem, falling to 0 at ten times
-        that; 0 where the optimizer falls back to another method.
+      shade: 1 for the fewest gradients on the problem of the cells that may lead,
+        falling to 0 at ten times that; 0 for other cells, and where the optimizer falls
+        back to another method.
     """
 
     needed: str
@@ -93,7 +94,7 @@ def gradient_rows(analysis: Analysis) -> list[tuple[str, list[Entry | None]]]:
     cells = analysis.cells
     fewest = dict.fromkeys(analysis.scored, math.inf)
     for (p, name), cell in cells.items():
-        if p in fewest and (p, name) not in analysis.fallbacks:
+        if p in fewest and cell.may_lead and (p, name) not in analysis.fallbacks:
             fewest[p] = min(fewest[p], cell.middle_interval.median)
     return [
         (
@@ -234,7 +235,7 @@ def _entry(cell: CellStats, fewest: float, *, fallback: bool, chosen: str) -> En
     missed = math.isinf(middle.median)
     slower = (
         1.0
-        if missed or fallback
+        if missed or fallback or not cell.may_lead
         else math.log10(max(middle.median, 1) / max(fewest, 1))
     )
     seeds, left = len(cell.seeds), int(cell.left.sum())

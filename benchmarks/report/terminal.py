@@ -76,7 +76,8 @@ class _Gradients:
     ) -> RenderResult:
         yield Text(
             "Median gradients until the middle target is reached for the first time, "
-            "with 95 % intervals; fewest in bold",
+            "with 95 % intervals; bold: the fewest on a problem, among optimizers with "
+            "at least half of their seeds below the target at the end",
             "italic",
         )
         first, count = 0, len(self.analysis.scored)

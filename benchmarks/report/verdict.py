@@ -250,7 +250,7 @@ def _these(comparison: Comparison) -> str:
 
 
 def winners(tuned: dict[str, dict[str, CellStats]], comparison: Comparison) -> str:
-    """The optimizer with the fewest median gradients to the middle target."""
+    """The optimizers with the fewest median gradients, of those that may lead."""
     won: dict[tuple[str, ...], list[str]] = {}
     for problem in comparison.problems:
         cells = tuned[problem]
@@ -258,7 +258,7 @@ def winners(tuned: dict[str, dict[str, CellStats]], comparison: Comparison) -> s
         medians = {
             name: cells[name].middle_interval.median
             for name in names
-            if name in cells and cells[name].complete
+            if name in cells and cells[name].may_lead
         }
         least = min(medians.values(), default=math.inf)
         first = tuple(n for n, m in medians.items() if m == least < math.inf)
@@ -267,7 +267,10 @@ def winners(tuned: dict[str, dict[str, CellStats]], comparison: Comparison) -> s
         f"{listed(names) or 'no optimizer'} on {', '.join(problems)}"
         for names, problems in sorted(won.items(), key=lambda item: -len(item[1]))
     ]
-    return f"Fewest median gradients to the middle target: {'; '.join(parts)}."
+    return (
+        "Fewest median gradients to the middle target, among optimizers with at least "
+        f"half of their seeds below it at the end: {'; '.join(parts)}."
+    )
 
 
 def fallbacks(analysis: Analysis) -> list[str]:

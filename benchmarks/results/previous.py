@@ -1,6 +1,7 @@
 """What a results folder holds before a run, and what becomes of it."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from benchmarks.experiment.plan import Cell, Plan
 from benchmarks.results import blocks, paths, store, strays
 from benchmarks.results import manifest as manifests
 from benchmarks.results.manifest import CellEntry, Manifest
+from benchmarks.roster.specs import Sweep
 
 
 def previous_manifest(plan: Plan, out: Path) -> Manifest | None:
@@ -54,6 +56,7 @@ def previous_manifest(plan: Plan, out: Path) -> Manifest | None:
             f"{', '.join(reasons)}): choose another folder with --out."
         )
         raise UserError(msg)
+    _check_sweeps(out, [cell.optimizer for cell in kept], found.sweeps, plan)
     return found
 
 
@@ -168,6 +171,7 @@ def merged(out: Path, previous: Manifest | None, description: Manifest) -> Manif
         cells=tuple(every.values()),
         skipped=tuple(dict.fromkeys((*skipped, *description.skipped))),
         failed=tuple(failed[pair] for pair in kept if pair in failed),
+        sweeps=_sweeps(previous, description, {optimizer for _, optimizer in kept}),
         command=_both(previous.command, description.command),
     )
 
@@ -187,6 +191,44 @@ def _disagreements(out: Path, kept: Sequence[CellEntry], plan: Plan) -> Counter[
         names = _differences(origin[1], like.ingredients)
         found.update(name for name in names if name not in own)
     return found
+
+
+def _check_sweeps(
+    out: Path, kept: Sequence[str], sweeps: Sequence[Sweep], plan: Plan
+) -> None:
+    """Refuses a plan that groups optimizers otherwise than the kept results do."""
+    before, after = _set_of(sweeps), _set_of(plan.sweeps)
+    named = dict.fromkeys(cell.optimizer.name for cell in plan.cells)
+    for optimizer, name in itertools.product(dict.fromkeys(kept), named):
+        old, new = before.get(optimizer), after.get(name)
+        olds = {*old.variants.values()} if old else {optimizer}
+        news = {*new.variants.values()} if new else {name}
+        if olds != news and (shared := sorted(olds & news)):
+            msg = (
+                f"{out} holds results of {old.name if old else optimizer!r}, and this "
+                f"command names {new.name if new else name!r}; both include "
+                f"{shared[0]!r}: name one set with all values, on all problems of the "
+                "folder, or choose another folder with --out."
+            )
+            raise UserError(msg)
+
+
+def _sweeps(
+    previous: Manifest, description: Manifest, kept: set[str]
+) -> tuple[Sweep, ...]:
+    """The new sweeps, after those of the previous manifest that are not named anew."""
+    named = description.optimizers.keys() | _set_of(description.sweeps).keys()
+    old = [
+        sweep
+        for sweep in previous.sweeps
+        if kept & (variants := {*sweep.variants.values()}) and not variants & named
+    ]
+    return (*old, *description.sweeps)
+
+
+def _set_of(sweeps: Sequence[Sweep]) -> dict[str, Sweep]:
+    """By variant, its sweep."""
+    return {variant: sweep for sweep in sweeps for variant in sweep.variants.values()}
 
 
 def _differences(old: dict[str, str], new: dict[str, str]) -> list[str]:

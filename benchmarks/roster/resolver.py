@@ -74,7 +74,7 @@ def resolve(spec: str) -> Optimizer:
         return optax.with_extra_args_support(build(learning_rate))
 
     _try_out(name, build, next(iter(filled), ""))
-    # `MODULE:FACTORY`, or the name of an alias, or `optax.NAME`.
+    # `MODULE:FUNCTION`, or the name of an alias, or `optax.NAME`.
     first = target.rpartition(":")[2].split(".")[0]
     source = sources.reached_hash(module, first)
     text = f"{source} {target} {sorted(arguments.items())}"
@@ -138,7 +138,7 @@ def _check_around(
         msg = (
             f"{name!r}: {_target(name)} is neither a wrapper around one optimizer nor "
             "a gradient transformation: for any other combination, name a factory of "
-            "your own as MODULE:FACTORY."
+            "your own as MODULE:FUNCTION."
         )
         raise UserError(msg)
 
@@ -176,7 +176,7 @@ def _check_complete(
             msg = (
                 f"{name!r}: {_target(name)} needs the argument {parameter.name!r}: add "
                 f"{parameter.name}=VALUE or, if it is not a plain value, name a "
-                "factory of your own as MODULE:FACTORY."
+                "factory of your own as MODULE:FUNCTION."
             )
             raise UserError(msg)
 

@@ -1,11 +1,11 @@
 """Optimizers by name: what a spec typed by the user stands for.
 
-A spec is `NAME` (an alias of this library), `optax.NAME`, `optax.contrib.NAME` or
-`MODULE:FACTORY` (any module that Python can import, the current folder included),
-each optionally followed by keyword arguments that are Python literals:
-`amsgrad(variant="paper")`. One argument of a run may be tuned beside the learning rate:
-`adam(b1={0.8, 0.9})`. Wrappers and gradient transformations take an optimizer, which is
-a spec itself, as their first argument: `sam(adam(b1=0.8), rho=0.1)`.
+A spec is `NAME` (an alias of this library), `optax.NAME`, `optax.contrib.NAME`,
+`MODULE:FUNCTION` (any module that Python can import, the current folder included) or
+`path/to/FILE.py:FUNCTION`, each optionally followed by keyword arguments that are
+Python literals: `amsgrad(variant="paper")`. One argument of a run may be tuned beside
+the learning rate: `adam(b1={0.8, 0.9})`. Wrappers and gradient transformations take an
+optimizer, which is a spec itself, as their first argument: `sam(adam, rho=0.1)`.
 """
 
 import ast
@@ -19,7 +19,8 @@ import optax
 from jax.typing import ArrayLike
 
 import optimizers
-from benchmarks.errors import UserError, in_words, suggest
+from benchmarks import modules
+from benchmarks.errors import UserError, suggest
 from optimizers import catalog
 from optimizers.catalog import Kind
 
@@ -29,9 +30,12 @@ LearningRate = ArrayLike | Callable[[ArrayLike], ArrayLike]
 Make = Callable[[LearningRate], optax.GradientTransformationExtraArgs]
 
 _LIST = "List them with: python -m benchmarks list optimizers"
-_NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
-# Python knows no `MODULE:FACTORY`; inside brackets it is read as attributes.
-_COLON = "._COLON_."
+_NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_FILE = r"[^\s(){},:=][^(){},:=]*\.py"
+_TARGET = rf"(?:(?:{_FILE}|{_NAME}):)?{_NAME}"
+# Python knows no `MODULE:FUNCTION`; inside brackets it is read as attributes, of a name
+# that holds the module or file in hex.
+_PLACE = "_PLACE_"
 
 
 class Spec(NamedTuple):
@@ -82,22 +86,20 @@ def parse(spec: str) -> Spec:
     """
     target, bracket, rest = spec.partition("(")
     target = target.strip()
-    if file := re.fullmatch(r"(?:\./)?(.*/)?(\w+)\.py(:.*)?", target):
-        folder, module, factory = file.groups()
-        meant = f"{module}{factory or ':FACTORY'}{bracket}{rest}"
-        where = f", called in the folder {folder}" if folder else ""
-        msg = f"{spec!r} names a file, not a module. Did you mean {meant!r}{where}?"
+    if re.fullmatch(_FILE, target):
+        msg = f"{spec!r} names a file: name its function as well, {target}:FUNCTION."
         raise UserError(msg)
-    if not re.fullmatch(rf"{_NAME}(:{_NAME})?", target):
+    if not re.fullmatch(_TARGET, target):
         msg = (
-            f"cannot read the optimizer {spec!r}: write NAME, optax.NAME or "
-            "MODULE:FACTORY, with (key=value, ...) after it if needed."
+            f"cannot read the optimizer {spec!r}: write NAME, optax.NAME, "
+            "MODULE:FUNCTION or path/to/FILE.py:FUNCTION, with (key=value, ...) after "
+            "it if needed."
         )
         raise UserError(msg)
     if not bracket:
         return Spec(target, None, {})
-    opening = rf"((?:\s*{_NAME}(?::{_NAME})?\s*\()*\s*{_NAME}):(?={_NAME})"
-    while (replaced := re.sub(f"^{opening}", rf"\1{_COLON}", rest)) != rest:
+    opening = rf"^((?:\s*{_TARGET}\s*\()*\s*)({_FILE}|{_NAME}):(?={_NAME})"
+    while (replaced := re.sub(opening, _hidden, rest)) != rest:
         rest = replaced
     try:
         call = ast.parse(f"f({rest}", mode="eval").body
@@ -133,7 +135,9 @@ def parse(spec: str) -> Spec:
                 "number, a quoted string, True, False, None, a tuple, list or dict."
             )
             raise UserError(msg) from None
-    inside = [ast.unparse(a).replace(_COLON, ":") for a in call.args]
+    inside = [
+        re.sub(rf"{_PLACE}([0-9a-f]+)\.", _shown, ast.unparse(a)) for a in call.args
+    ]
     return Spec(target, inside[0] if inside else None, arguments)
 
 
@@ -175,6 +179,14 @@ def sweep(spec: str) -> Sweep | None:
     return Sweep(spec, argument, {value: before + value + after for value in values})
 
 
+def _hidden(match: re.Match[str]) -> str:
+    return f"{match[1]}{_PLACE}{match[2].encode().hex()}."
+
+
+def _shown(match: re.Match[str]) -> str:
+    return f"{bytes.fromhex(match[1]).decode()}:"
+
+
 def _callee(node: ast.expr) -> ast.expr:
     return node.func if isinstance(node, ast.Call) else node
 
@@ -187,10 +199,10 @@ def find(target: str, *, around: bool = False) -> tuple[Factory, str]:
     Raises:
       UserError: There is no such module or factory, or it is not callable.
     """
-    module_name, colon, attribute = target.partition(":")
+    _, colon, attribute = target.partition(":")
     if colon:
-        found = _attribute(_import(module_name, target), attribute, target)
-        return found, module_name
+        module = modules.load(target)
+        return _attribute(module, attribute, target), module.__name__
     if "." not in target:
         names = around_names() if around else alias_names()
         if target in around_names() and not around:
@@ -222,30 +234,6 @@ def find(target: str, *, around: bool = False) -> tuple[Factory, str]:
         raise UserError(msg)
     found = _attribute(importlib.import_module(package), attribute, target)
     return found, getattr(found, "__module__", package)
-
-
-def _import(module_name: str, target: str) -> Any:
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # A parent or the module itself is missing, not something that it imports.
-        if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            msg = (
-                f"{target!r}: no module {error.name!r} in the current folder or "
-                "installed; run from the folder that holds it."
-            )
-            raise UserError(msg) from None
-        raise _import_failed(target, error) from error
-    except Exception as error:  # a module may fail in any way
-        raise _import_failed(target, error) from error
-
-
-def _import_failed(target: str, error: Exception) -> UserError:
-    module_name = target.partition(":")[0]
-    return UserError(
-        f"{target!r}: importing {module_name!r} fails with "
-        f"{in_words(error)}; fix it or name another module."
-    )
 
 
 def _attribute(owner: Any, path: str, target: str) -> Factory:

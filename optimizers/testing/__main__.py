@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 try:
@@ -73,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "factory",
-        help="the function that returns the optimizer, as module:function, for example "
-        "optax:adam",
+        help="the function that returns the optimizer, as module:function or "
+        "path/to/file.py:function, for example optax:adam",
     )
     command.add_argument(
         "--arg",
@@ -115,15 +116,19 @@ def _parser() -> argparse.ArgumentParser:
 def _find(target: str) -> Callable[..., Any]:
     module_name, _, path = target.partition(":")
     if not (module_name and path):
-        msg = f"{target!r} is not module:function, for example optax:adam."
-        raise ValueError(msg)
-    if module_name.endswith(".py") or "/" in module_name:
-        module = module_name.removesuffix(".py").strip("./").replace("/", ".")
         msg = (
-            f"{module_name!r} is a file: name the module, as in {module}:{path}, and "
-            "run the command in the folder that holds it."
+            f"{target!r} is neither module:function, for example optax:adam, nor "
+            "path/to/file.py:function."
         )
         raise ValueError(msg)
+    file = Path(module_name).resolve() if module_name.endswith(".py") else None
+    if file is not None:
+        if not file.is_file():
+            msg = f"{target!r}: there is no file {str(file)!r}."
+            raise ValueError(msg)
+        # As for a script, so that the file can import its neighbors.
+        sys.path.insert(0, str(file.parent))
+        module_name = file.stem
     try:
         thing: Any = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
@@ -131,6 +136,13 @@ def _find(target: str) -> Callable[..., Any]:
         kind = type(error).__name__
         msg = f"cannot import {module_name!r}: {kind}: {error}"
         raise ValueError(msg) from error
+    found = getattr(thing, "__file__", None)
+    if file is not None and Path(found or "").resolve() != file:
+        msg = (
+            f"{target!r}: a module {module_name!r} exists already, at {found}; rename "
+            "the file."
+        )
+        raise ValueError(msg)
     for name in path.split("."):
         if not hasattr(thing, name):
             close = difflib.get_close_matches(name, dir(thing), 1)

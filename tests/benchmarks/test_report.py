@@ -239,7 +239,9 @@ def test_html_markdown_and_csv_show_the_same_numbers(whole: Report) -> None:
             assert shown.startswith(f"{found.median:.0f} ")
             assert interval in shown
             assert f"lr\xa0{formats.number(cell.learning_rate)}" in shown
-            assert text.startswith(f"**{found.median:.0f}**")
+            fewest = min(cells[problem, n].middle_interval.median for n in rows)
+            bold = "**" if found.median == fewest else ""
+            assert text.startswith(f"{bold}{found.median:.0f}{bold} ")
             final = formats.number(float(np.median(cell.final)))
             assert f"({interval}); {final};" in text
 
@@ -602,6 +604,46 @@ def test_a_target_that_most_seeds_reach_and_leave_is_marked() -> None:
         if (row["problem"], row["optimizer"]) == ("rosen2", "adam")
     )
     assert (cell["reached"], cell["ends_below"]) == ("9", "2")
+
+
+@pytest.mark.parametrize(
+    ("leaving", "winner"),
+    [
+        ({"adam": 5}, "`adam`"),  # the other half of its seeds end below
+        ({"adam": 6}, "`optax.adam`"),
+        ({"adam": 6, "optax.adam": 10}, "no optimizer"),
+    ],
+)
+def test_the_fewest_gradients_are_of_runs_that_end_below_the_target(
+    leaving: dict[str, int], winner: str
+) -> None:
+    made = small()
+    for name, seeds in leaving.items():
+        loss = made.curves["rosen2", name].metrics["loss"]
+        loss[-seeds:, :, -1] = loss[-seeds:, :, 0]
+    found = report(made)
+    cells = found.analysis.cells
+    medians = [cells["rosen2", n].middle_interval.median for n in SMALL["optimizers"]]
+    assert medians[0] < medians[1]
+    start, sentence = found.verdict["By problem"].split(": ")
+    assert start.endswith("with at least half of their seeds below it at the end")
+    (names,) = [
+        n for n, p in re.findall(r"(.*?) on (.*?)[;.] ?", sentence) if "n2" in p
+    ]
+    assert names == winner
+    legend = "among optimizers with at least half of their seeds below the target"
+    for text in (found.html, found.markdown, found.terminal):
+        assert legend in " ".join(text.split())
+    for name, median in zip(SMALL["optimizers"], medians, strict=True):
+        (row,) = re.findall(
+            rf"<code>{name}</code></th>\n((?:<td.*lr&nbsp;.*\n)+)", found.html
+        )
+        (line,) = re.findall(rf"\| `{name}` \|(.*;.*)", found.markdown)
+        html_cell, markdown_cell = row.split("<td")[2], line.split("|")[1]
+        is_best = winner == f"`{name}`"
+        assert ('class="best"' in html_cell) == is_best
+        assert markdown_cell.startswith(f" **{median:.0f}** ") == is_best
+        assert ("--shade:0.00" in html_cell) == (leaving.get(name, 0) > 5)
 
 
 def test_losses_are_named_for_what_they_are() -> None:

@@ -252,6 +252,40 @@ def test_source_hash_of_installed_code_is_its_own_file_only() -> None:
     assert sources.source_hash("optax") == expected
 
 
+@pytest.mark.parametrize(
+    ("spec", "plain"),
+    [
+        ("{}:heavy", "heavy_file:heavy"),
+        ("{}:heavy(momentum=0.5)", "heavy_file:heavy(momentum=0.5)"),
+        (
+            "lookahead( {}:heavy(momentum=0.5) )",
+            "lookahead(heavy_file:heavy(momentum=0.5))",
+        ),
+        (
+            "lookahead(lookahead({}:heavy), sync_period=2)",
+            "lookahead(lookahead(heavy_file:heavy), sync_period=2)",
+        ),
+    ],
+)
+def test_a_file_is_named_as_a_problem_is(
+    spec: str, plain: str, tmp_path: Path, module: Module
+) -> None:
+    module(
+        "heavy_file",
+        "import optax\ndef heavy(lr, momentum=0.9): return optax.sgd(lr, momentum)",
+    )
+    (tmp_path / "my folder-1").mkdir()
+    path = tmp_path / "my folder-1/../heavy_file.py"
+    found, expected = resolver.resolve(spec.format(path)), resolver.resolve(plain)
+    assert found.name == spec.format(path)
+    np.testing.assert_array_equal(
+        one_update(found.make, 0.1), one_update(expected.make, 0.1)
+    )
+    sweep = specs.sweep(f"{path}:heavy(momentum={{0.5, 0.9}})")
+    assert sweep is not None
+    assert sweep.variants["0.5"] == f"{path}:heavy(momentum=0.5)"
+
+
 BAD_SPECS = {
     "adma": r"unknown optimizer 'adma'\. Did you mean 'adam",
     "lion": r"Did you mean 'optax\.lion'",
@@ -265,7 +299,7 @@ BAD_SPECS = {
     "optax.scale_by_rprop(adam)": "takes 'learning_rate' first, not an optimizer",
     "optax.lookahead(adam)": r"params of its own class, optax\.LookaheadParams",
     "optax.apply_if_finite(adam)": "needs the argument 'max_consecutive_errors'",
-    "optax.contrib.sam(adam)": "needs the argument 'adv_optimizer': .* MODULE:FACTORY",
+    "optax.contrib.sam(adam)": "needs the argument 'adv_optimizer': .* MODULE:FUNCTION",
     "optax.contrib.dpsgd": "needs the argument 'l2_norm_clip'",
     "optax.contrib.schedule_free(optax.sgd, learning_rate=0.1)": "from the grid",
     "optax.clip(adam)": "needs the argument 'max_delta': add max_delta=VALUE",
@@ -280,10 +314,10 @@ BAD_SPECS = {
     "os.getcwd": "write os:getcwd",
     "": "cannot read the optimizer ''",
     "../evil:f": "cannot read the optimizer",
-    "mine_bad.py:good": r"names a file, not a module\. Did you mean 'mine_bad:good'\?",
-    "./mine_bad.py:f(a=1)": r"Did you mean 'mine_bad:f\(a=1\)'\?",
-    "lib/mine_bad.py": "Did you mean 'mine_bad:FACTORY', called in the folder lib/",
-    "sam(mine_bad.py:good)": "Did you mean 'mine_bad:good'",
+    "lib/mine_bad.py": r"name its function as well, lib/mine_bad\.py:FUNCTION",
+    "sam(mine_bad.py)": r"name its function as well, mine_bad\.py:FUNCTION",
+    "nowhere/mine_bad.py:good": "there is no file '.*/nowhere/mine_bad.py'",
+    "sam(nowhere/my bad.py:good)": "there is no file '.*/nowhere/my bad.py'",
     "a b": "cannot read the optimizer",
     "adam(": "cannot read the arguments",
     "adam)": "cannot read the optimizer",

@@ -11,14 +11,14 @@ from benchmarks.analysis.summary import analyse
 from benchmarks.cli.main import main
 from benchmarks.engine import compilation_cache
 from benchmarks.errors import UserError
-from benchmarks.experiment.plan import Settings
+from benchmarks.experiment.plan import Plan, Settings
 from benchmarks.report import csv_files, reproduce, tables, verdict
 from benchmarks.results import manifest as manifests
 from benchmarks.results.manifest import Failure
 from benchmarks.results.store import Results
 from benchmarks.roster import specs
 from benchmarks.roster.specs import Sweep
-from tests.benchmarks import fakes
+from tests.benchmarks import fakes, toys
 
 SWEEP = Sweep(
     "adam(b1={0.8, 0.9})", "b1", {"0.8": "adam(b1=0.8)", "0.9": "adam(b1=0.9)"}
@@ -145,6 +145,60 @@ def test_a_sweep_waits_for_its_variants_unless_they_failed() -> None:
 def test_the_manifest_keeps_sweeps() -> None:
     described = _results().manifest
     assert manifests.from_json(manifests.to_json(described)) == described
+
+
+def _tuned(*specs_: str) -> Plan:
+    """A plan of plain optimizers and sweeps of names such as `x(b={1, 2})`."""
+    found = [specs.sweep(spec) for spec in specs_]
+    names = [
+        name
+        for spec, sweep in zip(specs_, found, strict=True)
+        for name in (sweep.variants.values() if sweep else [spec])
+    ]
+    made = toys.plan(
+        [toys.plane(4)],
+        [toys.optimizer(name, toys.SGD.make) for name in names],
+        toys.settings(0.1, seeds=2),
+    )
+    return dataclasses.replace(made, sweeps=tuple(s for s in found if s))
+
+
+def test_a_sweep_stays_in_a_folder_that_gets_other_optimizers(tmp_path: Path) -> None:
+    toys.run(_tuned("adam", "x(b={1, 2})"), tmp_path)
+    toys.run(_tuned("sgd"), tmp_path)
+    toys.run(_tuned("y(c={1, 2})"), tmp_path)
+    results = toys.run(_tuned("x(b={2,1})"), tmp_path)  # as before, written otherwise
+    rows = analyse(results).manifest.optimizers
+    assert list(rows) == ["adam", "x(b={2,1})", "sgd", "y(c={1, 2})"]
+
+
+def test_a_larger_set_takes_the_place_of_a_smaller_one(tmp_path: Path) -> None:
+    toys.run(_tuned("adam", "x(b={1, 2})"), tmp_path)
+    results = toys.run(_tuned("x(b={1, 2, 3})"), tmp_path)
+    assert list(analyse(results).manifest.optimizers) == ["adam", "x(b={1, 2, 3})"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x(b={1, 2})", "x(b={2, 3})"),
+        ("x(b={1, 2, 3})", "x(b={2, 3})"),
+        ("x(b={1, 2})", "x(b=2)"),
+    ],
+)
+def test_sets_that_share_some_values_cannot_share_a_folder(
+    before: str, after: str, tmp_path: Path
+) -> None:
+    toys.run(_tuned(before), tmp_path)
+    stored = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with pytest.raises(UserError) as error:
+        toys.run(_tuned(after), tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} holds results of {before!r}, and this command names {after!r}; "
+        "both include 'x(b=2)': name one set with all values, on all problems of the "
+        "folder, or choose another folder with --out."
+    )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == stored
 
 
 def test_a_sweep_runs_and_resumes(

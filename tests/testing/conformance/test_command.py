@@ -63,6 +63,19 @@ def test_check(
     assert says in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.usefixtures("only")
+def test_a_file_is_found_in_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "in_a_file.py").write_text("from optax import sgd")
+    assert command.main(["check", f"{tmp_path}/in_a_file.py:sgd"]) == 0
+    assert "1 passed" in capsys.readouterr().out
+    (tmp_path / "json.py").write_text("def f(): pass")
+    assert command.main(["check", f"{tmp_path}/json.py:f"]) == 2
+    assert "a module 'json' exists already, at " in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("only", "module")
 def test_check_fits_a_terminal_and_ends_with_its_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -78,15 +91,15 @@ def test_check_fits_a_terminal_and_ends_with_its_time(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["optax"], "'optax' is not module:function"),
+        (["optax"], "'optax' is neither module:function, for example optax:adam, nor"),
         (["no_such_module:x"], "cannot import 'no_such_module': ModuleNotFoundError"),
         (["optax:no_such_name"], "'optax' has no attribute 'no_such_name'"),
         (["optax:adm"], "'optax' has no attribute 'adm'. Did you mean 'adam'?"),
-        (["mine.py:adam"], "'mine.py' is a file: name the module, as in mine:adam"),
-        (["./lib/mine:adam"], "as in lib.mine:adam"),
+        (["lib/mine.py"], "'lib/mine.py' is neither module:function"),
+        (["lib/mine.py:adam"], "'lib/mine.py:adam': there is no file"),
         (["optax:__version__"], "is a str, expected a function"),
         (["optax:sgd", "--arg", "lr=0.1"], "sgd has no argument 'lr'"),
-        (["optax:sgd", "--baseline", "optax"], "'optax' is not module:function"),
+        (["optax:sgd", "--baseline", "optax"], "'optax' is neither module:function"),
         (["optax:sgd", "--arg", "momentum"], "'momentum' is not name=value"),
         (["optax:sgd", "--exempt", "no_such_rule=why"], "no_such_rule"),
     ],
