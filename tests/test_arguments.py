@@ -104,7 +104,6 @@ NO_NUMBERS = {
     *("predictor", "reduce", "rescale", "safeguard_warmup", "second_moment", "state"),
     *("shardings", "use_updated_ema", "variant", "weight_decay_mask"),
     *("state_dict", "variables"),
-    *("use_updated_ema", "variant", "weight_decay_mask"),
 }
 # These fix the shapes of arrays and cannot be traced.
 SIZES = ("capacity", "microbatches", "window")
