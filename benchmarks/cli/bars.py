@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from benchmarks.cli import show
 from benchmarks.engine.progress import Progress
 from benchmarks.experiment.plan import Cell, Plan
 
@@ -69,7 +70,7 @@ class Bars(Progress):
 
     def planned(self, plan: Plan, finished: set[tuple[str, int]]) -> None:
         """Makes the bars, and says how many runs are already done."""
-        seeds, rates = plan.settings.seeds, len(plan.settings.learning_rates)
+        seeds = plan.settings.seeds
         total = Counter({cell.problem.name: 0 for cell in plan.cells})
         done = Counter(total)
         for cell in plan.cells:
@@ -79,10 +80,7 @@ class Bars(Progress):
             )
         self._left = total - done
         if finished:
-            self._print(
-                f"{done.total() * rates:,} of {total.total() * rates:,} runs are "
-                "already done"
-            )
+            self._print(show.done_line(plan, finished))
         self._bars.update(
             self._all,
             total=sum(n * self._weights[name] for name, n in total.items()),

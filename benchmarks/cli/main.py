@@ -105,13 +105,16 @@ def describe(name: str) -> None:
 
 @main.command("plan")
 @options.options
-def plan_(**chosen: Any) -> None:
+@options.out
+def plan_(out: Path | None, **chosen: Any) -> None:
     """Shows what `run` would do and how long it would take.
 
-    Nothing is run. The default SUITE is quick; `list suites` shows all suites.
+    Nothing is run or written. The default SUITE is quick; `list suites` shows all
+    suites.
     """
     from benchmarks.cli import show
     from benchmarks.experiment.cost import estimate
+    from benchmarks.results import previous
 
     plan = options.chosen_plan(**chosen)
     costs = estimate(plan)
@@ -121,7 +124,13 @@ def plan_(**chosen: Any) -> None:
     )
     for note in show.plan_notes(plan):
         click.echo(note)
-    click.echo(show.plan_line(plan, costs))
+    folder = options.results_folder(plan, out)
+    click.echo(f"{show.plan_line(plan, costs)}\nresults: {folder}")
+    previous.check_folder(folder)
+    previous.previous_manifest(plan, folder)
+    finished, _, _ = previous.finished(plan, folder)
+    if finished:
+        click.echo(show.done_line(plan, finished))
 
 
 @main.command(
@@ -133,13 +142,7 @@ Examples:
   python -m benchmarks run -p rosen2 --learning-rates 1e-2,1e-1,1 --schedule cosine"""
 )
 @options.options
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder for the results.  [default: results/SUITE, or results/PROBLEM with "
-    "a problem that is not in the suite]",
-)
+@options.out
 @click.option(
     "--fresh",
     is_flag=True,
@@ -171,10 +174,9 @@ def run(
     from benchmarks.cli.bars import Bars
     from benchmarks.engine import compilation_cache, runner
     from benchmarks.experiment.cost import estimate
-    from benchmarks.results import paths
 
     plan = options.chosen_plan(**chosen)
-    folder = out or Path("results") / paths.slug(plan.suite.replace(", ", "_"))
+    folder = options.results_folder(plan, out)
     compilation_cache.enable_compilation_cache()
     costs = estimate(plan)
     console = show.console(stderr=True)

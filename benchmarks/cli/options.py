@@ -77,6 +77,22 @@ def options(command: Any) -> Any:
     return command
 
 
+out = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for the results.  [default: results/SUITE, or results/PROBLEM with "
+    "a problem that is not in the suite]",
+)
+
+
+def results_folder(plan: "Plan", out: Path | None) -> Path:
+    """The folder for the results of a plan: the one that is given, or the default."""
+    from benchmarks.results import paths
+
+    return out or Path("results") / paths.slug(plan.suite.replace(", ", "_"))
+
+
 def chosen_plan(
     suite: str,
     specs: tuple[str, ...],

@@ -115,6 +115,13 @@ def plan_line(plan: Plan, costs: dict[str, Estimate]) -> str:
     )
 
 
+def done_line(plan: Plan, finished: set[tuple[str, int]]) -> str:
+    """How many runs of a plan are already done."""
+    rates, seeds = len(plan.settings.learning_rates), plan.settings.seeds
+    runs = [(cell.key, seed) in finished for cell in plan.cells for seed in seeds]
+    return f"{sum(runs) * rates:,} of {len(runs) * rates:,} runs are already done"
+
+
 def plan_notes(plan: Plan) -> list[str]:
     """Lines on sweeps, on skipped cells, and on optimizers that fall back."""
     fallbacks: dict[tuple[str, str], list[str]] = {}

@@ -46,8 +46,9 @@ def run_plan(
       The cells that failed; all other cells are finished.
 
     Raises:
-      UserError: The folder holds results of other code or of another suite, is in use
-        or cannot be written. Finished results are kept.
+      UserError: The folder holds results of other code or of another suite, or no
+        results but something else, is in use or cannot be written. Finished results
+        are kept.
       KeyboardInterrupt: On Ctrl-C, once all workers have saved a checkpoint.
     """
     devices = list(devices or jax.local_devices())
@@ -55,11 +56,12 @@ def run_plan(
         cores = provenance.cores() if devices[0].platform == "cpu" else 1
         workers = max(len(devices), cores)
     description = manifest.describe(plan)
+    previous.check_folder(out)
     with files.lock(out):
         files.sweep(out)
         progress = progress or Progress()
         before = previous.previous_manifest(plan, out)
-        finished = previous.finished(plan, out, fresh=fresh, damaged=progress.damaged)
+        finished = previous.prepare(plan, out, fresh=fresh, damaged=progress.damaged)
         description = previous.merged(out, before, description)
         manifest.write(out, description)
         progress.planned(plan, finished)

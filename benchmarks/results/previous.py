@@ -60,23 +60,38 @@ def previous_manifest(plan: Plan, out: Path) -> Manifest | None:
     return found
 
 
-def finished(
-    plan: Plan,
-    out: Path,
-    *,
-    fresh: bool = False,
-    damaged: Callable[[Path], None] = lambda path: None,
-) -> set[tuple[str, int]]:
-    """Finished seed runs of the plan, as (run key, seed).
+def check_folder(out: Path) -> None:
+    """Refuses a folder that holds something, but no results.
 
-    Damaged files are removed, so that the run makes them again.
+    Raises:
+      UserError: It does.
+    """
+    names = [path.name for path in out.glob("[!.]*")]
+    others = sorted({*names} - {"manifest.json", "runs"})
+    if not others or any((out / "runs").glob("*/*/seed-*.parquet")):
+        return
+    try:
+        found = manifests.read(out)
+    except UserError:
+        found = None
+    if found is None:
+        msg = (
+            f"{out} is no results folder, but holds {strays.some(others)}: choose an "
+            "empty or a new folder with --out."
+        )
+        raise UserError(msg)
+
+
+def finished(
+    plan: Plan, out: Path, *, fresh: bool = False
+) -> tuple[set[tuple[str, int]], list[Path], list[Path]]:
+    """Finished seed runs of the plan, as (run key, seed); damaged and stale files.
 
     Args:
       plan: What will be run.
       out: The results folder.
-      fresh: Discard results of the plan's cells that other code, data or settings
-        made, instead of raising an error.
-      damaged: Called with each damaged file.
+      fresh: Allow stale files: results of the plan's cells that other code, data or
+        settings made.
 
     Raises:
       UserError: There are such results.
@@ -102,9 +117,31 @@ def finished(
         found |= {(cell.key, seed) for seed in done}
     if stale and not fresh:
         raise UserError(_stale_message(out, [cell for cell, _ in stale], reasons))
+    return found, broken, [path for _, path in stale]
+
+
+def prepare(
+    plan: Plan,
+    out: Path,
+    *,
+    fresh: bool = False,
+    damaged: Callable[[Path], None] = lambda path: None,
+) -> set[tuple[str, int]]:
+    """Removes damaged and stale files; what is `finished` remains.
+
+    Args:
+      plan: What will be run.
+      out: The results folder.
+      fresh: Discard stale files, instead of raising an error.
+      damaged: Called with each damaged file.
+
+    Raises:
+      UserError: There are stale files.
+    """
+    found, broken, stale = finished(plan, out, fresh=fresh)
     for path in broken:
         damaged(path)
-    for path in (*broken, *(path for _, path in stale)):
+    for path in (*broken, *stale):
         path.unlink()
     for cell in plan.cells:
         for seed in plan.settings.seeds:

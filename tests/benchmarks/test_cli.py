@@ -156,6 +156,20 @@ def test_plan_counts_and_runs_nothing(folder: Path) -> None:
     assert files_below(folder) == []
 
 
+def test_plan_says_what_is_done_in_the_folder(folder: Path) -> None:
+    command = (*SHORT[1:], "--only", "-o", "optax.sgd")
+    assert call("run", *command, "--no-report").exit_code == 0
+    before = {path: path.read_bytes() for path in files_below(folder)}
+    planned = call("plan", *command, "-o", "adam")
+    assert planned.exit_code == 0
+    last = planned.stdout.splitlines()[-2:]
+    assert last == ["results: out", "6 of 12 runs are already done"]
+    other = call("plan", "-p", "quad_diag", "--out", "out", "--schedule", "cosine")
+    assert other.exit_code == 2
+    assert "choose another folder with --out" in other.stderr
+    assert {path: path.read_bytes() for path in files_below(folder)} == before
+
+
 BAD_INPUT = {
     "suite": (["quik"], "unknown suite 'quik'. Did you mean 'quick'"),
     "suite without likeness": (["zzz"], "The suites are: smoke, quick, standard"),

@@ -157,11 +157,12 @@ def test_missing_and_damaged_files_are_named_and_one_run_restores_them(
 
 def test_a_block_of_another_run_is_named_and_not_shown(tmp_path: Path) -> None:
     toys.run(tiny_plan(), tmp_path / "one")
-    toys.run(toys.plan([toys.plane(4)], [toys.SGD], toys.settings(0.2)), tmp_path)
+    two = tmp_path / "two"
+    toys.run(toys.plan([toys.plane(4)], [toys.SGD], toys.settings(0.2)), two)
     theirs = paths.block_path(tmp_path / "one", "toy_plane", "sgd", 100)
-    ours = paths.block_path(tmp_path, "toy_plane", "sgd", 100)
+    ours = paths.block_path(two, "toy_plane", "sgd", 100)
     ours.write_bytes(theirs.read_bytes())
-    found = store.load(tmp_path)
+    found = store.load(two)
     assert found.missing == (Missing("toy_plane", "sgd", (100,), foreign=(ours,)),)
     assert found.curves["toy_plane", "sgd"].seeds.tolist() == [0, 101]
 
@@ -490,6 +491,22 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
     with files.lock(tmp_path), pytest.raises(UserError, match="another run is writing"):
         toys.run(tiny_plan(), tmp_path)
     toys.run(tiny_plan(), tmp_path)
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").touch()
+    toys.run(tiny_plan(), tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").touch()
+    toys.run(tiny_plan(), tmp_path / "out")
+    (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError) as error:
+        toys.run(tiny_plan(), tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} is no results folder, but holds out: choose an empty or a new "
+        "folder with --out."
+    )
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
