@@ -67,7 +67,9 @@ def scale_by_adabound(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0). Negative values ascend.
+        starting at 0). Negative values ascend. A schedule alone does not make late
+        steps small: they follow final_learning_rate. Give base_learning_rate, such as
+        the peak of the schedule, too.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -125,7 +127,9 @@ def scale_by_amsbound(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0). Negative values ascend.
+        starting at 0). Negative values ascend. A schedule alone does not make late
+        steps small: they follow final_learning_rate. Give base_learning_rate, such as
+        the peak of the schedule, too.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -232,7 +236,9 @@ def adabound(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0). Negative values ascend.
+        starting at 0). Negative values ascend. A schedule alone does not make late
+        steps small: they follow final_learning_rate. Give base_learning_rate, such as
+        the peak of the schedule, too.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.
@@ -322,7 +328,9 @@ def amsbound(
 
     Args:
       learning_rate: A float or an optax schedule (called with the step count,
-        starting at 0). Negative values ascend.
+        starting at 0). Negative values ascend. A schedule alone does not make late
+        steps small: they follow final_learning_rate. Give base_learning_rate, such as
+        the peak of the schedule, too.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Small constant added to the denominator, outside the square root.

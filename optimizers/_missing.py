@@ -20,10 +20,13 @@ def error(name: str, public: list[str]) -> AttributeError:
         return AttributeError(f"{message}: write `import optimizers.{name}`.")
     for module in ("optax", "optax.contrib"):
         if name in vars(importlib.import_module(module)):
-            return AttributeError(
-                f"{message}: it is {module}.{name}, which works together with the "
-                "functions of this package."
+            # Classes of states and params belong to the functions of their library.
+            advice = (
+                ", for the functions of optax"
+                if name[0].isupper()
+                else ", which works together with the functions of this package"
             )
+            return AttributeError(f"{message}: it is {module}.{name}{advice}.")
     advice = "help(optimizers) lists the methods."
     if close := difflib.get_close_matches(name.lower(), public):
         advice = f"did you mean {' or '.join(map(repr, close))}?"

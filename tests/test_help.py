@@ -33,7 +33,8 @@ def test_help_on_the_package_begins_with_the_methods() -> None:
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("sgd", "it is optax.sgd"),
+        ("sgd", "it is optax.sgd, which works together with"),
+        ("LookaheadParams", "it is optax.LookaheadParams, for the functions of optax."),
         ("muon", "it is optax.contrib.muon"),
         ("prodgy", "did you mean 'prodigy'?"),
         ("AdamW", "did you mean 'adamw'"),

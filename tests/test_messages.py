@@ -121,6 +121,28 @@ NUMBERS_ONLY = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (None, "got None."),
+        ("fast", "got 'fast'."),
+        (jnp.ones(1), "got shape (1,)."),
+        (jnp.ones(3), "got shape (3,)."),
+    ],
+    ids=["None", "string", "one element", "three elements"],
+)
+@pytest.mark.parametrize("name", ["adam", "prodigy", "adabound", "innaprop"])
+def test_schedules_return_a_number(name: str, value: Any, found: str) -> None:
+    def warmup(_: jax.Array) -> Any:
+        return value
+
+    tx = getattr(optimizers, name)(warmup)
+    state = tx.init(PARAMS)
+    with pytest.raises(ValueError, match="warmup must return a scalar") as raised:
+        tx.update(PARAMS, state, PARAMS)
+    assert str(raised.value).endswith(found)
+
+
 @pytest.mark.parametrize(("factory", "argument"), NUMBERS_ONLY)
 def test_schedules_of_numbers(factory: Factory, argument: str) -> None:
     schedule = lambda count: 0.5  # noqa: E731

@@ -1,5 +1,6 @@
 """Hyperparameters that are numbers or schedules: their step counts and values."""
 
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,8 +13,23 @@ from optimizers._common.typing import Scalar, ScalarOrSchedule
 
 
 def value_at(hyperparameter: ScalarOrSchedule, count: jax.Array) -> Scalar:
-    """The number, or the value of the schedule at this step count."""
-    value = hyperparameter(count) if callable(hyperparameter) else hyperparameter
+    """The number, or the value of the schedule at this step count.
+
+    Raises:
+      ValueError: The schedule returns anything but a scalar number.
+    """
+    if not callable(hyperparameter):
+        return numerics.as_scalar(hyperparameter)
+    value = hyperparameter(count)
+    # An array of shape (1,) would change the shapes of updates without an error.
+    if not isinstance(value, numbers.Number) and getattr(value, "shape", None) != ():
+        found = f"shape {value.shape}" if hasattr(value, "shape") else repr(value)
+        name = getattr(hyperparameter, "__qualname__", repr(hyperparameter))
+        msg = (
+            f"the schedule {name} must return a scalar number for a step count, got "
+            f"{found}."
+        )
+        raise ValueError(msg)
     return numerics.as_scalar(value)
 
 
