@@ -21,9 +21,10 @@ def value_at(hyperparameter: ScalarOrSchedule, count: jax.Array) -> Scalar:
     if not callable(hyperparameter):
         return numerics.as_scalar(hyperparameter)
     value = hyperparameter(count)
+    shape = getattr(value, "shape", None)
     # An array of shape (1,) would change the shapes of updates without an error.
-    if not isinstance(value, numbers.Number) and getattr(value, "shape", None) != ():
-        found = f"shape {value.shape}" if hasattr(value, "shape") else repr(value)
+    if not isinstance(value, numbers.Number) and shape != ():
+        found = repr(value) if shape is None else f"shape {shape}"
         name = getattr(hyperparameter, "__qualname__", repr(hyperparameter))
         msg = (
             f"the schedule {name} must return a scalar number for a step count, got "
